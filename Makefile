@@ -1,0 +1,64 @@
+# make train | make test        the first call makes .venv and installs requirements.txt; the next ones install nothing
+# make test PYTHON=python3.13   the same with a Python of your choice, in .venv-python3.13
+# make train ARGS="--epochs 1"  arguments of python -m gluon_lenet.train
+.DELETE_ON_ERROR:
+.PHONY: train test test-python lint lock clean
+
+VENV   := .venv$(if $(PYTHON),-$(notdir $(PYTHON)))
+RUN    := $(VENV)/bin/python
+ARGS   :=
+
+train: $(VENV)/.ready
+	@$(RUN) -m gluon_lenet.train $(ARGS)
+
+test: $(VENV)/.ready
+	@$(RUN) -m pytest $(ARGS)
+
+# What every supported Python must do: import, read the data, train.
+test-python: $(VENV)/.ready
+	@$(RUN) -m pytest tests/test_compat.py tests/test_data.py tests/test_smoke.py $(ARGS)
+
+lint: $(VENV)/.ready
+	@$(RUN) -m ruff check . && $(RUN) -m ruff format --check .
+
+# The lock: every package pinned for Python 3.10 to 3.13, from the direct dependencies in pyproject.toml.
+lock:
+	uv pip compile --universal --python-version 3.10 --all-extras --group frozen pyproject.toml -o requirements.txt $(ARGS)
+
+clean:
+	rm -rf .venv .venv-* build *.egg-info .pytest_cache .ruff_cache
+
+# A Python "runs" when it starts, is the version its name says and can make a virtual environment: a pyenv shim of a
+# version that is not chosen, or a Debian python3 without python3-venv, is passed over.
+define FIND_PYTHON
+runs() { "$$1" -c 'import sys, venv, ensurepip; sys.exit("%d.%d" % sys.version_info[:2] not in sys.argv[1:])' $$2 >/dev/null 2>&1; }; \
+found=; passed=; IFS=:; \
+if [ -n "$(PYTHON)" ]; then \
+	candidate=$$(command -v "$(PYTHON)" || echo "$(PYTHON)"); \
+	for version in 3.12 3.11 3.13 3.10; do [ -n "$$found" ] || ! runs "$$candidate" $$version || found=$$candidate; done; \
+	passed=" $$candidate"; \
+else \
+	for version in 3.12 3.11 3.13 3.10; do for folder in $$PATH; do \
+		candidate=$$folder/python$$version; \
+		if [ -z "$$found" ] && [ -x "$$candidate" ]; then \
+			if runs "$$candidate" $$version; then found=$$candidate; else passed="$$passed $$candidate"; fi; \
+		fi; \
+	done; done; \
+fi; unset IFS
+endef
+
+$(VENV)/.ready: requirements.txt
+	@case "$$(uname -sm)" in "Linux x86_64"|"Darwin x86_64") ;; *) \
+		echo "error: MXNet 1.9.1 has packages for Linux x86-64 and macOS x86-64 only; this is $$(uname -sm)" >&2; exit 2;; esac; \
+	$(FIND_PYTHON); \
+	if [ -z "$$found" ]; then \
+		echo "error: no usable Python 3.10, 3.11, 3.12 or 3.13 found; install one with its venv module" \
+			"(Debian, Ubuntu: apt install python3-venv; Fedora: dnf install python3.12)" >&2; \
+		[ -z "$$passed" ] || echo "error: passed over, because it does not start, has another version or lacks venv or ensurepip:$$passed" >&2; \
+		exit 2; \
+	fi; \
+	echo "making $(VENV) with $$found, installing requirements.txt (a minute or two) ..."; \
+	rm -rf $(VENV) && "$$found" -m venv $(VENV) && \
+	PIP_CONSTRAINT=requirements.txt PIP_BUILD_CONSTRAINT=requirements.txt \
+		$(RUN) -m pip install -qq --disable-pip-version-check --use-pep517 --no-deps -r requirements.txt && \
+	touch $@
