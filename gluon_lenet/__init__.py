@@ -1,11 +1,59 @@
 """The LeNet chapter of 《动手学深度学习》 (d2l-zh v1, MXNet Gluon), running again.
 
-Importing this package puts back what today's NumPy, Python and IPython took from MXNet and d2lzh (see compat.py) and
-nothing more: MXNet itself is loaded at the first use of a name that needs it.
+`import gluon_lenet as d2l` has the names the chapter uses. The way through the package, file by file:
+
+    compat.py            MXNet 1.9.1 and d2lzh on today's Python, NumPy and IPython
+    errors.py            what bad input raises
+    data/sources.py      where the IDX files come from, and their SHA-256
+    data/idx.py          IDX bytes <-> uint8 arrays
+    data/datasets.py     a name -> train and test arrays, class names
+    data/transforms.py   uint8 images -> float32 batches
+    data/batches.py      arrays -> shuffled mini-batches
+    devices.py           "gpu(1)" -> mx.Context
+    nets.py              the nets, by name
+    backprop.py          (net, X, y) -> loss, correct count, gradients
+    training.py          evaluate_accuracy, train_ch5 and the loop they share
+    recipes.py           the recipes side by side
+    plots.py summary.py  figures; a net as a table
+    checkpoint.py        a run's directory
+    runs.py              a recipe -> a trained net and its run directory
+    book.py              d2lzh, the book's own package, mended
+    cli.py train.py      command lines
+
+Importing the package puts back what today's NumPy and IPython took from MXNet and d2lzh (compat.py) and nothing more:
+MXNet is loaded at the first use of a name that needs it.
 """
+
+from importlib import import_module
 
 from gluon_lenet import compat
 
 __version__ = "0.1.0"
 
 compat.prepare()
+
+_HOMES = {
+    "data.batches": ["Batches", "load_data", "load_data_fashion_mnist", "load_data_mnist"],
+    "data.datasets": ["load_dataset"],
+    "devices": ["try_gpu", "try_all_gpus"],
+    "nets": ["NETS", "get_net", "lenet"],
+    "recipes": ["RECIPES", "get_recipe"],
+    "training": ["DivergedError", "EpochResult", "evaluate_accuracy", "train_ch5"],
+    "plots": ["get_fashion_mnist_labels", "show_fashion_mnist"],
+    "book": ["load_ipython_extension", "patch_d2lzh"],
+}
+_HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
+
+__all__ = sorted(_HOME_OF)  # noqa: PLE0605
+
+
+def __getattr__(name: str):
+    """A public name, from the module that defines it, which is imported only now."""
+    if name not in _HOME_OF:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = globals()[name] = getattr(import_module(f"{__name__}.{_HOME_OF[name]}"), name)
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,0 +1,63 @@
+"""What the command lines share: argument types, one-line errors, exit statuses."""
+
+from __future__ import annotations
+
+import argparse
+import math
+import sys
+from collections.abc import Callable
+
+from gluon_lenet import compat
+from gluon_lenet.errors import InputError
+
+BAD_INPUT, FAILED, INTERRUPTED = 2, 1, 130  # exit statuses
+
+
+class Parser(argparse.ArgumentParser):
+    """An `ArgumentParser` whose errors are one line, without the usage."""
+
+    def error(self, message: str):
+        """Print `message` and leave with status 2."""
+        self.exit(BAD_INPUT, f"error: {message} (see {self.prog} --help)\n")
+
+
+def positive_int(text: str) -> int:
+    """An argument type: a whole number of at least 1."""
+    return _number(text, int, lambda n: n >= 1, "a whole number of at least 1")
+
+
+def natural_int(text: str) -> int:
+    """An argument type: a whole number from 0 to 2**31 - 1, as seeds are."""
+    return _number(text, int, lambda n: 0 <= n < 2**31, "a whole number from 0 to 2147483647")
+
+
+def positive_float(text: str) -> float:
+    """An argument type: a finite number above 0."""
+    return _number(text, float, lambda x: x > 0 and math.isfinite(x), "a number above 0")
+
+
+def _number(text: str, convert: type, is_right: Callable, what: str):
+    try:
+        number = convert(text)
+    except ValueError:
+        number = None
+    if number is None or not is_right(number):
+        raise argparse.ArgumentTypeError(f"{text!r} is not {what}")
+    return number
+
+
+def run(main: Callable[[], int]) -> int:
+    """Call `main`; bad input, a missing MXNet and Ctrl-C become one line on stderr and an exit status."""
+    try:
+        return main()
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return INTERRUPTED
+    except (ImportError, OSError):
+        why = compat.why_no_mxnet()
+        if why is None:
+            raise
+        print(f"error: {why}", file=sys.stderr)
+    return BAD_INPUT

@@ -1,0 +1,93 @@
+"""A device's name, "gpu(1)" or "cpu(0),cpu(1)", -> the mx.Context that computes there; and why a GPU does not."""
+
+from __future__ import annotations
+
+import re
+
+import mxnet as mx
+
+from gluon_lenet.errors import InputError
+
+INSTALL_GPU_WHEEL = "pip uninstall -y mxnet && pip install --no-deps mxnet-cu117==1.9.1 (README.md, section GPU)"
+
+
+def try_gpu(i: int = 0) -> mx.Context:
+    """`gpu(i)` if that GPU computes, else `cpu()`.
+
+    A GPU that is there but cannot compute (one newer than the wheel's kernels) reports its error only when a value is
+    read back, so this reads one back; the book's version of this function returns such a GPU and the next cell fails.
+    """
+    return mx.gpu(i) if why_no_gpu(i) is None else mx.cpu()
+
+
+def try_all_gpus() -> list[mx.Context]:
+    """Every GPU that computes, or `[cpu()]`."""
+    return [mx.gpu(i) for i in range(_num_gpus()) if why_no_gpu(i) is None] or [mx.cpu()]
+
+
+def parse_ctx(text: str) -> list[mx.Context]:
+    """The contexts that a `--ctx` text names: `auto`, or a list like `cpu`, `gpu`, `gpu(1)`, `cpu(0),cpu(1)`.
+
+    `auto` is `gpu(0)` if it computes, else the CPU; a GPU that is named must compute.
+
+    Raises:
+        InputError: the text names no device, names one twice, mixes CPU and GPU, or names a GPU that cannot be used.
+    """
+    if text.strip() == "auto":
+        return [try_gpu()]
+    names = [name.strip() for name in text.split(",")]
+    matches = [re.fullmatch(r"(cpu|gpu)(?:\((\d{1,3})\))?", name) for name in names]
+    for name, match in zip(names, matches, strict=True):
+        if match is None:
+            raise InputError(f"unknown context {name!r}; choose from auto, cpu, gpu, gpu(1), or a list: cpu(0),cpu(1)")
+    contexts = [mx.Context(match[1], int(match[2] or 0)) for match in matches]
+    if len(set(contexts)) < len(contexts):
+        raise InputError(f"context list {text!r} names a device twice; name each once")
+    if len({ctx.device_type for ctx in contexts}) > 1:
+        raise InputError(f"context list {text!r} mixes cpu and gpu; choose one kind")
+    for ctx in contexts:
+        if ctx.device_type == "gpu" and (why := why_no_gpu(ctx.device_id)):
+            raise InputError(f"{ctx} cannot be used: {why}")
+    return contexts
+
+
+def why_no_gpu(i: int = 0) -> str | None:
+    """Why `gpu(i)` cannot compute, in one line; None if it can."""
+    has_cuda, num_gpus = mx.runtime.Features().is_enabled("CUDA"), _num_gpus()
+    return explain_gpu(i, has_cuda, num_gpus, _probe(i) if has_cuda and i < num_gpus else None)
+
+
+def explain_gpu(i: int, has_cuda: bool, num_gpus: int, error: str | None) -> str | None:
+    """What keeps `gpu(i)` from computing, from what was found: the wheel, the count of devices, the probe's error."""
+    if not has_cuda:
+        return f"this is MXNet's CPU wheel; for an NVIDIA GPU: {INSTALL_GPU_WHEEL}"
+    if num_gpus == 0:
+        return "no NVIDIA driver or device found (does nvidia-smi list one?); --ctx cpu works"
+    if i >= num_gpus:
+        return f"this machine has {num_gpus} GPU(s): {', '.join(f'gpu({k})' for k in range(num_gpus))}"
+    if error is None:
+        return None
+    if "no kernel image" in error:
+        return (
+            "this GPU is newer than the wheel's kernels, which end at compute capability 8.6 (Ampere); "
+            "use an older GPU or --ctx cpu"
+        )
+    return f"it does not compute: {error}"
+
+
+def _num_gpus() -> int:
+    try:
+        return mx.context.num_gpus()
+    except mx.base.MXNetError:  # a GPU wheel without a driver raises
+        return 0
+
+
+def _probe(i: int) -> str | None:
+    """The first line of the error when `gpu(i)` adds two numbers and the sum is read back; None if it is right."""
+    try:
+        total = (mx.nd.ones((1,), ctx=mx.gpu(i)) + 1).asscalar()
+    except mx.base.MXNetError as error:
+        # MXNet puts its stack trace before or after the message: the line that speaks of CUDA is the one to show
+        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+        return next((line for line in lines if "CUDA" in line or "cuda" in line), lines[0] if lines else "unknown")
+    return None if total == 2 else f"1 + 1 gave {total}"
