@@ -33,9 +33,7 @@ class FashionMNIST(vision.FashionMNIST):
 
     def _get_data(self):
         data = gluon_lenet.load_dataset("fashion_mnist")
-        images, labels = (
-            (data.train_images, data.train_labels) if self._train else (data.test_images, data.test_labels)
-        )
+        images, labels = (data.train_images, data.train_labels) if self._train else (data.test_images, data.test_labels)
         self._data, self._label = nd.array(images[..., None], dtype="uint8"), labels.astype("int32")
 
 

@@ -77,15 +77,19 @@ class RunDir:
         figure.savefig(png, format="png", dpi=120)
         write_atomically(self.path / CURVES, png.getvalue())
 
-    def write_weights(self, net: Block, metadata: dict[str, str]) -> None:
+    def write_weights(self, net: Block, metadata: dict) -> None:
         """Write the net's weights; the previous ones stay until the new ones are whole."""
         save_weights(self.path / WEIGHTS, net, metadata)
 
 
-def save_weights(path: Path, net: Block, metadata: dict[str, str]) -> None:
-    """Write the parameters of `net` as safetensors, named by their place in it ("0.weight")."""
+def save_weights(path: Path, net: Block, metadata: dict) -> None:
+    """Write the parameters of `net` as safetensors, named by their place in it ("0.weight").
+
+    `metadata` goes into the file's header as JSON, as one entry: safetensors writes several in no fixed order, and equal
+    weights are to give equal files.
+    """
     arrays = {name: param.data(param.list_ctx()[0]).asnumpy() for name, param in _parameters(net).items()}
-    write_atomically(path, safetensors.save(arrays, metadata))
+    write_atomically(path, safetensors.save(arrays, {"gluon_lenet": json.dumps(metadata)}))
 
 
 def load_weights(path: str | Path, net: Block) -> None:

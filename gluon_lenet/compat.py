@@ -7,12 +7,14 @@ import importlib.util
 import os
 import platform
 import sys
+from math import ceil, inf, nan
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import wrapt
 
-__all__ = ["physical_cores", "prepare", "set_threads", "why_no_mxnet"]
+__all__ = ["num_threads", "physical_cores", "prepare", "set_threads", "why_no_mxnet"]
 
 
 @functools.cache
@@ -33,8 +35,7 @@ def prepare() -> None:
 
 
 def numpy_names() -> dict:
-    """The names that MXNet 1.9.1 and d2lzh take from `numpy` and that some NumPy since 1.24 lacks, by their old meaning."""
-    nan, inf = float("nan"), float("inf")
+    """What MXNet 1.9.1 takes from `numpy` and some NumPy since 1.24 lacks: each name with its old meaning."""
     names = {name: getattr(builtins, name) for name in ("bool", "int", "float", "complex", "object", "str")}
     names |= {"PZERO": 0.0, "NZERO": -0.0, "NAN": nan, "NaN": nan}
     names |= {"PINF": inf, "NINF": -inf, "Inf": inf, "Infinity": inf, "infty": inf}
@@ -42,6 +43,8 @@ def numpy_names() -> dict:
     names |= {"product": np.prod, "cumproduct": np.cumprod, "alltrue": np.all, "sometrue": np.any, "round_": np.round}
     names |= {"row_stack": np.vstack, "trapz": vars(np).get("trapezoid") or vars(np).get("trapz")}
     names |= {function.__name__: function for function in (in1d, msort, asfarray, find_common_type)}
+    if importlib.util.find_spec("numpy.compat") is None:
+        names["compat"] = SimpleNamespace(basestring=str)
     return names | {name: _gone(name) for name in ("mirr", "npv", "pmt", "ppmt", "pv", "rate")}
 
 
@@ -83,19 +86,76 @@ def _gone(name):
 
 
 def _mend_mxnet(mxnet):
-    # NumPy 2 prints the elements of a list as np.int64(3), and MXNet hands parameters to its C core as text: the two
-    # modules that do so get a `str` of their own, which writes NumPy's numbers as numbers (NumPy >= 2.0).
-    mxnet._ctypes.ndarray.str = mxnet._ctypes.symbol.str = _parameter_text
+    if np.lib.NumpyVersion(np.__version__) < "2.0.0":
+        return  # MXNet 1.9.1 was written for NumPy 1: with the names back it is whole
+
+    # A list of NumPy's numbers prints as [np.int64(3)], and MXNet hands parameters, shapes and attributes to its C core
+    # as text: the modules that do so get a `str` that writes them as numbers.
+    for module in (mxnet._ctypes.ndarray, mxnet._ctypes.symbol, mxnet.symbol.symbol, mxnet.io.io):
+        module.str = _ParameterText
+
+    # np.int64(2) == () is an empty array, which is neither true nor false any more (NumPy 2.2): `size` must be plain.
+    for module in (mxnet.ndarray.numpy.random, mxnet.symbol.numpy.random):
+        for name in module.__all__:
+            setattr(module, name, _with_plain_numbers(getattr(module, name)))
+
+    # 0.0 + np.float32(x) was a float64 and is a float32, so loops that add up `asscalar()`, as the book's do, and the
+    # metrics, lose digits: scalars become Python's numbers, sums of metrics float64.
+    asscalar = mxnet.nd.NDArray.asscalar
+    mxnet.nd.NDArray.asscalar = functools.wraps(asscalar)(lambda self: asscalar(self).item())
+    mxnet.metric.EvalMetric.sum_metric = _Float64("sum_metric")
+    mxnet.metric.EvalMetric.global_sum_metric = _Float64("global_sum_metric")
+
+    # Methods and modules NumPy renamed: ndarray.tostring went in 2.3, and numpy.core warns since 2.0.
+    for function in (mxnet.recordio.pack, mxnet.recordio.pack_img):
+        _rename(function, tostring="tobytes")
+    _rename(mxnet.nd.moveaxis, core="_core")
 
 
-def _parameter_text(value) -> str:
-    return str(_plain(value))
+class _TextType(type):
+    def __instancecheck__(cls, instance):
+        return isinstance(instance, str)
+
+
+class _ParameterText(metaclass=_TextType):
+    """`str` as MXNet should see it: str((np.int64(3), np.float32(0.5))) is "(3, 0.5)"; isinstance() works as usual."""
+
+    def __new__(cls, value=""):
+        return str(_plain(value))
 
 
 def _plain(value):
-    if isinstance(value, (tuple, list)):
-        return type(value)(map(_plain, value)) if type(value) in (tuple, list) else tuple(map(_plain, value))
+    """The same value with Python's numbers for NumPy's, in tuples and lists too."""
+    if type(value) in (tuple, list):
+        return type(value)(map(_plain, value))
     return value.item() if isinstance(value, np.generic) else value
+
+
+def _with_plain_numbers(function):
+    @functools.wraps(function)
+    def wrapper(*args, **kwargs):
+        return function(*map(_plain, args), **{name: _plain(value) for name, value in kwargs.items()})
+
+    return wrapper
+
+
+class _Float64:
+    """An attribute that keeps NumPy's floats as float64."""
+
+    def __init__(self, name):
+        self.name = name
+
+    def __get__(self, instance, owner=None):
+        return self if instance is None else vars(instance)[self.name]
+
+    def __set__(self, instance, value):
+        vars(instance)[self.name] = np.float64(value) if isinstance(value, np.floating) else value
+
+
+def _rename(function, **names):
+    """Let `function` look up attributes by their new names."""
+    code = function.__code__
+    function.__code__ = code.replace(co_names=tuple(names.get(name, name) for name in code.co_names))
 
 
 # --- IPython ----------------------------------------------------------------------------------------------------------
@@ -109,40 +169,66 @@ def _mend_ipython(display):
 
 def set_matplotlib_formats(*formats, **kwargs):
     """`IPython.display.set_matplotlib_formats`, gone in IPython 9: the formats of a notebook's figures."""
-    from matplotlib_inline.backend_inline import set_matplotlib_formats
+    from IPython import get_ipython
 
-    set_matplotlib_formats(*formats, **kwargs)
+    if get_ipython():  # in a script there is nothing to set, and the call would start a shell
+        from matplotlib_inline.backend_inline import set_matplotlib_formats
+
+        set_matplotlib_formats(*formats, **kwargs)
 
 
 # --- threads ----------------------------------------------------------------------------------------------------------
 
 
 def physical_cores() -> int:
-    """The number of physical cores this process may run on: hyperthreads of one core count once."""
+    """The number of physical cores this process may keep busy: hyperthreads of one core count once."""
     if not hasattr(os, "sched_getaffinity"):  # macOS on Intel: two hyperthreads a core on nearly every Mac
         return max(1, os.cpu_count() // 2)
-    usable = os.sched_getaffinity(0)
+    return min(_cores(os.sched_getaffinity(0)), _container_limit())
+
+
+def _cores(cpus, system=Path("/sys/devices/system/cpu")) -> int:
+    """The number of cores that these logical processors belong to."""
     try:
-        topology = Path("/sys/devices/system/cpu")
-        return len({(topology / f"cpu{cpu}/topology/thread_siblings_list").read_text() for cpu in usable})
+        return len({(system / f"cpu{cpu}/topology/thread_siblings_list").read_text() for cpu in cpus})
     except OSError:  # some sandboxes hide /sys
-        return len(usable)
+        return len(cpus)
+
+
+def _container_limit(cgroup=Path("/sys/fs/cgroup")) -> float:
+    """The processors `docker run --cpus` or Kubernetes leave to this container, at least 1; inf without a limit."""
+    files = ["cpu.max"] if (cgroup / "cpu.max").exists() else ["cpu/cpu.cfs_quota_us", "cpu/cpu.cfs_period_us"]
+    try:
+        quota, period = " ".join((cgroup / file).read_text() for file in files).split()
+    except OSError:
+        return inf
+    return inf if quota in ("max", "-1") else max(1, ceil(int(quota) / int(period)))
 
 
 def set_threads(n: int) -> None:
-    """Let MXNet compute with `n` threads; raises RuntimeError once MXNet is loaded, since it has read the number then."""
+    """Let MXNet compute with `n` threads; raises RuntimeError once MXNet is loaded: it reads the number only then."""
     if "mxnet" in sys.modules:
         raise RuntimeError("set_threads() must come before the first `import mxnet`: MXNet reads the number only then")
     os.environ["OMP_NUM_THREADS"] = os.environ["MXNET_OMP_MAX_THREADS"] = str(n)
 
 
 def num_threads() -> int:
-    """The number of threads MXNet computes with, as its environment variables say."""
-    text = os.environ.get("MXNET_OMP_MAX_THREADS") or os.environ.get("OMP_NUM_THREADS", "")
-    return int(text) if text.isdigit() else physical_cores()
+    """The number of CPU threads MXNet computes with."""
+    for name in ("OMP_NUM_THREADS", "MXNET_OMP_MAX_THREADS"):
+        if name in os.environ:
+            return int(os.environ[name].split(",")[0])  # OpenMP allows one number for each level of nesting
+    # MXNet was loaded before prepare(), and took half of the processors.
+    return max(1, (len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()) // 2)
 
 
 # --- shared libraries and their errors --------------------------------------------------------------------------------
+
+
+_LIBRARIES = {
+    "libgomp.so.1": "MXNet needs the system's libgomp.so.1: apt install libgomp1, or dnf install libgomp",
+    "libcuda.so.1": "MXNet's GPU wheel needs NVIDIA's driver (libcuda.so.1); without a GPU, install mxnet==1.9.1",
+    "libcu": "MXNet's GPU wheel needs CUDA 11, as PyPI's nvidia-*-cu11 packages bring it (README.md, section GPU)",
+}
 
 
 class _BeforeMXNet:
@@ -154,7 +240,7 @@ class _BeforeMXNet:
 
 
 def _preload():
-    """Load libgomp from the environment, and CUDA 11 from PyPI's nvidia-*-cu11: the loader then takes these by soname."""
+    """Load libgomp from the environment and CUDA 11 from PyPI's nvidia-*-cu11: the loader then has them by soname."""
     libraries = list(Path(sys.prefix, "lib").glob("libgomp.so.1"))
     for site in map(Path, sys.path):
         if any(site.glob("mxnet_cu*.dist-info")):
@@ -188,9 +274,10 @@ def why_no_mxnet() -> str | None:
     try:
         import mxnet  # noqa: F401
     except Exception as error:
-        if getattr(error, "name", None) == "distutils":
-            return "MXNet needs setuptools, which brings distutils back to Python 3.12 and later: pip install setuptools"
-        if "libgomp.so.1" in str(error):
-            return "MXNet needs the system's libgomp.so.1: apt install libgomp1, or dnf install libgomp"
+        if isinstance(error, ImportError) and str(error.name).startswith("distutils"):
+            return "MXNet needs distutils, which left Python in 3.12 and lives on in setuptools: pip install setuptools"
+        for library, sentence in _LIBRARIES.items():
+            if library in str(error):
+                return sentence
         return f"MXNet does not load: {type(error).__name__}: {' '.join(str(error).split())}"
     return None

@@ -66,6 +66,7 @@ def run_recipe(
     mx.random.seed(seed)
     net = get_net(recipe.net, classes=len(data.classes))
     net.initialize(mx.init.Xavier(), ctx=contexts)
+    net(mx.nd.zeros((1, *train_iter.image_shape), ctx=contexts[0]))  # gives the layers their shapes and weights
     net.hybridize(static_alloc=True, static_shape=True)
     trainer = gluon.Trainer(net.collect_params(), recipe.optimizer, {"learning_rate": recipe.lr})
 
@@ -90,14 +91,14 @@ def run_recipe(
         }
     )
     watcher.begin(net, train_iter, contexts, directory)
-    directory.write_weights(net, {"recipe": name, "net": recipe.net, "epoch": "0"})
+    directory.write_weights(net, {"recipe": name, "net": recipe.net, "epoch": 0})
     history = []
     try:
         for result in run_epochs(
             net, train_iter, test_iter, recipe.batch_size, trainer, contexts, recipe.num_epochs, watcher.batch
         ):
             directory.append_metrics(result)
-            directory.write_weights(net, {"recipe": name, "net": recipe.net, "epoch": str(result.epoch)})
+            directory.write_weights(net, {"recipe": name, "net": recipe.net, "epoch": result.epoch})
             history.append(result)
             watcher.epoch(result)
     finally:

@@ -11,8 +11,7 @@ from mxnet.gluon import nn
 def layer_table(net: nn.Sequential | nn.HybridSequential, input_shape: tuple[int, ...]) -> str:
     """The layers of an initialized sequential net, one a line, and the sum of their parameters.
 
-    A batch of zeros goes through the net, which gives layers of unknown input size their shapes (the weights drawn
-    then are the ones the first training batch would draw).
+    A batch of zeros goes through the net.
 
     Args:
         net: initialized, on any device.

@@ -8,6 +8,7 @@ from dataclasses import replace
 from tqdm import tqdm
 
 from gluon_lenet import cli, compat
+from gluon_lenet.errors import InputError
 from gluon_lenet.recipes import DEFAULT_RECIPE, get_recipe
 
 
@@ -46,8 +47,11 @@ def train(args) -> int:
     recipe = get_recipe(args.recipe)
     chosen = {"num_epochs": args.epochs, "batch_size": args.batch_size, "lr": args.lr}
     recipe = replace(recipe, **{name: value for name, value in chosen.items() if value is not None})
-    if args.threads is not None:
-        compat.set_threads(args.threads)
+    if args.threads not in (None, compat.num_threads()):
+        try:
+            compat.set_threads(args.threads)
+        except RuntimeError as error:  # called from Python, not as a command
+            raise InputError(f"--threads {args.threads}: {error}") from None
 
     # MXNet reads the number of threads when it is loaded, so what imports it comes here
     from gluon_lenet.devices import parse_ctx

@@ -53,7 +53,8 @@ def evaluate_accuracy(data_iter: Iterable, net: gluon.Block, ctx: mx.Context | l
     """
     contexts = _as_list(ctx)
     counts = (
-        ([count_correct(net(X_part), y_part) for X_part, y_part in _split(X, y, contexts)], len(y)) for X, y in data_iter
+        ([count_correct(net(X_part), y_part) for X_part, y_part in _split(X, y, contexts)], len(y))
+        for X, y in data_iter
     )
     num_correct = num_examples = 0
     for corrects, size in _behind(counts):
@@ -165,7 +166,9 @@ def _split(X, y, contexts):
     if len(contexts) == 1:
         return [(X.as_in_context(contexts[0]), y.as_in_context(contexts[0]))]
     if len(X) < len(contexts):
-        raise InputError(f"a batch of {len(X)} images cannot be shared by {len(contexts)} devices; change the batch size")
+        raise InputError(
+            f"a batch of {len(X)} images cannot be shared by {len(contexts)} devices; change the batch size"
+        )
     return zip(
         split_and_load(X, contexts, even_split=False), split_and_load(y, contexts, even_split=False), strict=True
     )

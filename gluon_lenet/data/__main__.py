@@ -1,0 +1,70 @@
+"""Command line: fetch, verify or describe the data sets. `python -m gluon_lenet.data --help`"""
+
+from __future__ import annotations
+
+import sys
+
+import numpy as np
+
+from gluon_lenet import cli
+from gluon_lenet.data import sources
+from gluon_lenet.data.datasets import parse_dataset
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Do what `argv` says; returns the exit status: 0, 1 (a file is wrong or not to be had), 2 (bad input), 130."""
+    parser = cli.Parser(prog="python -m gluon_lenet.data", description="Fetch, verify or describe the data sets.")
+    parser.add_argument("action", choices=sorted(ACTIONS), help="what to do")
+    parser.add_argument("name", nargs="?", help=f"{' or '.join(sorted(sources.DATASETS))} (default: both)")
+    parser.add_argument("--data-dir", metavar="DIR", help="folder with the four IDX files (default: the cache)")
+    args = parser.parse_args(argv)
+    names = [args.name] if args.name else sorted(sources.DATASETS)
+    return cli.run(lambda: max([ACTIONS[args.action](name, args.data_dir) for name in names]))
+
+
+def fetch(name: str, data_dir: str | None) -> int:
+    """Get the files and print where they lie and came from."""
+    try:
+        found = sources.fetch(name, data_dir)
+    except sources.DataError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return cli.FAILED
+    for file in found.values():
+        print(f"{name}: {file.path} (from {file.origin})")
+    return 0
+
+
+def verify(name: str, data_dir: str | None) -> int:
+    """Hash the files anew and print OK or what is wrong, a line each."""
+    result = sources.verify(name, data_dir)
+    for path, problem in result.items():
+        print(f"{name}: {path}: OK" if problem is None else f"{name}: WRONG: {problem}")
+    return cli.FAILED if any(result.values()) else 0
+
+
+def info(name: str, data_dir: str | None) -> int:
+    """Print shapes, class counts, files, licence and source."""
+    files = sources.get_dataset_files(name)
+    try:
+        found = sources.fetch(name, data_dir)
+    except sources.DataError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return cli.FAILED
+    data = parse_dataset(name, found)
+    print(f"{name}: {files.title}, {files.home}")
+    print(f"  licence: {files.licence}")
+    print(f"  train: images {data.train_images.shape}, labels {data.train_labels.shape}, uint8")
+    print(f"  test: images {data.test_images.shape}, labels {data.test_labels.shape}, uint8")
+    train, test = (np.bincount(labels, minlength=len(data.classes)) for labels in (data.train_labels, data.test_labels))
+    for label, text in enumerate(data.classes):
+        print(f"  class {label} {text}: {train[label]} train, {test[label]} test")
+    for file in files.files:
+        print(f"  {found[file.name].path}: {file.size} bytes, SHA-256 {file.sha256}")
+    return 0
+
+
+ACTIONS = {"fetch": fetch, "verify": verify, "info": info}
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,73 @@
+"""A data set's name -> its train and test arrays, uint8 (n, 28, 28) and (n,), and its class names."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+
+import numpy as np
+
+from gluon_lenet.data import idx, sources
+
+FASHION_MNIST_LABELS = (
+    "t-shirt",
+    "trouser",
+    "pullover",
+    "dress",
+    "coat",
+    "sandal",
+    "shirt",
+    "sneaker",
+    "bag",
+    "ankle boot",
+)  # in the words of the book's get_fashion_mnist_labels; position = label
+MNIST_LABELS = tuple("0123456789")
+CLASSES = {"fashion_mnist": FASHION_MNIST_LABELS, "mnist": MNIST_LABELS}
+
+
+@dataclass(frozen=True, eq=False)
+class Dataset:
+    """A data set in memory; the arrays are read-only."""
+
+    name: str
+    train_images: np.ndarray  # uint8 (60000, 28, 28), 0 is black
+    train_labels: np.ndarray  # uint8 (60000,), positions in classes
+    test_images: np.ndarray  # uint8 (10000, 28, 28)
+    test_labels: np.ndarray  # uint8 (10000,)
+    classes: tuple[str, ...]
+    sha256: dict[str, str]  # file name -> SHA-256 of its unpacked bytes
+
+
+def load_dataset(name: str, data_dir: str | os.PathLike | None = None) -> Dataset:
+    """The data set `name`, `fashion_mnist` or `mnist`, found or fetched as `sources.fetch` says.
+
+    The arrays are parsed from the very bytes whose SHA-256 was checked.
+
+    Raises:
+        InputError: an unknown name; or `data_dir` lacks a file or holds a wrong one.
+        DataError: the files can be had nowhere, or the cache cannot be written.
+    """
+    return parse_dataset(name, sources.fetch(name, data_dir))
+
+
+def parse_dataset(name: str, found: dict[str, sources.Found]) -> Dataset:
+    """The data set `name` from its four files, as `sources.fetch` returns them."""
+    train_images, train_labels = _parse(found, "train")
+    test_images, test_labels = _parse(found, "t10k")
+    return Dataset(
+        name=name,
+        train_images=train_images,
+        train_labels=train_labels,
+        test_images=test_images,
+        test_labels=test_labels,
+        classes=CLASSES[name],
+        sha256={file.name: file.sha256 for file in sources.DATASETS[name].files},
+    )
+
+
+def _parse(found: dict[str, sources.Found], part: str) -> tuple[np.ndarray, np.ndarray]:
+    images_file, labels_file = found[f"{part}-images-idx3-ubyte"], found[f"{part}-labels-idx1-ubyte"]
+    images = idx.parse_images(images_file.data, str(images_file.path))
+    labels = idx.parse_labels(labels_file.data, str(labels_file.path))
+    idx.check_pair(images, labels, str(images_file.path), str(labels_file.path))
+    return images, labels

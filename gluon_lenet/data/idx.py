@@ -1,0 +1,153 @@
+"""IDX bytes <-> uint8 arrays, strict: images (n, h, w), labels (n,).
+
+The format, from LeCun's MNIST page: two zero bytes, one byte for the type (0x08 is uint8, the only one here), one for
+the number of dimensions, each dimension as a big-endian uint32, then the values in C order, and nothing after them.
+"""
+
+from __future__ import annotations
+
+import gzip
+import io
+import math
+import os
+import zlib
+from pathlib import Path
+
+import numpy as np
+
+from gluon_lenet.errors import InputError
+
+MAX_BYTES = 1 << 28  # of one file, unpacked; five times the largest of the two data sets
+
+_UINT8 = 0x08
+_MAX_DIMENSIONS = 3
+_GZIP_MAGIC = b"\x1f\x8b"
+
+
+class IDXError(InputError):
+    """A file that is not the IDX file it should be; the message names the file and what was wrong."""
+
+
+def read_idx(path: str | os.PathLike) -> np.ndarray:
+    """The array in an IDX file, gzipped or not: uint8, one to three dimensions, read-only.
+
+    Raises:
+        IDXError: not one whole IDX file of uint8.
+        OSError: the file cannot be read.
+    """
+    return parse_idx(read_bytes(path), os.fspath(path))
+
+
+def read_bytes(path: str | os.PathLike, limit: int = MAX_BYTES) -> bytes:
+    """The bytes of a file, unpacked if they are gzipped, whatever its name ends in.
+
+    Raises:
+        IDXError: longer than `limit` bytes, or a gzip stream that is cut or broken.
+        OSError: the file cannot be read.
+    """
+    with Path(path).open("rb") as file:
+        return unpack(file.read(max_packed(limit) + 1), os.fspath(path), limit)
+
+
+def max_packed(limit: int) -> int:
+    """How long a gzip file of `limit` bytes can get: deflate adds 5 bytes to a block it cannot shrink."""
+    return limit + limit // 1000 + 4096
+
+
+def unpack(data: bytes, name: str, limit: int = MAX_BYTES) -> bytes:
+    """`data`, gunzipped if it is gzipped; never more than `limit` bytes, however much a gzip bomb promises.
+
+    Raises:
+        IDXError: longer than `limit` bytes, or a gzip stream that is cut or broken.
+    """
+    if data.startswith(_GZIP_MAGIC):
+        try:
+            data = gzip.GzipFile(fileobj=io.BytesIO(data)).read(limit + 1)
+        except EOFError:
+            raise IDXError(f"{name}: the gzip stream is cut off") from None
+        except (OSError, zlib.error) as error:
+            raise IDXError(f"{name}: the gzip stream is broken ({error})") from None
+    if len(data) > limit:
+        raise IDXError(f"{name}: longer than the {limit} bytes it may have")
+    return data
+
+
+def parse_idx(data: bytes, name: str) -> np.ndarray:
+    """IDX bytes -> a read-only uint8 array of one to three dimensions that shares their memory.
+
+    Args:
+        data: the whole file, unpacked.
+        name: what errors call it.
+
+    Raises:
+        IDXError: wrong magic number, type or dimensions, or a header that promises more or fewer values than follow.
+    """
+    if len(data) < 4:
+        raise IDXError(f"{name}: {len(data)} bytes are too short for an IDX file")
+    zeros, dtype, ndim = data[:2], data[2], data[3]
+    if zeros != b"\0\0":
+        raise IDXError(f"{name}: not an IDX file; it begins with {data[:4].hex(' ')}, an IDX file with 00 00")
+    if dtype != _UINT8:
+        raise IDXError(f"{name}: IDX type code 0x{dtype:02x}; must be 0x08, uint8")
+    if not 1 <= ndim <= _MAX_DIMENSIONS:
+        raise IDXError(f"{name}: {ndim} dimensions; must be 1 (labels) to {_MAX_DIMENSIONS} (images)")
+    header = 4 + 4 * ndim
+    if len(data) < header:
+        raise IDXError(f"{name}: {len(data)} bytes end inside the header of {header} bytes")
+    shape = tuple(int.from_bytes(data[i : i + 4], "big") for i in range(4, header, 4))
+    if 0 in shape:
+        raise IDXError(f"{name}: the header promises {_times(shape)} values, which is none")
+    promised, held = math.prod(shape), len(data) - header  # Python integers: nothing to overflow
+    if promised > held:
+        raise IDXError(f"{name}: cut off; the header promises {_times(shape)} values, {held} follow")
+    if promised < held:
+        raise IDXError(f"{name}: {held - promised} bytes trail the {_times(shape)} values of the header")
+    return np.frombuffer(data, np.uint8, offset=header).reshape(shape)
+
+
+def parse_images(data: bytes, name: str, size: tuple[int, int] = (28, 28)) -> np.ndarray:
+    """IDX bytes -> images, uint8 (n, h, w) with (h, w) = `size`; raises IDXError for anything else."""
+    images = parse_idx(data, name)
+    if images.ndim != 3 or images.shape[1:] != size:
+        raise IDXError(f"{name}: holds {_times(images.shape)} values; must be images, n x {_times(size)}")
+    return images
+
+
+def parse_labels(data: bytes, name: str, num_classes: int = 10) -> np.ndarray:
+    """IDX bytes -> labels, uint8 (n,), each below `num_classes`; raises IDXError for anything else."""
+    labels = parse_idx(data, name)
+    if labels.ndim != 1:
+        raise IDXError(f"{name}: holds {_times(labels.shape)} values; must be labels, one dimension")
+    wrong = labels >= num_classes
+    if wrong.any():
+        at = int(wrong.argmax())
+        raise IDXError(f"{name}: label {labels[at]} at position {at}; labels are 0 to {num_classes - 1}")
+    return labels
+
+
+def check_pair(images: np.ndarray, labels: np.ndarray, images_name: str, labels_name: str) -> None:
+    """Raise IDXError unless there is one label an image."""
+    if len(images) != len(labels):
+        raise IDXError(f"{labels_name}: {len(labels)} labels for the {len(images)} images of {images_name}")
+
+
+def idx_bytes(array: np.ndarray) -> bytes:
+    """A uint8 array of one to three dimensions, none of them empty -> IDX bytes; raises ValueError for other arrays."""
+    if array.dtype != np.uint8 or not 1 <= array.ndim <= _MAX_DIMENSIONS or array.size == 0:
+        raise ValueError(f"IDX here is uint8 of 1 to 3 dimensions, not {array.dtype} of shape {array.shape}")
+    return bytes((0, 0, _UINT8, array.ndim)) + np.array(array.shape, ">u4").tobytes() + array.tobytes()
+
+
+def write_idx(path: str | os.PathLike, array: np.ndarray) -> None:
+    """Write a uint8 array as an IDX file, gzipped if the name ends in .gz; raises ValueError as `idx_bytes` does."""
+    data = idx_bytes(array)
+    if os.fspath(path).endswith(".gz"):
+        packed = io.BytesIO()
+        with gzip.GzipFile("", "wb", fileobj=packed, mtime=0) as file:  # no name, no time: the same bytes every time
+            file.write(data)
+        data = packed.getvalue()
+    Path(path).write_bytes(data)
+
+
+def _times(shape: tuple[int, ...]) -> str:
+    return " x ".join(map(str, shape))

