@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable
 
 from gluon_lenet import compat
-from gluon_lenet.errors import InputError
+from gluon_lenet.errors import DataError, InputError
 
 BAD_INPUT, FAILED, INTERRUPTED = 2, 1, 130  # exit statuses
 
@@ -47,11 +47,14 @@ def _number(text: str, convert: type, is_right: Callable, what: str):
 
 
 def run(main: Callable[[], int]) -> int:
-    """Call `main`; bad input, a missing MXNet and Ctrl-C become one line on stderr and an exit status."""
+    """Call `main`; the errors made for the user, a missing MXNet and Ctrl-C become a message and an exit status."""
     try:
         return main()
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
+    except DataError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return FAILED
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return INTERRUPTED

@@ -7,6 +7,7 @@ import importlib.util
 import os
 import platform
 import sys
+import warnings
 from math import ceil, inf, nan
 from pathlib import Path
 from types import SimpleNamespace
@@ -20,9 +21,11 @@ __all__ = ["num_threads", "physical_cores", "prepare", "set_threads", "why_no_mx
 @functools.cache
 def prepare() -> None:
     """Make `import mxnet` and `import d2lzh` work in this process; imports neither, and changes no name NumPy has."""
-    for name, value in numpy_names().items():
-        if name not in vars(np):  # not hasattr(): NumPy 1.24-1.26 warns when asked for a name it dropped
-            setattr(np, name, value)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        for name, value in numpy_names().items():
+            if name not in vars(np):  # what NumPy gives only when asked, with a warning, stays what NumPy gives
+                setattr(np, name, getattr(np, name, value))
     sys.meta_path.insert(0, _BeforeMXNet())
     wrapt.when_imported("mxnet")(_mend_mxnet)
     wrapt.when_imported("IPython.display")(_mend_ipython)
@@ -140,7 +143,7 @@ def _with_plain_numbers(function):
 
 
 class _Float64:
-    """An attribute that keeps NumPy's floats as float64."""
+    """An attribute that is a float64 whenever it is a float: what is added to it is added in float64."""
 
     def __init__(self, name):
         self.name = name
@@ -149,7 +152,7 @@ class _Float64:
         return self if instance is None else vars(instance)[self.name]
 
     def __set__(self, instance, value):
-        vars(instance)[self.name] = np.float64(value) if isinstance(value, np.floating) else value
+        vars(instance)[self.name] = np.float64(value) if isinstance(value, (float, np.floating)) else value
 
 
 def _rename(function, **names):

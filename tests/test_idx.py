@@ -55,30 +55,30 @@ def test_write_refuses_what_it_could_not_read(array, tmp_path):
     assert not (tmp_path / "x").exists()
 
 
-@pytest.mark.parametrize(
-    ("data", "wrong"),
-    {
-        "empty": (b"", "0 bytes are too short"),
-        "three bytes": (b"\0\0\x08", "3 bytes are too short"),
-        "magic": (header(4, zeros=b"\0\1") + bytes(4), "begins with 00 01 08 01"),
-        "web page": (b"<!DOCTYPE html><html>", "begins with 3c 21 44 4f"),
-        "float32": (header(1, dtype=0x0D) + bytes(4), "type code 0x0d; must be 0x08"),
-        "int8": (header(4, dtype=0x09) + bytes(4), "type code 0x09; must be 0x08"),
-        "no dimension": (b"\0\0\x08\0" + bytes(4), "0 dimensions"),
-        "four dimensions": (header(1, 1, 1, 1) + bytes(1), "4 dimensions"),
-        "255 dimensions": (b"\0\0\x08\xff" + bytes(4096), "255 dimensions"),
-        "header cut": (header(2, 28, 28)[:-1], "15 bytes end inside the header of 16"),
-        "zero images": (header(0, 28, 28), "promises 0 x 28 x 28 values, which is none"),
-        "zero height": (header(2, 0, 28), "promises 2 x 0 x 28 values, which is none"),
-        "one byte short": (header(2, 2, 2) + bytes(7), "cut off; the header promises 2 x 2 x 2 values, 7 follow"),
-        "nothing follows": (header(60000), "cut off; the header promises 60000 values, 0 follow"),
-        "one byte more": (header(2, 2, 2) + bytes(9), "1 bytes trail the 2 x 2 x 2 values"),
-        "negative": (header(2**32 - 1) + bytes(3), "promises 4294967295"),
-        "overflow of 64 bits": (header(2**32 - 1, 2**32 - 1, 2**32 - 1) + bytes(1), "1 follow"),
-        "overflow to the right size": (header(2**31, 2**31, 4) + b"", "0 follow"),  # 2**64 is 0 in 64 bits
-        "little endian": (b"\0\0\x08\1" + (4).to_bytes(4, "little") + bytes(4), "promises 67108864"),
-    }.values(),
-)
+DAMAGED = {
+    "empty": (b"", "0 bytes are too short"),
+    "three bytes": (b"\0\0\x08", "3 bytes are too short"),
+    "magic": (header(4, zeros=b"\0\1") + bytes(4), "begins with 00 01 08 01"),
+    "web page": (b"<!DOCTYPE html><html>", "begins with 3c 21 44 4f"),
+    "float32": (header(1, dtype=0x0D) + bytes(4), "type code 0x0d; must be 0x08"),
+    "int8": (header(4, dtype=0x09) + bytes(4), "type code 0x09; must be 0x08"),
+    "no dimension": (b"\0\0\x08\0" + bytes(4), "0 dimensions"),
+    "four dimensions": (header(1, 1, 1, 1) + bytes(1), "4 dimensions"),
+    "255 dimensions": (b"\0\0\x08\xff" + bytes(4096), "255 dimensions"),
+    "header cut": (header(2, 28, 28)[:-1], "15 bytes end inside the header of 16"),
+    "zero images": (header(0, 28, 28), "promises 0 x 28 x 28 values, which is none"),
+    "zero height": (header(2, 0, 28), "promises 2 x 0 x 28 values, which is none"),
+    "one byte short": (header(2, 2, 2) + bytes(7), "cut off; the header promises 2 x 2 x 2 values, 7 follow"),
+    "nothing follows": (header(60000), "cut off; the header promises 60000 values, 0 follow"),
+    "one byte more": (header(2, 2, 2) + bytes(9), "1 bytes trail the 2 x 2 x 2 values"),
+    "negative": (header(2**32 - 1) + bytes(3), "promises 4294967295"),
+    "overflow of 64 bits": (header(2**32 - 1, 2**32 - 1, 2**32 - 1) + bytes(1), "1 follow"),
+    "overflow to the right size": (header(2**31, 2**31, 4) + b"", "0 follow"),  # 2**64 is 0 in 64 bits
+    "little endian": (b"\0\0\x08\1" + (4).to_bytes(4, "little") + bytes(4), "promises 67108864"),
+}
+
+
+@pytest.mark.parametrize(("data", "wrong"), DAMAGED.values(), ids=DAMAGED)
 def test_refuses_a_damaged_file_by_its_name(data, wrong, tmp_path):
     path = tmp_path / "some-idx"
     for packed in (data, gzip.compress(data)):

@@ -24,12 +24,7 @@ def main(argv: list[str] | None = None) -> int:
 
 def fetch(name: str, data_dir: str | None) -> int:
     """Get the files and print where they lie and came from."""
-    try:
-        found = sources.fetch(name, data_dir)
-    except sources.DataError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return cli.FAILED
-    for file in found.values():
+    for file in sources.fetch(name, data_dir).values():
         print(f"{name}: {file.path} (from {file.origin})")
     return 0
 
@@ -45,11 +40,7 @@ def verify(name: str, data_dir: str | None) -> int:
 def info(name: str, data_dir: str | None) -> int:
     """Print shapes, class counts, files, licence and source."""
     files = sources.get_dataset_files(name)
-    try:
-        found = sources.fetch(name, data_dir)
-    except sources.DataError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return cli.FAILED
+    found = sources.fetch(name, data_dir)
     data = parse_dataset(name, found)
     print(f"{name}: {files.title}, {files.home}")
     print(f"  licence: {files.licence}")

@@ -25,15 +25,11 @@ from filelock import FileLock, Timeout
 from tqdm import tqdm
 
 from gluon_lenet.data import idx
-from gluon_lenet.errors import InputError
+from gluon_lenet.errors import DataError, InputError
 
 log = logging.getLogger(__name__)
 
 _TORCHVISION = {"fashion_mnist": "FashionMNIST", "mnist": "MNIST"}  # what it calls its folders
-
-
-class DataError(Exception):
-    """The files cannot be had or kept; the message lists every source that was tried and why it failed."""
 
 
 class SourceError(Exception):

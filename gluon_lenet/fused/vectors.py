@@ -1,0 +1,308 @@
+"""Python functions that write LLVM instructions -> register tiles that Numba can call.
+
+A *tile* is a piece of straight-line code (with a loop or two around it) whose intermediate results all stay in the
+processor's vector registers. Numba alone cannot promise that: it leaves loops to LLVM's auto-vectorizer, which takes
+more than twice the time on these convolutions. So the tiles name their vectors: one vector holds the same number of
+`LANES` images, and the functions in `tiles.py` say which vectors are loaded, multiplied and stored.
+
+    @tile
+    def add_rows(count: Int, memory: Floats, a: Int, b: Int):   # a[i] += b[i] for `count` vectors
+        with loop(count) as i:
+            memory.store(a + i * LANES, memory.load(a + i * LANES) + memory.load(b + i * LANES))
+
+Inside a tile every `Int` and every vector is a `Value`: Python's operators on it write the instruction.
+"""
+
+from __future__ import annotations
+
+import inspect
+from contextlib import contextmanager
+
+import numpy as np
+from llvmlite import ir
+from numba import types
+from numba.core import cgutils
+from numba.core.registry import cpu_target
+from numba.extending import intrinsic
+
+__all__ = ["LANES", "Address", "Bytes", "Floats", "Int", "Literal", "Value", "Variable", "loop", "tile", "vector"]
+
+
+def _lanes() -> int:
+    """Floats in a vector register: 16 with AVX-512, else 8 (AVX2; narrower machines use two registers a vector)."""
+    _, _, features = cpu_target.target_context.codegen().magic_tuple()
+    return 16 if "+avx512f" in features else 8
+
+
+LANES = _lanes()  # images side by side in one vector, and images in a block
+
+_F32, _I8, _I32, _I64 = ir.FloatType(), ir.IntType(8), ir.IntType(32), ir.IntType(64)
+_VECTOR, _VECTOR_I8, _VECTOR_I32 = (ir.VectorType(element, LANES) for element in (_F32, _I8, _I32))
+
+_builder: ir.IRBuilder | None = None  # of the tile being written; Numba compiles one function at a time, under a lock
+
+
+class Value:
+    """An LLVM value, an int64 or a vector, with Python's operators."""
+
+    def __init__(self, llvm):
+        self.llvm = llvm
+
+    @property
+    def _is_float(self) -> bool:
+        return getattr(self.llvm.type, "element", self.llvm.type) == _F32
+
+    def _lift(self, other) -> ir.Value:
+        """`other`, a Value or a Python number, as an LLVM value of this one's type."""
+        if isinstance(other, Value):
+            return other.llvm
+        if isinstance(self.llvm.type, ir.VectorType):
+            element = float(np.float32(other)) if self._is_float else int(other)
+            return ir.Constant(self.llvm.type, [element] * self.llvm.type.count)
+        return ir.Constant(self.llvm.type, other)
+
+    def __add__(self, other):
+        return Value((_builder.fadd if self._is_float else _builder.add)(self.llvm, self._lift(other)))
+
+    def __sub__(self, other):
+        return Value((_builder.fsub if self._is_float else _builder.sub)(self.llvm, self._lift(other)))
+
+    def __rsub__(self, other):
+        return Value((_builder.fsub if self._is_float else _builder.sub)(self._lift(other), self.llvm))
+
+    def __mul__(self, other):
+        return Value((_builder.fmul if self._is_float else _builder.mul)(self.llvm, self._lift(other)))
+
+    def __truediv__(self, other):
+        return Value(_builder.fdiv(self.llvm, self._lift(other)))
+
+    def __rtruediv__(self, other):
+        return Value(_builder.fdiv(self._lift(other), self.llvm))
+
+    def __floordiv__(self, other):
+        return Value(_builder.sdiv(self.llvm, self._lift(other)))
+
+    def __and__(self, other):
+        return Value(_builder.and_(self.llvm, self._lift(other)))
+
+    def __lshift__(self, other):
+        return Value(_builder.shl(self.llvm, self._lift(other)))
+
+    def __neg__(self):
+        return Value(_builder.fneg(self.llvm))
+
+    def _compare(self, operator, other):
+        compare = _builder.fcmp_ordered if self._is_float else _builder.icmp_signed
+        return Value(compare(operator, self.llvm, self._lift(other)))
+
+    def __gt__(self, other):
+        return self._compare(">", other)
+
+    def __lt__(self, other):
+        return self._compare("<", other)
+
+    def equals(self, other):
+        """The lanes where both are the same."""
+        return self._compare("==", other)
+
+    def where(self, mask, other):
+        """This value in the lanes of `mask`, `other` in the rest."""
+        return Value(_builder.select(mask.llvm, self.llvm, self._lift(other)))
+
+    def times_plus(self, factor, summand):
+        """`self * factor + summand`, rounded once where the processor can."""
+        return _call("llvm.fmuladd", self, factor, summand)
+
+    def rounded(self):
+        """Each lane's nearest whole number, as a float."""
+        return _call("llvm.rint", self)
+
+    def absolute(self):
+        """Each lane without its sign."""
+        return _call("llvm.fabs", self)
+
+    def with_sign_of(self, other):
+        """Each lane with the sign of `other`'s."""
+        return _call("llvm.copysign", self, other)
+
+    def to_int(self):
+        """Each lane as an int32, towards zero."""
+        return Value(_builder.fptosi(self.llvm, _VECTOR_I32))
+
+    def bits_as_float(self):
+        """int32 lanes, read as the bits of floats."""
+        return Value(_builder.bitcast(self.llvm, _VECTOR))
+
+    def bytes_to_float(self):
+        """uint8 lanes as floats 0 to 255."""
+        return Value(_builder.sitofp(_builder.zext(self.llvm, _VECTOR_I32), _VECTOR))
+
+    def shuffled(self, other, lanes):
+        """A vector that takes its lanes, by number, from this one (0 to LANES-1) and `other` (from LANES on)."""
+        return Value(_builder.shuffle_vector(self.llvm, other.llvm, ir.Constant(_VECTOR_I32, list(lanes))))
+
+
+def _call(name, *operands):
+    vector_type = operands[0].llvm.type
+    function = cgutils.get_or_insert_function(
+        _builder.module,
+        ir.FunctionType(vector_type, [vector_type] * len(operands)),
+        f"{name}.v{LANES}f32",
+    )
+    return Value(_builder.call(function, [operands[0]._lift(operand) for operand in operands]))
+
+
+def vector(number: float) -> Value:
+    """The same number in every lane."""
+    return Value(ir.Constant(_VECTOR, [float(np.float32(number))] * LANES))
+
+
+def byte_vector(number: int) -> Value:
+    """The same uint8 in every lane."""
+    return Value(ir.Constant(_VECTOR_I8, [number] * LANES))
+
+
+class Variable:
+    """A vector that changes in a loop; LLVM keeps it in a register."""
+
+    def __init__(self, value: Value):
+        self._slot = cgutils.alloca_once(_builder, value.llvm.type)
+        self.set(value)
+
+    def get(self) -> Value:
+        """Its value now."""
+        return Value(_builder.load(self._slot))
+
+    def set(self, value: Value):
+        """Give it a value."""
+        _builder.store(value.llvm, self._slot)
+
+    def add_product(self, a: Value, b: Value):
+        """variable += a * b."""
+        self.set(a.times_plus(b, self.get()))
+
+
+@contextmanager
+def loop(stop, start=0):
+    """`with loop(n) as i:` writes the body once, as a loop over i = start ... n - 1; both bounds int64 or numbers."""
+    start, stop = (bound.llvm if isinstance(bound, Value) else ir.Constant(_I64, bound) for bound in (start, stop))
+    with cgutils.for_range_slice(_builder, start, stop, ir.Constant(_I64, 1), _I64) as (index, _):
+        yield Value(index)
+
+
+@contextmanager
+def when(condition: Value):
+    """`with when(a > b):` writes the body once; it runs where the int64 comparison is true."""
+    with _builder.if_then(condition.llvm):
+        yield
+
+
+# --- kinds of parameters ----------------------------------------------------------------------------------------------
+
+
+class Literal:
+    """A parameter known when the tile is compiled: in the tile a Python number; each value makes a tile of its own."""
+
+
+class Int:
+    """A parameter known at run time: in the tile a `Value`."""
+
+
+class _Memory:
+    """Memory that a tile reads and writes; offsets count elements, and need no alignment."""
+
+    element = None
+
+    def __init__(self, pointer):
+        self._pointer = pointer
+
+    def _at(self, offset, element_type):
+        offset = offset.llvm if isinstance(offset, Value) else ir.Constant(_I64, offset)
+        pointer = _builder.gep(self._pointer, [offset])
+        return _builder.bitcast(pointer, element_type.as_pointer())
+
+    def load(self, offset) -> Value:
+        """The LANES elements from `offset` on."""
+        return Value(_builder.load(self._at(offset, ir.VectorType(self.element, LANES)), align=1))
+
+    def store(self, offset, value: Value):
+        """Write the LANES elements from `offset` on."""
+        _builder.store(value.llvm, self._at(offset, ir.VectorType(self.element, LANES)), align=1)
+
+
+class Floats(_Memory):
+    """A one-dimensional float32 array."""
+
+    element = _F32
+
+    def broadcast(self, offset) -> Value:
+        """One float, in every lane."""
+        number = _builder.load(self._at(offset, _F32))
+        undefined = ir.Constant(_VECTOR, ir.Undefined)
+        first = _builder.insert_element(undefined, number, ir.Constant(_I32, 0))
+        return Value(_builder.shuffle_vector(first, undefined, ir.Constant(_VECTOR_I32, [0] * LANES)))
+
+    def bytes_at(self, offset) -> Bytes:
+        """The same memory from `offset` on, as bytes."""
+        return Bytes(self._at(offset, _I8))
+
+
+class Bytes(_Memory):
+    """uint8 numbers."""
+
+    element = _I8
+
+
+class Address:
+    """An int64 that is the address of memory; the tile turns it into `Floats` or `Bytes`."""
+
+    def __init__(self, llvm):
+        self._llvm = llvm
+
+    def floats(self) -> Floats:
+        """The memory as floats."""
+        return Floats(_builder.inttoptr(self._llvm, _F32.as_pointer()))
+
+    def bytes(self) -> Bytes:
+        """The memory as bytes."""
+        return Bytes(_builder.inttoptr(self._llvm, _I8.as_pointer()))
+
+
+def tile(body):
+    """Make a function that writes LLVM instructions callable from Numba's functions; see the module's docstring."""
+    kinds = [
+        {"Literal": Literal, "Int": Int, "Floats": Floats, "Address": Address}[parameter.annotation]
+        for parameter in inspect.signature(body).parameters.values()
+    ]
+
+    def typer(typing_context, *arguments):
+        for kind, argument in zip(kinds, arguments, strict=True):
+            if kind is Literal and not isinstance(argument, types.Literal):
+                return None  # Numba asks first without, then with, the literal
+        signature = types.void(
+            *(types.int64 if kind in (Int, Address) else arg for kind, arg in zip(kinds, arguments, strict=True))
+        )
+
+        def generate(context, builder, signature, values):
+            global _builder
+            operands = []
+            for kind, numba_type, value in zip(kinds, signature.args, values, strict=True):
+                if kind is Literal:
+                    operands.append(numba_type.literal_value)
+                elif kind is Floats:
+                    operands.append(Floats(context.make_array(numba_type)(context, builder, value).data))
+                else:
+                    operands.append((Value if kind is Int else Address)(value))
+            outer, _builder = _builder, builder
+            try:
+                body(*operands)
+            finally:
+                _builder = outer
+            return context.get_dummy_value()
+
+        return signature, generate
+
+    typer.__name__ = body.__name__
+    made = intrinsic(prefer_literal=True)(typer)
+    made.__doc__ = body.__doc__
+    return made
