@@ -2,7 +2,7 @@
 # make test PYTHON=python3.13   the same with a Python of your choice, in .venv-python3.13
 # make train ARGS="--epochs 1"  arguments of python -m gluon_lenet.train
 .DELETE_ON_ERROR:
-.PHONY: train test test-network test-python lint lock clean
+.PHONY: train test test-network test-python reproduce lint lock clean
 
 VENV   := .venv$(if $(PYTHON),-$(notdir $(PYTHON)))
 RUN    := $(VENV)/bin/python
@@ -21,6 +21,10 @@ test-network: $(VENV)/.ready
 # What every supported Python must do: import, read the data, train.
 test-python: $(VENV)/.ready
 	@$(RUN) -m pytest tests/test_compat.py tests/test_data.py tests/test_smoke.py $(ARGS)
+
+# Every recipe over seeds 0-4, into benchmarks/results/ and the READMEs.
+reproduce: $(VENV)/.ready
+	@PYTHONPATH=. $(RUN) benchmarks/reproduce.py $(ARGS)
 
 lint: $(VENV)/.ready
 	@$(RUN) -m ruff check . && $(RUN) -m ruff format --check .

@@ -17,12 +17,12 @@ import time
 from pathlib import Path
 
 import gluon_lenet  # first: it mends NumPy for MXNet
+from gluon_lenet import compat
+
 import d2lzh
 import mxnet as mx
 from mxnet import gluon, init, nd
 from mxnet.gluon.data import vision
-
-from gluon_lenet import compat
 
 BATCH_SIZE = 256
 RESULTS = Path(__file__).resolve().parent / "results" / "against_d2lzh.json"

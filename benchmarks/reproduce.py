@@ -1,4 +1,4 @@
-"""Recipes and seeds -> test accuracies, mean and spread, written to benchmarks/results/ and into the READMEs' table.
+"""Recipes and seeds -> test accuracies, mean and spread, in benchmarks/results/ and in both READMEs.
 
     make reproduce                                            every recipe, seeds 0-4
     python benchmarks/reproduce.py d2l_v1_fashion --seeds 3   one recipe, seeds 0-2
@@ -13,6 +13,7 @@ import json
 import os
 import platform
 import re
+import shutil
 import statistics
 import subprocess
 import sys
@@ -20,7 +21,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from gluon_lenet.recipes import RECIPES
+from gluon_lenet.recipes import DEFAULT_RECIPE, RECIPES
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "benchmarks" / "results" / "reproduce.json"
@@ -38,20 +39,28 @@ def main() -> None:
     table = as_table({name: results[name] for name in RECIPES if name in results})
     print(table)
     for readme in ("README.md", "README.zh-CN.md"):
-        insert(ROOT / readme, table)
+        insert(ROOT / readme, "reproduce", table)
+        if DEFAULT_RECIPE in args.recipes:
+            insert(ROOT / readme, "train", f"```text\n{results[DEFAULT_RECIPE]['printed']}\n```")
 
 
 def reproduce(name: str, seeds: range) -> dict:
     """Train `name` once a seed; the final test accuracies, the seconds of each whole process, and where it ran."""
-    accuracies, seconds = [], []
+    accuracies, seconds, printed = [], [], None
     for seed in seeds:
         with tempfile.TemporaryDirectory() as folder:
+            run_dir = Path(folder, "run")
             command = [sys.executable, "-m", "gluon_lenet.train", "--recipe", name, "--seed", str(seed)]
             start = time.perf_counter()
-            subprocess.run([*command, "--run-dir", folder, "--quiet"], check=True, cwd=ROOT, stdout=subprocess.DEVNULL)
+            run = subprocess.run(
+                [*command, "--run-dir", run_dir], check=True, cwd=ROOT, stdout=subprocess.PIPE, text=True
+            )
             seconds.append(round(time.perf_counter() - start, 2))
-            config = json.loads(Path(folder, "config.json").read_text())
-            accuracies.append(json.loads(Path(folder, "metrics.jsonl").read_text().splitlines()[-1])["test_acc"])
+            config = json.loads((run_dir / "config.json").read_text())
+            accuracies.append(json.loads((run_dir / "metrics.jsonl").read_text().splitlines()[-1])["test_acc"])
+            if printed is None:
+                printed = run.stdout.replace(str(run_dir), f"runs/{name}-{time.strftime('%Y%m%d-%H%M%S')}").rstrip()
+                shutil.copyfile(run_dir / "curves.png", RESULTS.with_name(f"{name}.png"))
         print(f"{name}, seed {seed}: {accuracies[-1]:.4f} in {seconds[-1]:.1f} s", flush=True)
     return {
         "command": f"python benchmarks/reproduce.py {name} --seeds {len(seeds)}",
@@ -59,6 +68,7 @@ def reproduce(name: str, seeds: range) -> dict:
         "seconds": seconds,
         "threads": config["threads"],
         "versions": config["versions"],
+        "printed": printed,
         "machine": f"{platform.machine()}, {os.cpu_count()} CPUs",
     }
 
@@ -79,13 +89,13 @@ def as_table(results: dict) -> str:
     return "\n".join(lines)
 
 
-def insert(readme: Path, table: str) -> None:
-    """Put the table between the markers in a README."""
+def insert(readme: Path, mark: str, content: str) -> None:
+    """Put `content` between the marks <!-- mark --> and <!-- /mark --> in a README."""
     text = readme.read_text(encoding="utf-8")
-    marked = r"(<!-- reproduce -->\n).*?(\n<!-- /reproduce -->)"
-    new, count = re.subn(marked, lambda match: match[1] + table + match[2], text, flags=re.DOTALL)
+    marked = rf"(<!-- {mark} -->\n).*?(<!-- /{mark} -->)"
+    new, count = re.subn(marked, lambda match: f"{match[1]}{content}\n{match[2]}", text, flags=re.DOTALL)
     if count != 1:
-        raise SystemExit(f"{readme.name} must hold one pair of <!-- reproduce --> markers, not {count}")
+        raise SystemExit(f"{readme.name} must hold one pair of <!-- {mark} --> marks, not {count}")
     readme.write_text(new, encoding="utf-8")
 
 

@@ -10,13 +10,13 @@ import time
 from dataclasses import asdict
 from pathlib import Path
 
+from gluon_lenet.errors import InputError
+
 import numpy as np
 from mxnet import nd
 from mxnet.gluon import Block
 from safetensors import SafetensorError
 from safetensors import numpy as safetensors
-
-from gluon_lenet.errors import InputError
 
 CONFIG, METRICS, CURVES, WEIGHTS = "config.json", "metrics.jsonl", "curves.png", "weights.safetensors"
 
@@ -85,8 +85,8 @@ class RunDir:
 def save_weights(path: Path, net: Block, metadata: dict) -> None:
     """Write the parameters of `net` as safetensors, named by their place in it ("0.weight").
 
-    `metadata` goes into the file's header as JSON, as one entry: safetensors writes several in no fixed order, and equal
-    weights are to give equal files.
+    `metadata` goes into the file's header as JSON, as one entry: safetensors writes several in no fixed order, and
+    equal weights are to give equal files.
     """
     arrays = {name: param.data(param.list_ctx()[0]).asnumpy() for name, param in _parameters(net).items()}
     write_atomically(path, safetensors.save(arrays, {"gluon_lenet": json.dumps(metadata)}))

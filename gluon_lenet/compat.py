@@ -218,9 +218,10 @@ def set_threads(n: int) -> None:
 def num_threads() -> int:
     """The number of CPU threads MXNet computes with."""
     for name in ("OMP_NUM_THREADS", "MXNET_OMP_MAX_THREADS"):
-        if name in os.environ:
-            return int(os.environ[name].split(",")[0])  # OpenMP allows one number for each level of nesting
-    # MXNet was loaded before prepare(), and took half of the processors.
+        number = os.environ.get(name, "").split(",")[0].strip()  # OpenMP allows one number for each level of nesting
+        if number.isdecimal():  # OpenMP ignores what is no number
+            return int(number)
+    # Nothing told MXNet: it was loaded before prepare(), and took half of the processors.
     return max(1, (len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()) // 2)
 
 

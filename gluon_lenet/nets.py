@@ -3,9 +3,9 @@
 Shapes are (batch, channels, height, width), for the input the source of the net uses.
 """
 
-from mxnet.gluon import nn
-
 from gluon_lenet.errors import InputError
+
+from mxnet.gluon import nn
 
 
 def lenet5_sigmoid_maxpool(classes: int = 10, container: type = nn.HybridSequential):

@@ -8,10 +8,6 @@ import time
 from dataclasses import asdict
 from typing import Protocol
 
-import mxnet as mx
-import numpy as np
-from mxnet import gluon
-
 import gluon_lenet
 from gluon_lenet import compat
 from gluon_lenet.checkpoint import RunDir
@@ -22,6 +18,10 @@ from gluon_lenet.nets import get_net
 from gluon_lenet.plots import curves
 from gluon_lenet.recipes import Recipe
 from gluon_lenet.training import EpochResult, run_epochs
+
+import mxnet as mx
+import numpy as np
+from mxnet import gluon
 
 
 class Watcher(Protocol):

@@ -5,11 +5,11 @@ from __future__ import annotations
 import sys
 from dataclasses import replace
 
-from tqdm import tqdm
-
 from gluon_lenet import cli, compat
 from gluon_lenet.errors import InputError
 from gluon_lenet.recipes import DEFAULT_RECIPE, get_recipe
+
+from tqdm import tqdm
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -8,12 +8,12 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
+from gluon_lenet.backprop import by_autograd, count_correct
+from gluon_lenet.errors import InputError
+
 import mxnet as mx
 from mxnet import gluon, nd
 from mxnet.gluon.utils import split_and_load
-
-from gluon_lenet.backprop import by_autograd, count_correct
-from gluon_lenet.errors import InputError
 
 # How many batches the loop may be ahead of the device: reading numbers of a batch that old stalls nothing, and it
 # bounds the memory of what is queued.

@@ -4,11 +4,11 @@ import re
 from math import prod
 from pathlib import Path
 
-import mxnet as mx
-import pytest
-
 from gluon_lenet import nets
 from gluon_lenet.errors import InputError
+
+import mxnet as mx
+import pytest
 
 PARAMETERS = {"lenet5_sigmoid_maxpool": 44_426}
 INPUT = {"lenet5_sigmoid_maxpool": (2, 1, 28, 28)}

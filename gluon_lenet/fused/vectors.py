@@ -25,7 +25,7 @@ from numba.core import cgutils
 from numba.core.registry import cpu_target
 from numba.extending import intrinsic
 
-__all__ = ["LANES", "Address", "Bytes", "Floats", "Int", "Literal", "Value", "Variable", "loop", "tile", "vector"]
+__all__ = ["LANES", "Address", "Bytes", "Floats", "Int", "Ints", "Literal", "Value", "Variable", "loop", "tile", "vector"]
 
 
 def _lanes() -> int:
@@ -253,6 +253,17 @@ class Bytes(_Memory):
     element = _I8
 
 
+class Ints:
+    """A one-dimensional int64 array."""
+
+    def __init__(self, pointer):
+        self._pointer = pointer
+
+    def number(self, offset) -> Value:
+        """One of its numbers."""
+        return Value(_builder.load(_builder.gep(self._pointer, [ir.Constant(_I64, offset)])))
+
+
 class Address:
     """An int64 that is the address of memory; the tile turns it into `Floats` or `Bytes`."""
 
@@ -271,7 +282,7 @@ class Address:
 def tile(body):
     """Make a function that writes LLVM instructions callable from Numba's functions; see the module's docstring."""
     kinds = [
-        {"Literal": Literal, "Int": Int, "Floats": Floats, "Address": Address}[parameter.annotation]
+        {"Literal": Literal, "Int": Int, "Floats": Floats, "Ints": Ints, "Address": Address}[parameter.annotation]
         for parameter in inspect.signature(body).parameters.values()
     ]
 
@@ -289,8 +300,8 @@ def tile(body):
             for kind, numba_type, value in zip(kinds, signature.args, values, strict=True):
                 if kind is Literal:
                     operands.append(numba_type.literal_value)
-                elif kind is Floats:
-                    operands.append(Floats(context.make_array(numba_type)(context, builder, value).data))
+                elif kind in (Floats, Ints):
+                    operands.append(kind(context.make_array(numba_type)(context, builder, value).data))
                 else:
                     operands.append((Value if kind is Int else Address)(value))
             outer, _builder = _builder, builder
@@ -303,6 +314,8 @@ def tile(body):
         return signature, generate
 
     typer.__name__ = body.__name__
+    context = inspect.Parameter("typing_context", inspect.Parameter.POSITIONAL_ONLY)
+    typer.__signature__ = inspect.Signature([context, *inspect.signature(body).parameters.values()])
     made = intrinsic(prefer_literal=True)(typer)
     made.__doc__ = body.__doc__
     return made

@@ -1,0 +1,476 @@
+"""Vectors in memory -> vectors in memory: the register tiles that all the time is spent in.
+
+One vector is the same number of LANES images, so a feature map is stored as (channels, height, width, LANES) and a
+layer of neurons as (neurons, LANES). Offsets, rows and planes count floats in `memory`: one step to the right in a map
+is LANES floats, one step down is `row` floats, one channel on is `plane` floats.
+"""
+
+from __future__ import annotations
+
+import math
+
+from gluon_lenet.fused.vectors import (
+    LANES,
+    Address,
+    Floats,
+    Int,
+    Ints,
+    Literal,
+    Value,
+    Variable,
+    byte_vector,
+    loop,
+    tile,
+    vector,
+)
+
+K = 5  # height and width of a convolution's kernel
+
+NO_ACTIVATION, SIGMOID, TANH, RELU = range(4)
+
+# --- functions of one vector ------------------------------------------------------------------------------------------
+
+
+def exp(x: Value) -> Value:
+    """e to the power of x, to 2 units in the last place (Cephes' expf): 2**n times a polynomial of the rest."""
+    x = vector(88).where(x > 88, x)
+    x = vector(-87).where(x < -87, x)
+    n = (x * (1 / math.log(2))).rounded()
+    rest = n.times_plus(vector(2.12194440e-4), n.times_plus(vector(-0.693359375), x))  # x - n log 2, in two steps
+    power = vector(1.9875691500e-4)
+    for coefficient in (1.3981999507e-3, 8.3334519073e-3, 4.1665795894e-2, 1.6666665459e-1, 5.0000001201e-1):
+        power = power.times_plus(rest, vector(coefficient))
+    power = power.times_plus(rest * rest, rest + 1)
+    two_to_n = ((n.to_int() + 127) << 23).bits_as_float()
+    return power * two_to_n
+
+
+def sigmoid(x: Value) -> Value:
+    """1 / (1 + exp(-x))."""
+    return 1 / (exp(-x) + 1)
+
+
+def tanh(x: Value) -> Value:
+    """Hyperbolic tangent, to 2 units in the last place (Cephes' tanhf): a polynomial near 0, exp elsewhere."""
+    size = x.absolute()
+    far = (1 - 2 / (exp(size + size) + 1)).with_sign_of(x)
+    square = x * x
+    near = vector(-5.70498872745e-3)
+    for coefficient in (2.06390887954e-2, -5.37397155531e-2, 1.33314422036e-1, -3.33332819422e-1):
+        near = near.times_plus(square, vector(coefficient))
+    near = (near * square).times_plus(x, x)
+    return far.where(size > 0.625, near)
+
+
+def apply(activation: int, x: Value) -> Value:
+    """The activation function of x."""
+    if activation == SIGMOID:
+        return sigmoid(x)
+    if activation == TANH:
+        return tanh(x)
+    if activation == RELU:
+        return vector(0).where(x < 0, x)  # this way round NaN stays NaN
+    return x
+
+
+def through(activation: int, gradient: Value, y: Value) -> Value:
+    """The gradient with respect to x, from that with respect to y = activation(x)."""
+    if activation == SIGMOID:
+        return gradient * y * (1 - y)
+    if activation == TANH:
+        return gradient * (1 - y * y)
+    if activation == RELU:
+        return gradient.where(y > 0, vector(0))
+    return gradient
+
+
+def _transpose(rows: list[Value]) -> list[Value]:
+    """LANES vectors -> LANES vectors, rows and columns exchanged, by log2(LANES) rounds of perfect shuffles."""
+    half = LANES // 2
+    low = [lane for pair in range(half) for lane in (pair, LANES + pair)]  # a0 b0 a1 b1 ...
+    high = [lane + half for lane in low]
+    for _ in range(int(math.log2(LANES))):
+        pairs = list(zip(rows[:half], rows[half:], strict=True))
+        rows = [a.shuffled(b, lanes) for a, b in pairs for lanes in (low, high)]
+    return rows
+
+
+# --- the input --------------------------------------------------------------------------------------------------------
+
+
+@tile
+def gather_bytes(memory: Floats, images: Address, starts: Ints, pixel: Int, target: Int):
+    """LANES pixels of each of LANES uint8 images, divided by 255 -> LANES vectors of memory, one a pixel.
+
+    The images begin `starts[lane]` bytes after the address; the pixels are those from `pixel` on.
+    """
+    source = images.bytes()
+    rows = [source.load(starts.number(lane) + pixel) for lane in range(LANES)]
+    for i, column in enumerate(_transpose(rows)):
+        x = column.bytes_to_float()
+        # x / 255, correctly rounded: the product with the reciprocal, and the rest of that division on top
+        quotient = x * (1 / 255)
+        rest = (-quotient).times_plus(vector(255), x)
+        memory.store(target + i * LANES, rest.times_plus(vector(1 / 255), quotient))
+
+
+@tile
+def gather_floats(memory: Floats, images: Address, starts: Ints, pixel: Int, target: Int):
+    """LANES pixels of each of LANES float32 images -> LANES vectors of memory; `starts` counts floats."""
+    source = images.floats()
+    rows = [source.load(starts.number(lane) + pixel) for lane in range(LANES)]
+    for i, column in enumerate(_transpose(rows)):
+        memory.store(target + i * LANES, column)
+
+
+@tile
+def transpose(memory: Floats, source: Int, source_row: Int, target: Int, target_row: Int):
+    """LANES rows of LANES floats -> LANES rows of LANES floats, transposed."""
+    rows = [memory.load(source + source_row * i) for i in range(LANES)]
+    for i, column in enumerate(_transpose(rows)):
+        memory.store(target + target_row * i, column)
+
+
+# --- convolution, forward ---------------------------------------------------------------------------------------------
+
+
+def _window(outputs, memory, packed, channels, x, row, plane, weights, bias) -> list[list[Value]]:
+    """`outputs` channels of a convolution in a window of 2x2 pixels: [output][pixel], pixels row by row.
+
+    The window's receptive field begins at x; a row of it, 6 vectors, serves 2 pixels and all the outputs.
+
+    Weights are packed as (channels, 5, 5, outputs).
+    """
+    sums = [[Variable(packed.broadcast(bias + o)) for _ in range(4)] for o in range(outputs)]
+    with loop(channels) as channel, loop(K) as ky:
+        above = x + channel * plane + ky * row
+        field = [[memory.load(above + row * i + j * LANES) for j in range(K + 1)] for i in range(2)]
+        taps = weights + (channel * K + ky) * (K * outputs)
+        for kx in range(K):
+            for o in range(outputs):
+                weight = packed.broadcast(taps + (kx * outputs + o))
+                for pixel in range(4):
+                    sums[o][pixel].add_product(field[pixel // 2][kx + pixel % 2], weight)
+    return [[variable.get() for variable in window] for window in sums]
+
+
+@tile
+def convolve(
+    outputs: Literal,
+    memory: Floats,
+    packed: Floats,
+    channels: Int,
+    x: Int,
+    row: Int,
+    plane: Int,
+    weights: Int,
+    bias: Int,
+    y: Int,
+    y_row: Int,
+    y_plane: Int,
+):
+    """Convolution 5x5 plus bias: (channels, 6, 6) at x -> (outputs, 2, 2) at y, all of LANES images.
+
+    `packed` holds the weights (channels, 5, 5, outputs) from `weights` on and one bias an output from `bias` on.
+    """
+    for o, window in enumerate(_window(outputs, memory, packed, channels, x, row, plane, weights, bias)):
+        for pixel, value in enumerate(window):
+            memory.store(y + y_plane * o + y_row * (pixel // 2) + (pixel % 2) * LANES, value)
+
+
+@tile
+def convolve_and_choose(
+    outputs: Literal,
+    memory: Floats,
+    packed: Floats,
+    channels: Int,
+    x: Int,
+    row: Int,
+    plane: Int,
+    weights: Int,
+    bias: Int,
+    y: Int,
+    y_plane: Int,
+    choices: Int,
+    choice: Int,
+    choice_plane: Int,
+):
+    """As `convolve`, then max pooling 2x2: (channels, 6, 6) at x -> (outputs,) at y, all of LANES images.
+
+    Which of the four pixels is the largest (the first, if there are several) is stored for the backward pass: uint8
+    vectors, `choice` bytes after the float `choices`; bit 0 says right, bit 1 below.
+    """
+    places = memory.bytes_at(choices)
+    for o, window in enumerate(_window(outputs, memory, packed, channels, x, row, plane, weights, bias)):
+        best, place = window[0], byte_vector(0)
+        for pixel in range(1, 4):
+            larger = window[pixel] > best
+            best = window[pixel].where(larger, best)
+            place = byte_vector(pixel).where(larger, place)
+        memory.store(y + y_plane * o, best)
+        places.store(choice + choice_plane * o, place)
+
+
+# --- activation and pooling -------------------------------------------------------------------------------------------
+
+
+@tile
+def activate(activation: Literal, memory: Floats, count: Int, y: Int):
+    """y = activation(y) for `count` vectors side by side."""
+    with loop(count) as i:
+        at = y + i * LANES
+        memory.store(at, apply(activation, memory.load(at)))
+
+
+@tile
+def activate_backward(activation: Literal, memory: Floats, count: Int, y: Int, gradient: Int, bias_sum: Int):
+    """gradient *= activation'(...) for `count` vectors side by side, where y = activation(...); adds up for the bias."""
+    total = Variable(memory.load(bias_sum))
+    with loop(count) as i:
+        value = through(activation, memory.load(gradient + i * LANES), memory.load(y + i * LANES))
+        memory.store(gradient + i * LANES, value)
+        total.set(total.get() + value)
+    memory.store(bias_sum, total.get())
+
+
+@tile
+def average(activation: Literal, memory: Floats, count: Int, x: Int, row: Int, y: Int):
+    """x = activation(x) in 2 rows of 2 * count vectors; their means, window by window -> `count` vectors at y."""
+    with loop(count) as i:
+        values = []
+        for pixel in range(4):
+            at = x + row * (pixel // 2) + (i * 2 + pixel % 2) * LANES
+            values.append(apply(activation, memory.load(at)))
+            memory.store(at, values[-1])
+        memory.store(y + i * LANES, (values[0] + values[1] + values[2] + values[3]) * 0.25)
+
+
+@tile
+def average_backward(activation: Literal, memory: Floats, count: Int, x: Int, row: Int, gradient: Int, bias_sum: Int):
+    """What `average` stored at x becomes the gradient there, from the means' gradient; adds up for the bias."""
+    total = Variable(memory.load(bias_sum))
+    with loop(count) as i:
+        quarter = memory.load(gradient + i * LANES) * 0.25
+        for pixel in range(4):
+            at = x + row * (pixel // 2) + (i * 2 + pixel % 2) * LANES
+            value = through(activation, quarter, memory.load(at))
+            memory.store(at, value)
+            total.set(total.get() + value)
+    memory.store(bias_sum, total.get())
+
+
+@tile
+def choose_backward(memory: Floats, count: Int, gradient: Int, choices: Int, choice: Int, x: Int, row: Int):
+    """The gradient of `count` maxima -> 2 rows of 2 * count vectors at x: at the pixel chosen, 0 elsewhere."""
+    places = memory.bytes_at(choices)
+    with loop(count) as i:
+        value, place = memory.load(gradient + i * LANES), places.load(choice + i * LANES)
+        for pixel in range(4):
+            at = x + row * (pixel // 2) + (i * 2 + pixel % 2) * LANES
+            memory.store(at, value.where(place.equals(pixel), vector(0)))
+
+
+# --- convolution, backward --------------------------------------------------------------------------------------------
+
+
+@tile
+def weight_gradient(
+    memory: Floats, x: Int, row: Int, gradient: Int, gradient_row: Int, height: Int, width: Int, sums: Int
+):
+    """The gradient of the 25 weights between an input map and an output map, added to 25 vectors at `sums`.
+
+    sums[ky, kx] += sum over the pixels of gradient[y, x] * input[y + ky, x + kx], for each lane on its own.
+    `height` and `width` are the gradient's.
+    """
+    taps = [Variable(memory.load(sums + i * LANES)) for i in range(K * K)]
+
+    def pixels(at, gradient_at, count):  # side by side, so that they share what they read of the input
+        gradients = [memory.load(gradient_at + i * LANES) for i in range(count)]
+        for ky in range(K):
+            for column in range(K + count - 1):
+                value = memory.load(at + row * ky + column * LANES)
+                for i in range(count):
+                    if 0 <= column - i < K:
+                        taps[ky * K + column - i].add_product(gradients[i], value)
+
+    with loop(height) as y:
+        at, gradient_at = x + row * y, gradient + gradient_row * y
+        pairs = width // 2
+        with loop(pairs) as pair:
+            pixels(at + pair * (2 * LANES), gradient_at + pair * (2 * LANES), 2)
+        with loop(width, start=pairs * 2) as column:
+            pixels(at + column * LANES, gradient_at + column * LANES, 1)
+    for i, tap in enumerate(taps):
+        memory.store(sums + i * LANES, tap.get())
+
+
+@tile
+def weight_gradient_of_chosen(
+    memory: Floats,
+    x: Int,
+    row: Int,
+    gradient: Int,
+    gradient_row: Int,
+    choices: Int,
+    choice: Int,
+    height: Int,
+    width: Int,
+    sums: Int,
+):
+    """As `weight_gradient`, behind max pooling: only one pixel of each window has a gradient.
+
+    So the lanes pick the input under that pixel (two selections a tap) and the taps need one multiplication a window
+    instead of four. `height` and `width` are the pooled map's, whose gradient this takes.
+    """
+    taps = [Variable(memory.load(sums + i * LANES)) for i in range(K * K)]
+    places = memory.bytes_at(choices)
+    with loop(height) as y, loop(width) as column:
+        value = memory.load(gradient + gradient_row * y + column * LANES)
+        place = places.load(choice + (y * width + column) * LANES)
+        right, below = (place & 1) > 0, (place & 2) > 0
+        at = x + row * (y * 2) + column * (2 * LANES)
+        upper = None
+        for i in range(K + 1):
+            field = [memory.load(at + row * i + j * LANES) for j in range(K + 1)]
+            lower = [field[j + 1].where(right, field[j]) for j in range(K)]
+            if upper:
+                for kx in range(K):
+                    taps[(i - 1) * K + kx].add_product(value, lower[kx].where(below, upper[kx]))
+            upper = lower
+    for i, tap in enumerate(taps):
+        memory.store(sums + i * LANES, tap.get())
+
+
+@tile
+def input_gradient(
+    columns: Literal,
+    channels: Literal,
+    memory: Floats,
+    weights: Address,
+    weight: Int,
+    weight_step: Int,
+    outputs: Int,
+    first: Int,
+    stop: Int,
+    gradient: Int,
+    row: Int,
+    plane: Int,
+    x_gradient: Int,
+    x_plane: Int,
+):
+    """What `columns` pixels of the output's gradient say about one row of the input's, in `channels` input channels.
+
+    x_gradient[c, x + kx] += gradient[o, y - ky, x] * weight[o, c, ky, kx], over the outputs o, ky = first ... stop - 1,
+    all kx and the columns x; `gradient` is the offset of [0, y, x], `x_gradient` that of [c, x].
+    """
+    sums = [
+        [Variable(memory.load(x_gradient + x_plane * c + j * LANES)) for j in range(columns + K - 1)]
+        for c in range(channels)
+    ]
+    with loop(stop, start=first) as ky, loop(outputs) as output:
+        taps = weight + output * weight_step + ky * K
+        at = gradient + plane * output - row * ky
+        values = [memory.load(at + column * LANES) for column in range(columns)]
+        for kx in range(K):
+            for c in range(channels):
+                factor = weights.floats().broadcast(taps + (c * K * K + kx))
+                for column in range(columns):
+                    sums[c][column + kx].add_product(values[column], factor)
+    for c in range(channels):
+        for j in range(columns + K - 1):
+            memory.store(x_gradient + x_plane * c + j * LANES, sums[c][j].get())
+
+
+# --- dense layers -----------------------------------------------------------------------------------------------------
+
+
+@tile
+def dense(
+    outputs: Literal, memory: Floats, weights: Address, inputs: Int, x: Int, first: Int, packed: Floats, bias: Int, y: Int
+):
+    """Neurons `first` ... of a dense layer: (inputs,) at x -> (outputs,) at y. Weights are (all outputs, inputs)."""
+    matrix = weights.floats()
+    sums = [Variable(packed.broadcast(bias + o)) for o in range(outputs)]
+    with loop(inputs) as i:
+        value = memory.load(x + i * LANES)
+        for o in range(outputs):
+            sums[o].add_product(value, matrix.broadcast((first + o) * inputs + i))
+    for o in range(outputs):
+        memory.store(y + o * LANES, sums[o].get())
+
+
+@tile
+def dense_input_gradient(
+    inputs: Literal, memory: Floats, weights: Address, row: Int, outputs: Int, first: Int, gradient: Int, x_gradient: Int
+):
+    """The gradient of the inputs `first` ...: (outputs,) at gradient -> (inputs,) at x_gradient; `row` is all inputs."""
+    matrix = weights.floats()
+    sums = [Variable(vector(0)) for _ in range(inputs)]
+    with loop(outputs) as output:
+        value = memory.load(gradient + output * LANES)
+        for i in range(inputs):
+            sums[i].add_product(value, matrix.broadcast(output * row + first + i))
+    for i in range(inputs):
+        memory.store(x_gradient + i * LANES, sums[i].get())
+
+
+@tile
+def dense_weight_gradient(
+    outputs: Literal,
+    vectors: Literal,
+    memory: Floats,
+    gradient: Int,
+    gradient_row: Int,
+    x: Int,
+    x_row: Int,
+    sums: Int,
+    sums_row: Int,
+):
+    """The gradient of a dense layer's weights, (outputs, vectors * LANES) of them, added to `sums`.
+
+    Here a vector is LANES inputs of one image, not LANES images: `gradient` is (LANES images, outputs) and `x` (LANES
+    images, inputs), and the images are added up.
+    """
+    totals = [
+        [Variable(memory.load(sums + sums_row * o + i * LANES)) for i in range(vectors)] for o in range(outputs)
+    ]
+    with loop(LANES) as image:
+        values = [memory.load(x + x_row * image + i * LANES) for i in range(vectors)]
+        for o in range(outputs):
+            factor = memory.broadcast(gradient + gradient_row * image + o)
+            for i in range(vectors):
+                totals[o][i].add_product(values[i], factor)
+    for o in range(outputs):
+        for i in range(vectors):
+            memory.store(sums + sums_row * o + i * LANES, totals[o][i].get())
+
+
+@tile
+def sum_images(memory: Floats, gradient: Int, count: Int, sums: Int):
+    """`count` vectors at gradient, added to those at sums: a dense layer's bias gradient, lane by lane."""
+    with loop(count) as i:
+        memory.store(sums + i * LANES, memory.load(sums + i * LANES) + memory.load(gradient + i * LANES))
+
+
+# --- loss -------------------------------------------------------------------------------------------------------------
+
+
+@tile
+def softmax(memory: Floats, classes: Int, logits: Int, probabilities: Int, maximum: Int, total: Int):
+    """(classes,) logits -> (classes,) probabilities, and the two vectors that the loss needs.
+
+    probability = exp(logit - maximum) / total; loss = log(total) + maximum - logit of the label.
+    """
+    largest = Variable(memory.load(logits))
+    with loop(classes, start=1) as i:
+        value = memory.load(logits + i * LANES)
+        largest.set(value.where(value > largest.get(), largest.get()))
+    summed = Variable(vector(0))
+    with loop(classes) as i:
+        value = exp(memory.load(logits + i * LANES) - largest.get())
+        memory.store(probabilities + i * LANES, value)
+        summed.set(summed.get() + value)
+    with loop(classes) as i:
+        memory.store(probabilities + i * LANES, memory.load(probabilities + i * LANES) / summed.get())
+    memory.store(maximum, largest.get())
+    memory.store(total, summed.get())
