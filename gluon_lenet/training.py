@@ -7,6 +7,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from itertools import islice, takewhile
 
 from gluon_lenet.backprop import by_autograd, count_correct
 from gluon_lenet.errors import InputError
@@ -92,6 +93,18 @@ def train_ch5(net, train_iter, test_iter, batch_size, trainer, ctx, num_epochs) 
     return history
 
 
+@dataclass
+class Progress:
+    """Where a run stands: what `run_epochs` goes on from, and keeps up to date while it runs."""
+
+    epoch: int = 1  # the epoch under way
+    batch: int = 0  # its batches done so far
+    loss_sum: float = 0.0  # over the images of those batches
+    num_correct: float = 0.0
+    num_examples: int = 0
+    train_seconds: float = 0.0
+
+
 def run_epochs(
     net: gluon.Block,
     train_iter: Iterable,
@@ -100,44 +113,65 @@ def run_epochs(
     trainer: gluon.Trainer,
     ctx: mx.Context | list[mx.Context],
     num_epochs: int,
+    progress: Progress | None = None,
     on_batch: Callable[[int], None] = lambda num_examples: None,
+    should_stop: Callable[[], bool] = lambda: False,
 ) -> Iterator[EpochResult]:
     """The loop behind `train_ch5` and the command line: yields each epoch's result when its test pass is done.
 
-    `on_batch` is told the number of images of each batch that the device has finished.
+    Args:
+        net, train_iter, test_iter, batch_size, trainer, ctx, num_epochs: as in `train_ch5`.
+        progress: where to go on; `train_iter` must begin with that epoch's pass. By default at the beginning.
+        on_batch: is told the number of images of each batch that the device has finished.
+        should_stop: is asked before each batch; when it says yes, the iterator ends, `progress` stands after the last
+            batch done and the weights are of that moment.
     """
-    contexts = _as_list(ctx)
-    for epoch in range(1, num_epochs + 1):
+    contexts, progress = _as_list(ctx), progress or Progress()
+    while progress.epoch <= num_epochs:
         mx.nd.waitall()
         start = time.perf_counter()
-        train_loss, train_acc = _train_epoch(net, train_iter, batch_size, trainer, contexts, epoch, on_batch)
+        whole = _train_epoch(net, train_iter, batch_size, trainer, contexts, progress, on_batch, should_stop)
         trained = time.perf_counter()
+        progress.train_seconds += trained - start
+        if not whole:
+            return
         test_acc = evaluate_accuracy(test_iter, net, contexts)
-        yield EpochResult(epoch, train_loss, train_acc, test_acc, trained - start, time.perf_counter() - trained)
+        result = EpochResult(
+            epoch=progress.epoch,
+            train_loss=float(progress.loss_sum / progress.num_examples),
+            train_acc=float(progress.num_correct / progress.num_examples),
+            test_acc=test_acc,
+            train_seconds=progress.train_seconds,
+            eval_seconds=time.perf_counter() - trained,
+        )
+        vars(progress).update(vars(Progress(epoch=progress.epoch + 1)))
+        yield result
 
 
-def _train_epoch(net, train_iter, batch_size, trainer, contexts, epoch, on_batch) -> tuple[float, float]:
-    """One pass over the training data: mean loss and accuracy."""
-    loss_sum = num_correct = num_examples = 0
-    steps = _behind(_steps(net, train_iter, batch_size, trainer, contexts))
-    for batch, (losses, corrects, finite, size) in enumerate(steps, start=1):
+def _train_epoch(net, train_iter, batch_size, trainer, contexts, progress, on_batch, should_stop) -> bool:
+    """The rest of one pass over the training data, counted up in `progress`; False if it was stopped on the way."""
+    batches = islice(train_iter, progress.batch, None)
+    unstopped = takewhile(lambda _: not should_stop(), batches)
+    for losses, corrects, finite, size in _behind(_steps(net, unstopped, batch_size, trainer, contexts)):
+        progress.batch += 1
+        where = f"epoch {progress.epoch}, batch {progress.batch}"
         batch_loss = sum(loss.asscalar() for loss in losses)
         if not math.isfinite(batch_loss):
-            raise DivergedError(f"epoch {epoch}, batch {batch}: the loss is {batch_loss}; try a smaller lr")
+            raise DivergedError(f"{where}: the loss is {batch_loss}; try a smaller lr")
         if not finite.asscalar():
             # NaN weights can hide behind max pooling and ReLU: the loss stays finite
-            raise DivergedError(f"epoch {epoch}, batch {batch}: a weight is NaN or infinite; try a smaller lr")
-        loss_sum += batch_loss
-        num_correct += sum(count.asscalar() for count in corrects)
-        num_examples += size
+            raise DivergedError(f"{where}: a weight is NaN or infinite; try a smaller lr")
+        progress.loss_sum += float(batch_loss)
+        progress.num_correct += float(sum(count.asscalar() for count in corrects))
+        progress.num_examples += size
         on_batch(size)
-    return float(loss_sum / num_examples), float(num_correct / num_examples)
+    return progress.batch == len(train_iter)
 
 
-def _steps(net, train_iter, batch_size, trainer, contexts):
+def _steps(net, batches, batch_size, trainer, contexts):
     """Hand one training step a batch to the devices: yields loss sums, correct counts, finite weights?, images."""
     params = [param for param in net.collect_params().values() if param.grad_req != "null"]
-    for X, y in train_iter:
+    for X, y in batches:
         results = [by_autograd(net, X_part, y_part) for X_part, y_part in _split(X, y, contexts)]
         trainer.step(batch_size)
         weights = [param.data(contexts[0]) for param in params]

@@ -1,0 +1,241 @@
+"""float32 batches -> float32 batches: the layers of LeNet-5 (1998) that stock Gluon lacks, and the write-ups' own blocks.
+
+"The paper" is LeCun, Bottou, Bengio, Haffner: Gradient-Based Learning Applied to Document Recognition, Proc. IEEE 86
+(11), 1998. `ScaledTanh`, `Subsampling`, `TableConv2D`, `RBFOutput` and the initializer `LeCun1998` are its own;
+`PrintLayer` and `WithLoss` come from write-up 000, `Reshape` from write-up 004.
+"""
+
+from __future__ import annotations
+
+from math import prod, tanh
+
+import mxnet as mx
+import numpy as np
+from mxnet.gluon import Block, HybridBlock
+from mxnet.gluon.loss import SoftmaxCrossEntropyLoss
+
+A, S = 1.7159, 2 / 3  # amplitude and slope of the paper's squashing function (equation 6 and appendix A)
+
+assert abs(A * tanh(S) - 1) < 1e-4  # chosen so that f(1) = 1 and f(-1) = -1: the bitmaps' values are no asymptotes
+
+# The paper's table I: column o has an X in row i where map o of C3 sees map i of S2.
+TABLE_I = """
+    X . . . X X X . . X X X X . X X
+    X X . . . X X X . . X X X X . X
+    X X X . . . X X X . . X . X X X
+    . X X X . . X X X X . . X . X X
+    . . X X X . . X X X X . X X . X
+    . . . X X X . . X X X X . X X X
+"""
+# For each of C3's 16 maps the maps of S2 it sees: 6 x 3 contiguous, 6 x 4 contiguous, 3 x 4 discontinuous, 1 x all 6.
+C3_CONNECTIONS = tuple(
+    tuple(i for i, cross in enumerate(column) if cross == "X")
+    for column in zip(*(row.split() for row in TABLE_I.strip().splitlines()), strict=True)
+)
+
+assert [len(seen) for seen in C3_CONNECTIONS] == 6 * [3] + 9 * [4] + [6]
+assert 6 * 3 + 6 * 4 + 3 * 4 + 1 * 6 == 60  # connected pairs of maps
+assert 60 * 25 + 16 == 1516  # C3's trainable parameters
+
+# The ten digits on 7 x 12 pixels, for the RBF units. The paper prints its bitmaps only as a picture (figure 3); the one
+# transcription of it in circulation could not be checked against the figure, so these are our own drawings in its
+# manner: upright digits, strokes two pixels wide. Any two differ in at least 11 of the 84 pixels (a test counts them).
+DIGITS = """
+    ..###.. ...##.. .#####. .#####. ....##. ####### ..####. ####### .#####. .#####.
+    .#####. ..###.. ####### ####### ...###. ####### .#####. ####### ####### #######
+    ##...## .####.. ##...## ##...## ...###. ##..... ##..... .....## ##...## ##...##
+    ##...## ...##.. .....## .....## ..####. ##..... ##..... .....## ##...## ##...##
+    ##...## ...##.. ....##. .....## ..#.##. ######. ##..... ....##. .#####. ##...##
+    ##...## ...##.. ...##.. ..####. .##.##. ####### ######. ....##. .#####. #######
+    ##...## ...##.. ..##... ..####. .#..##. .....## ####### ...##.. ##...## .######
+    ##...## ...##.. .##.... .....## ##..##. .....## ##...## ...##.. ##...## .....##
+    ##...## ...##.. ##..... .....## ####### .....## ##...## ..##... ##...## .....##
+    ##...## ...##.. ##..... ##...## ####### ##...## ##...## ..##... ##...## .....##
+    .#####. .###### ####### ####### ....##. ####### ####### .##.... ####### .#####.
+    ..###.. .###### ####### .#####. ....##. .#####. .#####. .##.... .#####. .####..
+"""
+
+
+def digit_bitmaps() -> np.ndarray:
+    """The RBF units' fixed parameters: float32 (10, 84), row d the 7 x 12 picture of digit d, ink +1, paper -1."""
+    rows = [row.split() for row in DIGITS.strip().splitlines()]  # 12 rows of 10 pieces of 7 pixels
+    pixels = np.array([[[1 if pixel == "#" else -1 for pixel in piece] for piece in row] for row in rows], np.float32)
+    return pixels.transpose(1, 0, 2).reshape(10, 84)  # (12, 10, 7) -> (10, 12, 7) -> (10, 84)
+
+
+class ScaledTanh(HybridBlock):
+    """f(a) = 1.7159 tanh(2/3 a), the squashing function of every layer up to F6 (paper, section II.B, equations 5-6).
+
+    Any shape -> the same shape, values within -1.7159 and 1.7159.
+    """
+
+    def hybrid_forward(self, F, a):
+        """A tanh(S a), element by element."""
+        return F.tanh(a * S) * A
+
+
+class Subsampling(HybridBlock):
+    """S2 and S4: the four values of each 2 x 2 square added, times the map's coefficient, plus its bias (section II.B).
+
+    (b, c, 2h, 2w) -> (b, c, h, w), before the squashing function. Two trainable parameters a map.
+
+    It is the paper's sum, not the mean: coefficients that start at 1 then pass on a signal four times that of average
+    pooling, which, with weights as small as `LeCun1998` draws them, keeps the units of C3 and C5 off zero.
+
+    Args:
+        channels: c, the number of maps.
+    """
+
+    def __init__(self, channels: int, **kwargs):
+        super().__init__(**kwargs)
+        with self.name_scope():
+            self.coefficient = self.params.get("coefficient", shape=(1, channels, 1, 1), init="ones")
+            self.bias = self.params.get("bias", shape=(1, channels, 1, 1), init="zeros")
+
+    def hybrid_forward(self, F, X, coefficient, bias):
+        """4 x mean x coefficient + bias: average pooling is oneDNN's, and a factor of 4 rounds nothing."""
+        mean = F.Pooling(X, kernel=(2, 2), stride=(2, 2), pool_type="avg")
+        return F.broadcast_add(F.broadcast_mul(mean, coefficient * 4), bias)
+
+
+class TableConv2D(HybridBlock):
+    """A convolution whose maps each see only some of the input maps; C3 with the paper's table I (section II.B).
+
+    (b, c, h, w) -> (b, maps, h - k + 1, w - k + 1), before the squashing function. Only connections have weights: one
+    parameter for each fan-in, `weight3` of shape (6, 3, 5, 5) for the six maps of C3 that see three, `weight4` (9, 4,
+    5, 5), `weight6` (1, 6, 5, 5). Forward they are laid out, with zeros between, as the kernel of one dense convolution:
+    2,400 numbers to move, less than 16 or 60 small convolutions cost.
+
+    Args:
+        connections: for each output map the input maps it sees, in the order of its weights.
+        in_channels: c.
+        kernel_size: k.
+    """
+
+    def __init__(
+        self,
+        connections: tuple[tuple[int, ...], ...] = C3_CONNECTIONS,
+        in_channels: int = 6,
+        kernel_size: int = 5,
+        **kwargs,
+    ):
+        super().__init__(**kwargs)
+        self._shape = (len(connections), in_channels, kernel_size, kernel_size)
+        self._fan_ins = sorted({len(seen) for seen in connections})
+        pairs = [(o, i) for n in self._fan_ins for o, seen in enumerate(connections) if len(seen) == n for i in seen]
+        rows = np.full((len(connections), in_channels), len(pairs))  # which k x k weights; len(pairs): the row of zeros
+        rows[tuple(zip(*pairs, strict=True))] = range(len(pairs))
+        with self.name_scope():
+            for n in self._fan_ins:
+                shape = (sum(len(seen) == n for seen in connections), n, kernel_size, kernel_size)
+                setattr(self, f"weight{n}", self.params.get(f"in{n}_weight", shape=shape))
+            self.bias = self.params.get("bias", shape=(len(connections),), init="zeros")
+            self.rows = self.params.get_constant("rows", rows)
+
+    def hybrid_forward(self, F, X, bias, rows, **weights):
+        """The weights laid out as a dense kernel (maps, c, k, k), and one convolution with it."""
+        maps, _, k, _ = self._shape
+        connected = [F.reshape(weights[f"weight{n}"], shape=(-1, k * k)) for n in self._fan_ins]  # 18, 36, 6 rows
+        zeros = F.zeros_like(F.slice_axis(connected[0], axis=0, begin=0, end=1))
+        kernel = F.reshape(F.take(F.concat(*connected, zeros, dim=0), rows), shape=self._shape)
+        return F.Convolution(X, kernel, bias, kernel=(k, k), num_filter=maps)
+
+
+class RBFOutput(HybridBlock):
+    """Euclidean radial basis functions on fixed centres (section II.B, equation 7), with the sign of logits.
+
+    (b, n) -> (b, classes): -y_i = -sum_j (x_j - w_ij)^2. The paper's y_i are penalties, the smallest of which is the
+    answer; logits are their negatives, so that argmax and `MAPLoss` find what they expect. No trainable parameters.
+
+    Args:
+        centres: w, (classes, n).
+    """
+
+    def __init__(self, centres: np.ndarray, **kwargs):
+        super().__init__(**kwargs)
+        with self.name_scope():
+            self.centres = self.params.get_constant("centres", centres)
+
+    def hybrid_forward(self, F, X, centres):
+        """Minus the squared distances, each from the differences themselves: no cancellation near a centre."""
+        difference = F.broadcast_sub(F.expand_dims(X, axis=1), F.expand_dims(centres, axis=0))  # (b, classes, n)
+        return -F.sum(F.square(difference), axis=2)
+
+
+class LeCun1998(mx.init.Initializer):
+    """Weights uniform within +-2.4 / fan-in, biases 0 (appendix A of the paper).
+
+    The fan-in of a unit is the number of its inputs: 25 in C1, 75 to 150 in C3, 400 in C5, 120 in F6. The paper does
+    not say how biases start. Subsampling coefficients start at 1 whatever the initializer (`Subsampling`).
+    """
+
+    def _init_weight(self, name, arr):
+        bound = 2.4 / prod(arr.shape[1:])
+        mx.random.uniform(-bound, bound, out=arr)
+
+
+class PrintLayer(HybridBlock):
+    """Prints the shape of what passes, and passes it on: put it between the layers in question (write-up 000).
+
+    Any shape -> the same. A hybridized net runs as a compiled graph that prints nothing: the first batch says so.
+
+    Args:
+        label: printed in front of the shape.
+        values: whether to print the values too.
+    """
+
+    def __init__(self, label: str = "", values: bool = False, **kwargs):
+        super().__init__(**kwargs)
+        self._label = label
+        self._values = values
+
+    def hybrid_forward(self, F, X):
+        """X itself."""
+        label = f"{self._label} " if self._label else ""
+        if not isinstance(X, mx.nd.NDArray):
+            print(f"{label}PrintLayer prints nothing in a hybridized net; call net.hybridize(False)")
+            return F.identity(X)
+        print(f"{label}{X.shape}")
+        if self._values:
+            print(X.asnumpy())
+        return X
+
+
+class Reshape(HybridBlock):
+    """Flat images back to pictures, as the first layer in front of a net (write-up 004): (b, 784) -> (b, 1, 28, 28).
+
+    The batch axis stays as it is: a row that has not c * h * w values is an error, never a different number of images.
+
+    Args:
+        shape: (c, h, w) of one image.
+    """
+
+    def __init__(self, shape: tuple[int, ...] = (1, 28, 28), **kwargs):
+        super().__init__(**kwargs)
+        self._shape = (0, *shape)  # 0: the axis of the input, in MXNet's notation
+
+    def hybrid_forward(self, F, X):
+        """X with the shape (b, c, h, w)."""
+        return F.reshape(X, shape=self._shape)
+
+
+class WithLoss(Block):
+    """A net that also returns its loss when it is given labels (write-up 000).
+
+    `model(X)` -> logits (b, classes); `model(X, y)` -> (loss, logits), the loss averaged over the batch, shape (1,).
+    Since the loss is an average, its step is `loss.backward(); trainer.step(1)`. The parameters are the net's.
+
+    Args:
+        net: maps X to logits.
+        loss: maps (logits, y) to one loss an image; softmax cross-entropy by default.
+    """
+
+    def __init__(self, net: Block, loss: Block | None = None, **kwargs):
+        super().__init__(**kwargs)
+        self.net = net
+        self.loss = loss or SoftmaxCrossEntropyLoss()
+
+    def forward(self, X, y=None):
+        """Logits without labels, (loss, logits) with them."""
+        logits = self.net(X)
+        return logits if y is None else (self.loss(logits, y).mean(), logits)
