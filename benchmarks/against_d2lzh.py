@@ -19,6 +19,7 @@ from pathlib import Path
 import gluon_lenet  # first: it mends NumPy for MXNet
 from gluon_lenet import compat
 
+# isort: split
 import d2lzh
 import mxnet as mx
 from mxnet import gluon, init, nd

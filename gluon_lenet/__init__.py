@@ -14,8 +14,10 @@
     backprop.py          (net, X, y) -> loss, correct count, gradients
     training.py          evaluate_accuracy, train_ch5 and the loop they share
     recipes.py           the recipes side by side
+    metrics.py           where a run stands, what an epoch measured
     plots.py summary.py  figures; a net as a table
-    checkpoint.py        a run's directory
+    run_dir.py           a run's directory
+    checkpoint.py        a net and its trainer <-> one verified file
     runs.py              a recipe -> a trained net and its run directory
     book.py              d2lzh, the book's own package, mended
     cli.py train.py      command lines
@@ -38,7 +40,7 @@ _HOMES = {
     "devices": ["try_gpu", "try_all_gpus"],
     "nets": ["NETS", "get_net", "lenet"],
     "recipes": ["RECIPES", "get_recipe"],
-    "training": ["DivergedError", "EpochResult", "evaluate_accuracy", "train_ch5"],
+    "training": ["DivergedError", "evaluate_accuracy", "train_ch5"],
     "plots": ["get_fashion_mnist_labels", "show_fashion_mnist"],
     "book": ["load_ipython_extension", "patch_d2lzh"],
 }

@@ -58,9 +58,10 @@ def run(main: Callable[[], int]) -> int:
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return INTERRUPTED
-    except (ImportError, OSError):
+    except (ImportError, OSError) as error:
         why = compat.why_no_mxnet()
-        if why is None:
+        if why is None and isinstance(error, ImportError):
             raise
-        print(f"error: {why}", file=sys.stderr)
+        print(f"error: {why or error}", file=sys.stderr)  # a full disk, say, with its file
+        return FAILED if why is None else BAD_INPUT
     return BAD_INPUT

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 
-from gluon_lenet.errors import InputError
-
 import mxnet as mx
+
+from gluon_lenet.errors import InputError
 
 INSTALL_GPU_WHEEL = "pip uninstall -y mxnet && pip install --no-deps mxnet-cu117==1.9.1 (README.md, section GPU)"
 

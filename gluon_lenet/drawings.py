@@ -47,6 +47,8 @@ _FULL = 230  # of 255; ink darker than this is left as it is, or MNIST's own ima
 _EDGE = 0.1  # of full ink; what is fainter does not widen the drawing's box
 _SPECK = 0.02  # of the largest stroke's pixels; smaller spots are dirt
 
+_THIN, _NORMAL = 1.6, 2.4  # pixels, in the box of 20: 5 % of the test strokes are thinner than the first; the median
+
 _CJK_FONTS = (
     "Noto Sans CJK SC",
     "Noto Sans SC",
@@ -207,3 +209,249 @@ def _upright(image: Image.Image) -> Image.Image:
         8: Image.Transpose.ROTATE_90,
     }
     return image.transpose(turned[orientation]) if orientation in turned else image
+
+
+def _grey(image: Image.Image) -> np.ndarray:
+    """An image of mode L, LA, RGB, RGBA or F -> float32 (h, w), 0 to 255, drawing and background apart."""
+    alpha = None
+    if image.mode in ("LA", "RGBA"):
+        alpha = np.asarray(image.getchannel("A"), dtype=np.float32) / 255
+        image = image.convert(image.mode[:-1])
+    grey = np.asarray(image if image.mode == "F" else image.convert("L"), dtype=np.float32)
+    if image.mode == "RGB":
+        # Red on green, or yellow on white, may be nearly equal in brightness and far apart in one of the colours.
+        channels = [np.asarray(channel, dtype=np.float32) for channel in image.split()]
+        strongest = max(channels, key=np.std)
+        if strongest.std() > 1.5 * grey.std():
+            grey = strongest
+    if alpha is None or alpha.min() == 1:
+        return grey
+    return _on_background(grey, alpha)
+
+
+def _on_background(grey: np.ndarray, alpha: np.ndarray) -> np.ndarray:
+    """A transparent picture (h, w), opacity 0 to 1, laid on a background that its drawing stands out from.
+
+    What is visible in one tone throughout is the drawing itself: ink of any colour on nothing, so the opacity is the
+    drawing. Else, if most is opaque, the paper is visible too and only its rim is missing; if little is, ink of several
+    tones lies on nothing.
+    """
+    visible = alpha > 0.5
+    if not visible.any():
+        return 255 * alpha
+    tones = grey[visible]
+    if tones.std() < _MIN_CONTRAST:
+        return 255 * alpha
+    if visible.mean() > 0.5:
+        background = float(np.median(tones))
+    else:
+        background = 0.0 if tones.mean() > 127.5 else 255.0
+    return alpha * grey + (1 - alpha) * background
+
+
+def _ink(grey: np.ndarray) -> tuple[np.ndarray, bool]:
+    """Grey (h, w) -> the ink in it, float32 (h, w), 0 to 255, and whether the background was lit unevenly.
+
+    Both the background and which side of it the ink is on are found: an image and its negative have the same ink.
+
+    Raises:
+        InputError: nothing stands out from the background.
+    """
+    background, uneven = _background(grey)
+    difference = grey - background
+    # Strokes are few pixels that differ much, so the third moment has their sign; noise has none.
+    if (difference.astype(np.float64) ** 3).sum() < 0:
+        difference = -difference
+    noise = 1.4826 * float(
+        np.median(np.abs(difference))
+    )  # the standard deviation, were it Gaussian; ink is less than half
+    ink = np.maximum(difference, 0)
+    threshold = _otsu(ink)
+    strokes = ink[ink >= threshold]
+    if not strokes.size or strokes.mean() < max(_MIN_CONTRAST, 4 * noise):
+        raise InputError("a blank picture: no drawing stands out from its background")
+    floor = min(3 * noise, 0.5 * float(strokes.mean()))
+    full = float(np.percentile(strokes, 99))
+    if floor or full < _FULL:
+        ink = np.clip((ink - floor) * (255 / (full - floor)), 0, 255)
+    return ink, uneven
+
+
+def _background(grey: np.ndarray) -> tuple[np.ndarray | float, bool]:
+    """The background's grey, one number or (h, w), and whether it is uneven: a photo's paper, say, lit from one side."""
+    sides = (grey[0], grey[-1], grey[:, 0], grey[:, -1])
+    thirds = [np.median(side[: len(side) // 3 * 3].reshape(3, -1), axis=1) for side in sides if len(side) >= 3]
+    if not thirds or np.ptp(thirds) <= _UNEVEN:
+        return float(np.median(np.concatenate(sides))), False
+    surface = _quadratic(_shrink(grey, 64))
+    return _resize(surface, grey.shape), True
+
+
+def _quadratic(grey: np.ndarray) -> np.ndarray:
+    """The surface a + bx + cy + dx² + exy + fy² nearest to most of the pixels (h, w), as (h, w)."""
+    y, x = (axis.ravel() for axis in np.meshgrid(*(np.linspace(-1, 1, n) for n in grey.shape), indexing="ij"))
+    terms = np.stack([np.ones_like(x), x, y, x * x, x * y, y * y], axis=1)
+    values = grey.ravel().astype(np.float64)
+    kept = np.ones(len(values), dtype=bool)
+    for _ in range(10):  # each round leaves out what the last one could not explain: the ink
+        surface = terms @ np.linalg.lstsq(terms[kept], values[kept], rcond=None)[0]
+        error = np.abs(values - surface)
+        kept = error <= max(2.5 * 1.4826 * np.median(error), 1)
+    return surface.reshape(grey.shape).astype(np.float32)
+
+
+def _otsu(values: np.ndarray) -> float:
+    """The threshold that parts the values, 0 to 255, best in two classes (Otsu 1979): the largest variance between them."""
+    counts = np.bincount(values.astype(np.uint8).ravel(), minlength=256)
+    weights = counts.cumsum()[:-1].astype(np.float64)
+    sums = (counts * np.arange(256)).cumsum().astype(np.float64)
+    rest = counts.sum() - weights
+    with np.errstate(divide="ignore", invalid="ignore"):
+        between = weights * rest * (sums[:-1] / weights - (sums[-1] - sums[:-1]) / rest) ** 2
+    return float(np.nan_to_num(between).argmax() + 1)  # values below it are the lower class
+
+
+def _without_specks(ink: np.ndarray, uneven: bool) -> np.ndarray:
+    """The ink (h, w) of the drawing alone: without spots far smaller than its largest stroke.
+
+    In a photo, which unevenly lit pictures are, strokes that reach the rim go too, if others stay: they are the table,
+    a shadow or the next word.
+    """
+    if max(ink.shape) <= FIELD:
+        return ink  # in so small a picture one pixel may be a stroke's end, as in 168 of MNIST's 10,000 test images
+    labels = _label(ink > _EDGE * 255)
+    sizes = np.bincount(labels.ravel())
+    sizes[0] = 0
+    kept = sizes > 0
+    if uneven:
+        rim = np.concatenate([labels[0], labels[-1], labels[:, 0], labels[:, -1]])
+        inside = kept.copy()
+        inside[rim] = False
+        if (sizes * inside).max(initial=0) > _SPECK * sizes.max():
+            kept = inside
+    kept &= sizes > _SPECK * (sizes * kept).max()
+    if kept[1:].all():
+        return ink
+    drawing = _filter(kept[labels], ImageFilter.MaxFilter(3))  # the antialiased rim of a stroke belongs to it
+    return np.where(drawing, ink, 0)
+
+
+def _label(mask: np.ndarray) -> np.ndarray:
+    """Connected spots: bool (h, w) -> int (h, w), 0 outside, 1... for each spot; diagonal neighbours are connected.
+
+    Runs of each row are joined with those they touch in the row above (Rosenfeld and Pfaltz 1966).
+    """
+    height, width = mask.shape
+    padded = np.zeros((height, width + 2), dtype=np.int8)
+    padded[:, 1:-1] = mask
+    steps = np.diff(padded, axis=1)
+    rows, starts = np.nonzero(steps == 1)
+    ends = np.nonzero(steps == -1)[1]  # run i covers [starts[i], ends[i]) of row rows[i]
+    parents = list(range(len(rows)))
+
+    def root(i):
+        while parents[i] != i:
+            parents[i] = parents[parents[i]]
+            i = parents[i]
+        return i
+
+    firsts = np.searchsorted(rows, np.arange(height + 1)).tolist()  # row r has the runs firsts[r] to firsts[r + 1]
+    begin, end = starts.tolist(), ends.tolist()
+    for row in range(1, height):
+        above, below = firsts[row - 1], firsts[row]
+        while above < firsts[row] and below < firsts[row + 1]:
+            if begin[above] <= end[below] and begin[below] <= end[above]:
+                parents[root(below)] = root(above)
+            if end[above] < end[below]:
+                above += 1
+            else:
+                below += 1
+    _, of_run = np.unique([root(i) for i in range(len(rows))], return_inverse=True)
+    labels = np.zeros(mask.shape, dtype=np.intp)
+    labels[mask] = np.repeat(of_run + 1, ends - starts)
+    return labels
+
+
+def _lay(ink: np.ndarray) -> np.ndarray:
+    """The ink (h, w), 0 to 255 -> uint8 (28, 28): its longer side 20 pixels, its centre of mass on pixel (14, 14)."""
+    rows, columns = np.nonzero(ink > _EDGE * 255)
+    top, bottom, left, right = rows.min(), rows.max() + 1, columns.min(), columns.max() + 1
+    longer = max(bottom - top, right - left)
+    if abs(longer - BOX) > 1:  # within a pixel it is there already, and resampling could only blur it
+        margin = math.ceil(longer / BOX)  # for the antialiased rim
+        ink = np.pad(ink, margin)[top : bottom + 2 * margin, left : right + 2 * margin]
+        ink = _thicken(ink, longer)
+        scale = BOX / longer
+        ink = _resize(ink, [max(1, round(side * scale)) for side in ink.shape])
+    pixels = np.rint(ink).clip(0, 255).astype(np.uint8)
+    weights = pixels.astype(np.int64)
+    total = weights.sum()
+    if not total:
+        raise InputError("a blank picture: its strokes are too thin to be seen")
+    field = np.pad(pixels, FIELD)
+    corner = []
+    for axis, side in enumerate(pixels.shape):
+        mean = (weights.sum(axis=1 - axis) * np.arange(side)).sum() / total
+        corner.append(FIELD + math.floor(mean + 0.5) - CENTRE)
+    y, x = corner
+    return np.ascontiguousarray(field[y : y + FIELD, x : x + FIELD])
+
+
+def _thicken(ink: np.ndarray, longer: int) -> np.ndarray:
+    """The ink, its strokes made as thick as MNIST's thin ones if they are thinner: a fine pen would fade at 20 pixels."""
+    # A stroke of width w has 2 of contour a w of area; the contour's length is the total variation.
+    contour = np.hypot(np.diff(ink, axis=0)[:, 1:], np.diff(ink, axis=1)[1:]).sum()
+    thickness = 2 * ink.sum() / max(contour, 1) * BOX / longer
+    if thickness >= _THIN:
+        return ink
+    grow = round((_NORMAL - thickness) * longer / BOX / 2)
+    return np.asarray(_filter(np.pad(ink, grow), ImageFilter.MaxFilter(2 * grow + 1))) if grow else ink
+
+
+def _filter(values: np.ndarray, kernel: ImageFilter.Filter) -> np.ndarray:
+    """One of Pillow's rank filters on an array (h, w)."""
+    return np.asarray(Image.fromarray(values.astype(np.float32)).filter(kernel))
+
+
+def _shrink(grey: np.ndarray, longer: int) -> np.ndarray:
+    """The picture, averaged down until its longer side has at most `longer` pixels."""
+    scale = longer / max(grey.shape)
+    return grey if scale >= 1 else _resize(grey, [max(1, round(side * scale)) for side in grey.shape])
+
+
+def _resize(values: np.ndarray, shape: Sequence[int]) -> np.ndarray:
+    """float32 (h, w) -> float32 of `shape`, each new pixel the mean of the old under it (enlarged: interpolated)."""
+    height, width = shape
+    smaller = height < values.shape[0] or width < values.shape[1]
+    kernel = Image.Resampling.BOX if smaller else Image.Resampling.BICUBIC
+    return np.asarray(Image.fromarray(values).resize((width, height), kernel))
+
+
+def _too_large(max_pixels: int) -> str:
+    return f"too large, a picture may have {max_pixels:,} pixels"
+
+
+def _printable(text: str) -> str:
+    """The text on one line, whatever is in it."""
+    return text if text.isprintable() else text.encode("unicode_escape").decode("ascii")
+
+
+def _fonts() -> tuple[list[str], set[int]]:
+    """The font families to write with, those with Chinese glyphs last, and the characters they have between them."""
+    installed = set(font_manager.get_font_names())
+    families = ["DejaVu Sans", *(name for name in _CJK_FONTS if name in installed)]  # matplotlib brings the first
+    drawable = set()
+    for family in families:
+        drawable.update(font_manager.get_font(font_manager.findfont(family)).get_charmap())
+    return families, drawable
+
+
+def _escape(text: str, drawable: set[int]) -> str:
+    """The text with what the fonts cannot draw, and control characters, written as Python escapes: 数.png -> \\u6570.png."""
+    return "".join(c if ord(c) in drawable or c == "\n" else c.encode("unicode_escape").decode("ascii") for c in text)
+
+
+def _shorten(name: str, longest: int = 22) -> str:
+    """A file name without its folders, its middle left out where it is too long to stand over a picture."""
+    name = _printable(os.path.basename(os.fsdecode(name)) or os.fsdecode(name))
+    return name if len(name) <= longest else f"{name[: longest - 9]}…{name[-8:]}"

@@ -16,7 +16,7 @@ class MAPLoss(Loss):
     rubbish class of constant penalty, keeps penalties that are already large from being pushed further. Unlike softmax
     cross-entropy it depends on the penalties themselves, not only on their differences.
 
-    The penalties are squared distances: at least 0, so nothing overflows, and the logarithm's argument is at least e^-j.
+    The penalties are squared distances, at least 0: nothing overflows, and the logarithm's argument is at least e^-j.
 
     Args:
         j: positive. The paper says no more than that; 0.1 was used in the reference run.

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from gluon_lenet.data.datasets import FASHION_MNIST_LABELS
-
 import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
+
+from gluon_lenet.data.datasets import FASHION_MNIST_LABELS
 
 
 def get_fashion_mnist_labels(labels) -> list[str]:

@@ -8,27 +8,28 @@ import time
 from dataclasses import asdict
 from typing import Protocol
 
-import gluon_lenet
-from gluon_lenet import compat
-from gluon_lenet.checkpoint import RunDir
-from gluon_lenet.data.batches import Batches
-from gluon_lenet.data.datasets import load_dataset
-from gluon_lenet.errors import InputError
-from gluon_lenet.nets import get_net
-from gluon_lenet.plots import curves
-from gluon_lenet.recipes import Recipe
-from gluon_lenet.training import EpochResult, run_epochs
-
 import mxnet as mx
 import numpy as np
 from mxnet import gluon
+
+import gluon_lenet
+from gluon_lenet import checkpoint, compat
+from gluon_lenet.data.batches import Batches
+from gluon_lenet.data.datasets import load_dataset
+from gluon_lenet.errors import InputError
+from gluon_lenet.metrics import EpochResult, Progress
+from gluon_lenet.nets import get_net
+from gluon_lenet.plots import curves
+from gluon_lenet.recipes import Recipe
+from gluon_lenet.run_dir import LAST, RunDir
+from gluon_lenet.training import run_epochs
 
 
 class Watcher(Protocol):
     """Who is told how a run goes."""
 
-    def begin(self, net: gluon.Block, train_iter: Batches, contexts: list[mx.Context], run_dir: RunDir) -> None:
-        """The net is initialized, training is about to begin."""
+    def begin(self, run: Run) -> None:
+        """Training is about to begin."""
 
     def batch(self, num_examples: int) -> None:
         """A batch of this many images is done."""
@@ -36,75 +37,116 @@ class Watcher(Protocol):
     def epoch(self, result: EpochResult) -> None:
         """An epoch and its test pass are done."""
 
+    def should_stop(self) -> bool:
+        """Asked before each batch: is the run to stop there?"""
 
-def run_recipe(
-    name: str,
-    recipe: Recipe,
-    watcher: Watcher,
-    *,
-    contexts: list[mx.Context],
-    seed: int,
-    data_dir: str | None = None,
-    run_dir: str | None = None,
-) -> list[EpochResult]:
-    """Train by a recipe and write its run directory; one seed and one number of threads give the same bits.
 
-    Whatever ends the training, the directory keeps the metrics so far, their curves, and the last good weights: those
-    of the end of the last whole epoch, or the initial ones.
+class Run:
+    """One training run: its net, trainer and data, where it stands, and its directory."""
 
-    Raises:
-        InputError: a batch size the data or devices cannot serve, or an unusable run directory; nothing was written.
-        DataError: the data cannot be had; nothing was written.
-        DivergedError: the loss or a weight became NaN or infinite.
-    """
-    data = load_dataset(recipe.dataset, data_dir)
-    train_iter = Batches(data.train_images, data.train_labels, recipe.batch_size, shuffle=True, seed=seed)
-    test_iter = Batches(data.test_images, data.test_labels, min(recipe.batch_size, len(data.test_images)))
-    for batches in (train_iter, test_iter):
-        _check_shares(batches, contexts)
+    def __init__(self, name: str, recipe: Recipe, contexts: list[mx.Context], seed: int, data_dir: str | None = None):
+        """Load the data and initialize the net; nothing is written.
 
-    mx.random.seed(seed)
-    net = get_net(recipe.net, classes=len(data.classes))
-    net.initialize(mx.init.Xavier(), ctx=contexts)
-    net(mx.nd.zeros((1, *train_iter.image_shape), ctx=contexts[0]))  # gives the layers their shapes and weights
-    net.hybridize(static_alloc=True, static_shape=True)
-    trainer = gluon.Trainer(net.collect_params(), recipe.optimizer, {"learning_rate": recipe.lr})
+        Raises:
+            InputError: a batch size the data or devices cannot serve.
+            DataError: the data cannot be had.
+        """
+        self.name, self.recipe, self.contexts, self.seed, self.data_dir = name, recipe, contexts, seed, data_dir
+        self.data = data = load_dataset(recipe.dataset, data_dir)
+        self.train_iter = Batches(data.train_images, data.train_labels, recipe.batch_size, shuffle=True, seed=seed)
+        self.test_iter = Batches(data.test_images, data.test_labels, min(recipe.batch_size, len(data.test_images)))
+        for batches in (self.train_iter, self.test_iter):
+            _check_shares(batches, contexts)
+        mx.random.seed(seed)
+        self.net = get_net(recipe.net, classes=len(data.classes))
+        self.net.initialize(mx.init.Xavier(), ctx=contexts)
+        self.net(mx.nd.zeros((1, *self.train_iter.image_shape), ctx=contexts[0]))  # gives the layers shapes and weights
+        self.net.hybridize(static_alloc=True, static_shape=True)
+        self.trainer = gluon.Trainer(
+            self.net.collect_params(), recipe.optimizer, {"learning_rate": recipe.lr}, update_on_kvstore=False
+        )
+        self.progress, self.history = Progress(), []
 
-    directory = RunDir.create(run_dir, name)
-    directory.write_config(
-        {
-            "recipe": name,
-            "settings": asdict(recipe),
-            "seed": seed,
-            "ctx": [str(ctx) for ctx in contexts],
-            "threads": compat.num_threads(),
-            "data_sha256": data.sha256,
-            "versions": {
-                "gluon_lenet": gluon_lenet.__version__,
-                "mxnet": mx.__version__,
-                "numpy": np.__version__,
-                "python": platform.python_version(),
-            },
-            "platform": platform.platform(),
-            "command": [sys.executable, *sys.orig_argv[1:]],
-            "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
-        }
-    )
-    watcher.begin(net, train_iter, contexts, directory)
-    directory.write_weights(net, {"recipe": name, "net": recipe.net, "epoch": 0})
-    history = []
-    try:
-        for result in run_epochs(
-            net, train_iter, test_iter, recipe.batch_size, trainer, contexts, recipe.num_epochs, watcher.batch
-        ):
-            directory.append_metrics(result)
-            directory.write_weights(net, {"recipe": name, "net": recipe.net, "epoch": result.epoch})
-            history.append(result)
-            watcher.epoch(result)
-    finally:
-        if history:
-            directory.write_curves(curves(history, f"{name}, seed {seed}"))
-    return history
+    def create_directory(self, path: str | None) -> None:
+        """Make the run's directory and write its configuration and the initial weights.
+
+        Raises:
+            InputError: the directory cannot be made, or holds a run.
+        """
+        self.directory = RunDir.create(path, self.name)
+        self.directory.write_config(
+            {
+                "recipe": self.name,
+                "settings": asdict(self.recipe),
+                "seed": self.seed,
+                "ctx": [str(ctx) for ctx in self.contexts],
+                "threads": compat.num_threads(),
+                "data_dir": self.data_dir,
+                "data_sha256": self.data.sha256,
+                "versions": {
+                    "gluon_lenet": gluon_lenet.__version__,
+                    "mxnet": mx.__version__,
+                    "numpy": np.__version__,
+                    "python": platform.python_version(),
+                },
+                "platform": platform.platform(),
+                "command": [sys.executable, *sys.orig_argv[1:]],
+                "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+            }
+        )
+        self.save()
+
+    def open_directory(self, path: str) -> None:
+        """Go on from the run in `path`, which this run's recipe, seed and devices were read from.
+
+        Raises:
+            InputError: its files are damaged or another run's.
+        """
+        self.directory = RunDir(path)
+        header = checkpoint.load(self.directory.path / LAST, self.net, self.trainer)
+        self.progress = Progress(**header["progress"])
+        self.history = self.directory.keep_metrics_before(self.progress.epoch)
+
+    def save(self) -> None:
+        """Write where the run stands; the previous state is kept until this one is whole."""
+        header = {"recipe": self.name, "net": self.recipe.net, "seed": self.seed, "progress": asdict(self.progress)}
+        checkpoint.save(self.directory.path / LAST, self.net, self.trainer, header)
+
+    def train(self, watcher: Watcher) -> bool:
+        """Train to the recipe's last epoch; False if the watcher stopped it, with the state of that batch saved.
+
+        One seed and one number of threads give the same bits, stopped and resumed or not. Whatever ends the training,
+        the directory keeps the results of the finished epochs, their curves, and the last good weights.
+
+        Raises:
+            DivergedError: the loss or a weight became NaN or infinite.
+        """
+        self.train_iter.epoch = self.progress.epoch - 1
+        watcher.begin(self)
+        try:
+            for result in run_epochs(
+                self.net,
+                self.train_iter,
+                self.test_iter,
+                self.recipe.batch_size,
+                self.trainer,
+                self.contexts,
+                self.recipe.num_epochs,
+                self.progress,
+                watcher.batch,
+                watcher.should_stop,
+            ):
+                self.directory.append_metrics(result)
+                self.save()
+                self.history.append(result)
+                watcher.epoch(result)
+        finally:
+            if self.history:
+                self.directory.write_curves(curves(self.history, f"{self.name}, seed {self.seed}"))
+        whole = self.progress.epoch > self.recipe.num_epochs
+        if not whole:
+            self.save()
+        return whole
 
 
 def _check_shares(batches: Batches, contexts: list[mx.Context]) -> None:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import signal
 import sys
+import threading
 from dataclasses import replace
+
+from tqdm import tqdm
 
 from gluon_lenet import cli, compat
 from gluon_lenet.errors import InputError
-from gluon_lenet.recipes import DEFAULT_RECIPE, get_recipe
-
-from tqdm import tqdm
+from gluon_lenet.recipes import DEFAULT_RECIPE, RECIPES, Recipe, get_recipe
+from gluon_lenet.run_dir import RunDir
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -22,87 +25,116 @@ def parse(argv: list[str] | None = None):
     """The command line's arguments; leaves with status 2 and one line if one of them is wrong."""
     parser = cli.Parser(prog="python -m gluon_lenet.train", description="Train one of the LeNets by its recipe.")
     add = parser.add_argument
-    add("--recipe", default=DEFAULT_RECIPE, help="what to reproduce (default: %(default)s)")
+    add("--recipe", metavar="NAME", help=f"what to reproduce: {', '.join(RECIPES)} (default: {DEFAULT_RECIPE})")
     add("--ctx", help="auto, cpu, gpu, gpu(1) or a list that shares each batch: cpu(0),cpu(1) (default: auto)")
     add("--num-gpus", type=cli.natural_int, metavar="N", help="the first N GPUs; 0 is the CPU (as in GluonCV)")
     add("--epochs", "--num-epochs", type=cli.positive_int, metavar="N", help="passes over the training data")
     add("--batch-size", type=cli.positive_int, metavar="N", help="images a step")
     add("--lr", type=cli.positive_float, metavar="LR", help="learning rate, on the mean gradient of a batch")
-    add("--seed", type=cli.natural_int, default=0, metavar="N", help="of weights and shuffling (default: 0)")
+    add("--seed", type=cli.natural_int, metavar="N", help="of weights and shuffling (default: 0)")
     add("--threads", type=cli.positive_int, metavar="N", help="CPU threads (default: all physical cores)")
     add("--data-dir", metavar="DIR", help="folder with the four IDX files (default: found or fetched)")
     add("--run-dir", metavar="DIR", help="folder for the results (default: runs/<recipe>-<time>)")
+    add("--resume", metavar="DIR", help="go on with the run in DIR, by its own settings, to the bit")
     add("--quiet", action="store_true", help="print the run directory and nothing else")
     args = parser.parse_args(argv)
     if args.num_gpus is not None:
         if args.ctx is not None:
             parser.error("--ctx and --num-gpus both name the device; give one of them")
         args.ctx = ",".join(f"gpu({i})" for i in range(args.num_gpus)) or "cpu"
-    args.ctx = args.ctx or "auto"
+    if args.resume is not None:
+        fixed = ["recipe", "ctx", "batch_size", "lr", "seed", "threads", "run_dir"]
+        given = [f"--{name.replace('_', '-')}" for name in fixed if getattr(args, name) is not None]
+        if given:
+            parser.error(f"--resume goes on by the run's own settings; drop {', '.join(given)}")
     return args
 
 
 def train(args) -> int:
     """Train as the parsed arguments say."""
-    recipe = get_recipe(args.recipe)
+    if args.resume is None:
+        recipe = get_recipe(args.recipe or DEFAULT_RECIPE)
+        settings = {"name": args.recipe or DEFAULT_RECIPE, "seed": args.seed or 0, "data_dir": args.data_dir}
+        ctx, threads = args.ctx or "auto", args.threads
+    else:
+        config = RunDir(args.resume).read_config()
+        recipe = Recipe(**config["settings"])
+        settings = {"name": config["recipe"], "seed": config["seed"], "data_dir": args.data_dir or config["data_dir"]}
+        ctx, threads = ",".join(config["ctx"]), config["threads"]
     chosen = {"num_epochs": args.epochs, "batch_size": args.batch_size, "lr": args.lr}
     recipe = replace(recipe, **{name: value for name, value in chosen.items() if value is not None})
-    if args.threads not in (None, compat.num_threads()):
+    if threads not in (None, compat.num_threads()):
         try:
-            compat.set_threads(args.threads)
+            compat.set_threads(threads)
         except RuntimeError as error:  # called from Python, not as a command
-            raise InputError(f"--threads {args.threads}: {error}") from None
+            raise InputError(f"--threads {threads}: {error}") from None
 
     # MXNet reads the number of threads when it is loaded, so what imports it comes here
     from gluon_lenet.devices import parse_ctx
-    from gluon_lenet.runs import run_recipe
+    from gluon_lenet.runs import Run
     from gluon_lenet.training import DivergedError
 
-    with Console(recipe, args.quiet) as console:
+    with Console(args.quiet) as console:
+        run = Run(recipe=recipe, contexts=parse_ctx(ctx), **settings)
+        if args.resume is None:
+            run.create_directory(args.run_dir)
+        else:
+            run.open_directory(args.resume)
         try:
-            run_recipe(
-                args.recipe,
-                recipe,
-                console,
-                contexts=parse_ctx(args.ctx),
-                seed=args.seed,
-                data_dir=args.data_dir,
-                run_dir=args.run_dir,
-            )
+            whole = run.train(console)
         except DivergedError as error:
             console.close()
-            print(f"error: {error} (the weights before this epoch are in {console.run_dir.path})", file=sys.stderr)
+            print(f"error: {error} (the weights before this epoch are in {run.directory.path})", file=sys.stderr)
             return cli.FAILED
-        console.finish()
+        console.finish(run)
+        if not whole:
+            print(f"interrupted; go on with --resume {run.directory.path}", file=sys.stderr)
+            return 128 + console.signal
     return 0
 
 
 class Console:
-    """Prints a run as it goes: the net's table, a progress bar on a terminal, the book's line an epoch."""
+    """Shows a run as it goes: the net's table, a progress bar on a terminal, the book's line an epoch; heeds signals.
 
-    def __init__(self, recipe, quiet: bool):
-        self.recipe, self.quiet = recipe, quiet
-        self.run_dir = self.bar = None
-        self.train_seconds = 0.0
+    The first Ctrl-C or SIGTERM ends the training after the batch under way, so that it can be resumed to the bit; the
+    second ends it at once.
+    """
+
+    def __init__(self, quiet: bool):
+        self.quiet = quiet
+        self.bar = self.signal = None
+        self.handlers = {}
 
     def __enter__(self):
         return self
 
     def __exit__(self, *exception):
         self.close()
+        for number, handler in self.handlers.items():
+            signal.signal(number, handler)
 
-    def begin(self, net, train_iter, contexts, run_dir) -> None:
+    def begin(self, run) -> None:
         """Print the net and the devices; start the bar, which shows on a terminal only."""
-        self.run_dir = run_dir
         if not self.quiet:
             from gluon_lenet.summary import layer_table
 
-            print(layer_table(net, (1, *train_iter.image_shape)))
-            print("training on", ", ".join(map(str, contexts)), f"with {compat.num_threads()} CPU threads", flush=True)
-        self.bar = tqdm(
-            total=train_iter.num_examples, unit=" images", leave=False, disable=True if self.quiet else None
-        )
-        self.bar.set_description(f"epoch 1/{self.recipe.num_epochs}")
+            print(layer_table(run.net, (1, *run.train_iter.image_shape)))
+            print("training on", ", ".join(map(str, run.contexts)), f"with {compat.num_threads()} CPU threads")
+            sys.stdout.flush()
+        self.num_epochs = run.recipe.num_epochs
+        disable = True if self.quiet else None  # None: on a terminal only
+        self.bar = tqdm(total=run.train_iter.num_examples, unit=" images", leave=False, disable=disable)
+        self._start_bar(run.progress.epoch, run.progress.num_examples)
+        if threading.current_thread() is threading.main_thread():  # others may not set handlers
+            self.handlers = {number: signal.signal(number, self._heed) for number in (signal.SIGINT, signal.SIGTERM)}
+
+    def _heed(self, number, frame) -> None:
+        signal.signal(number, self.handlers[number])
+        self.signal = number
+
+    def should_stop(self) -> bool:
+        """Whether a signal came."""
+        return self.signal is not None
 
     def batch(self, num_examples: int) -> None:
         """Move the bar."""
@@ -110,25 +142,29 @@ class Console:
 
     def epoch(self, result) -> None:
         """Print the epoch's line and start the bar anew."""
-        self.train_seconds += result.train_seconds
         if not self.quiet:
             self.bar.clear()
             print(result, flush=True)
+        self._start_bar(result.epoch + 1, 0)
+
+    def _start_bar(self, epoch: int, num_examples: int) -> None:
         self.bar.reset()
-        self.bar.set_description(f"epoch {result.epoch + 1}/{self.recipe.num_epochs}")
+        self.bar.set_description(f"epoch {epoch}/{self.num_epochs}")
+        self.bar.update(num_examples)
 
     def close(self) -> None:
         """Take the bar away."""
         if self.bar is not None:
             self.bar.close()
 
-    def finish(self) -> None:
+    def finish(self, run) -> None:
         """Print what the run came to."""
         self.close()
-        if not self.quiet:
-            images = self.bar.total * self.recipe.num_epochs
-            print(f"{images / self.train_seconds:,.0f} examples/s in training; results are in", end=" ")
-        print(self.run_dir.path)
+        if not self.quiet and run.history:
+            seconds = sum(result.train_seconds for result in run.history)
+            images = len(run.history) * run.train_iter.num_examples
+            print(f"{images / seconds:,.0f} examples/s in training; results are in", end=" ")
+        print(run.directory.path, flush=True)
 
 
 if __name__ == "__main__":

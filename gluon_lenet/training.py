@@ -6,15 +6,15 @@ import math
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
 from itertools import islice, takewhile
-
-from gluon_lenet.backprop import by_autograd, count_correct
-from gluon_lenet.errors import InputError
 
 import mxnet as mx
 from mxnet import gluon, nd
 from mxnet.gluon.utils import split_and_load
+
+from gluon_lenet.backprop import by_autograd, count_correct
+from gluon_lenet.errors import InputError
+from gluon_lenet.metrics import EpochResult, Progress
 
 # How many batches the loop may be ahead of the device: reading numbers of a batch that old stalls nothing, and it
 # bounds the memory of what is queued.
@@ -23,25 +23,6 @@ _LEAD = 8
 
 class DivergedError(ArithmeticError):
     """The loss or a weight became NaN or infinite; the message names the epoch and the batch."""
-
-
-@dataclass(frozen=True)
-class EpochResult:
-    """What one epoch measured."""
-
-    epoch: int  # 1 is the first
-    train_loss: float  # mean over the training images, each at its batch's weights
-    train_acc: float  # likewise
-    test_acc: float  # after the epoch
-    train_seconds: float
-    eval_seconds: float
-
-    def __str__(self) -> str:
-        """The line the book prints; its time includes the test pass."""
-        return (
-            f"epoch {self.epoch}, loss {self.train_loss:.4f}, train acc {self.train_acc:.3f}, "
-            f"test acc {self.test_acc:.3f}, time {self.train_seconds + self.eval_seconds:.1f} sec"
-        )
 
 
 def evaluate_accuracy(data_iter: Iterable, net: gluon.Block, ctx: mx.Context | list[mx.Context] | None = None) -> float:
@@ -91,18 +72,6 @@ def train_ch5(net, train_iter, test_iter, batch_size, trainer, ctx, num_epochs) 
         print(result)
         history.append(result)
     return history
-
-
-@dataclass
-class Progress:
-    """Where a run stands: what `run_epochs` goes on from, and keeps up to date while it runs."""
-
-    epoch: int = 1  # the epoch under way
-    batch: int = 0  # its batches done so far
-    loss_sum: float = 0.0  # over the images of those batches
-    num_correct: float = 0.0
-    num_examples: int = 0
-    train_seconds: float = 0.0
 
 
 def run_epochs(

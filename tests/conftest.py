@@ -7,10 +7,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 import gluon_lenet
 from gluon_lenet.data.datasets import load_dataset
-
-import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 

@@ -1,13 +1,13 @@
 """data/batches.py and data/transforms.py: what the training loop is fed, held against the book's own loader."""
 
-import gluon_lenet
-from gluon_lenet.data.transforms import to_batch
-from gluon_lenet.errors import InputError
-
 import mxnet as mx
 import numpy as np
 import pytest
 from mxnet.gluon.data.vision import transforms as book
+
+import gluon_lenet
+from gluon_lenet.data.transforms import to_batch
+from gluon_lenet.errors import InputError
 
 
 def test_batches_look_like_the_books(fashion):

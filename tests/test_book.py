@@ -4,11 +4,11 @@ import subprocess
 import sys
 from pathlib import Path
 
-import gluon_lenet
-
 import nbformat
 import pytest
 from nbclient import NotebookClient
+
+import gluon_lenet
 
 ROOT = Path(__file__).resolve().parents[1]
 

@@ -5,16 +5,16 @@ import os
 import subprocess
 import sys
 
+import mxnet as mx
+import numpy as np
+import pytest
+
 import gluon_lenet
 from conftest import module_env
 from gluon_lenet import checkpoint
 from gluon_lenet.checkpoint import RunDir, load_weights, save_weights, write_atomically
 from gluon_lenet.errors import InputError
 from gluon_lenet.training import EpochResult
-
-import mxnet as mx
-import numpy as np
-import pytest
 
 X = mx.nd.random.uniform(shape=(3, 1, 28, 28))
 

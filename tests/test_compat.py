@@ -8,12 +8,12 @@ import sys
 import warnings
 from pathlib import Path
 
-from gluon_lenet import compat
-
 import nbformat
 import numpy as np
 import pytest
 from nbclient import NotebookClient
+
+from gluon_lenet import compat
 
 mx = pytest.importorskip("mxnet") if compat.why_no_mxnet() is None else pytest.fail(compat.why_no_mxnet())
 

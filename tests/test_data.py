@@ -7,14 +7,14 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
+import pytest
+from filelock import FileLock
+
 from gluon_lenet.data import idx, sources
 from gluon_lenet.data.__main__ import main
 from gluon_lenet.data.datasets import CLASSES, FASHION_MNIST_LABELS, MNIST_LABELS, load_dataset
 from gluon_lenet.errors import InputError
-
-import numpy as np
-import pytest
-from filelock import FileLock
 
 SAMPLES = Path(__file__).parent / "samples"
 NAMES = sorted(sources.DATASETS)

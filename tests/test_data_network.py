@@ -4,10 +4,10 @@ import dataclasses
 import os
 from pathlib import Path
 
+import pytest
+
 from gluon_lenet.data import sources
 from gluon_lenet.errors import DataError
-
-import pytest
 
 pytestmark = pytest.mark.network
 

@@ -1,10 +1,10 @@
 """devices.py: what a --ctx text means, and which of the reasons a GPU has for not computing."""
 
-from gluon_lenet import devices
-from gluon_lenet.errors import InputError
-
 import mxnet as mx
 import pytest
+
+from gluon_lenet import devices
+from gluon_lenet.errors import InputError
 
 
 def test_try_gpu_returns_a_device_that_computes():

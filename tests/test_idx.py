@@ -4,11 +4,11 @@ import gzip
 import random
 from pathlib import Path
 
-from gluon_lenet.data import idx
-from gluon_lenet.errors import InputError
-
 import numpy as np
 import pytest
+
+from gluon_lenet.data import idx
+from gluon_lenet.errors import InputError
 
 SAMPLES = Path(__file__).parent / "samples"
 IMAGES = SAMPLES / "fashion_mnist" / "train-images-idx3-ubyte.gz"

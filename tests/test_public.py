@@ -5,9 +5,9 @@ import sys
 
 import matplotlib
 import pytest
-from conftest import ROOT, module_env
 
 import gluon_lenet
+from conftest import ROOT, module_env
 from gluon_lenet.plots import curves
 from gluon_lenet.training import EpochResult
 

@@ -20,12 +20,12 @@ from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
+import pytest
+from filelock import FileLock
+
 from gluon_lenet.data import idx, sources
 from gluon_lenet.data.sources import DATASETS, Folder, IdxFile, Mirror, NpmPackage
 from gluon_lenet.errors import DataError, InputError
-
-import pytest
-from filelock import FileLock
 
 SAMPLES = Path(__file__).parent / "samples"
 NAMES = [file.name for file in DATASETS["mnist"].files]

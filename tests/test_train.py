@@ -8,12 +8,6 @@ import subprocess
 import sys
 import time
 
-import gluon_lenet
-from conftest import module_env, one_error_line
-from gluon_lenet import train
-from gluon_lenet.checkpoint import load_weights
-from gluon_lenet.recipes import RECIPES
-
 import mxnet as mx
 import numpy as np
 import pexpect
@@ -21,7 +15,13 @@ import pytest
 from PIL import Image
 from safetensors.numpy import load_file
 
-FILES = ["config.json", "curves.png", "metrics.jsonl", "weights.safetensors"]
+import gluon_lenet
+from conftest import module_env, one_error_line
+from gluon_lenet import train
+from gluon_lenet.checkpoint import load_weights
+from gluon_lenet.recipes import RECIPES
+
+FILES = ["config.json", "curves.png", "metrics.jsonl", "last.safetensors"]
 
 
 @pytest.fixture(scope="module")
@@ -85,7 +85,7 @@ def test_the_kept_weights_score_what_was_printed(finished):
     _, run_dir = finished
     net = gluon_lenet.get_net("lenet5_sigmoid_maxpool")
     net.initialize()
-    load_weights(run_dir / "weights.safetensors", net)
+    load_weights(run_dir / "last.safetensors", net)
     _, test_iter = gluon_lenet.load_data_fashion_mnist(256)
     last = json.loads((run_dir / "metrics.jsonl").read_text().splitlines()[-1])
     assert gluon_lenet.evaluate_accuracy(test_iter, net) == pytest.approx(last["test_acc"], abs=2e-4)
@@ -98,7 +98,7 @@ def test_same_seed_and_threads_give_the_same_bits(finished, run_module, tmp_path
         "train", "--num-epochs", 2, "--seed", 7, "--threads", 2, "--ctx", "cpu", "--quiet", "--run-dir", "again"
     )
     assert (again.stdout, again.stderr) == ("again\n", "")
-    assert (tmp_path / "again/weights.safetensors").read_bytes() == (run_dir / "weights.safetensors").read_bytes()
+    assert (tmp_path / "again/last.safetensors").read_bytes() == (run_dir / "weights.safetensors").read_bytes()
     for line, other in zip(
         (tmp_path / "again/metrics.jsonl").read_text().splitlines(),
         (run_dir / "metrics.jsonl").read_text().splitlines(),
@@ -107,7 +107,7 @@ def test_same_seed_and_threads_give_the_same_bits(finished, run_module, tmp_path
         measured = [{k: v for k, v in json.loads(text).items() if "seconds" not in k} for text in (line, other)]
         assert measured[0] == measured[1]
     run_module("train", "--epochs", 1, "--seed", 8, "--threads", 2, "--quiet", "--run-dir", "other")
-    assert (tmp_path / "other/weights.safetensors").read_bytes() != (run_dir / "weights.safetensors").read_bytes()
+    assert (tmp_path / "other/last.safetensors").read_bytes() != (run_dir / "weights.safetensors").read_bytes()
 
 
 BAD = [
@@ -192,8 +192,8 @@ def test_divergence_stops_with_epoch_and_batch_and_keeps_the_last_good_weights(r
     (line,) = process.stderr.splitlines()
     assert re.match(r"error: epoch 1, batch \d+: (the loss|a weight) is ", line)
     assert "run" in line
-    assert sorted(os.listdir(tmp_path / "run")) == ["config.json", "weights.safetensors"]
-    for array in load_file(tmp_path / "run" / "weights.safetensors").values():
+    assert sorted(os.listdir(tmp_path / "run")) == ["config.json", "last.safetensors"]
+    for array in load_file(tmp_path / "run" / "last.safetensors").values():
         assert np.isfinite(array).all()
 
 
@@ -217,7 +217,7 @@ def test_ctrl_c_keeps_the_finished_epochs(tmp_path):
     assert sorted(os.listdir(tmp_path / "run")) == FILES
     lines = (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()
     assert [json.loads(line)["epoch"] for line in lines] == list(range(1, len(lines) + 1))
-    assert load_file(tmp_path / "run" / "weights.safetensors")["0.weight"].shape == (6, 1, 5, 5)
+    assert load_file(tmp_path / "run" / "last.safetensors")["0.weight"].shape == (6, 1, 5, 5)
 
 
 def test_a_terminal_sees_a_bar_that_goes_away(tmp_path):

@@ -1,15 +1,15 @@
 """training.py and backprop.py: the loop against the book's, its numbers, its devices, and what stops it."""
 
-import gluon_lenet
-from gluon_lenet.backprop import by_autograd
-from gluon_lenet.errors import InputError
-from gluon_lenet.training import DivergedError, evaluate_accuracy, run_epochs, train_ch5
-
 import mxnet as mx
 import numpy as np
 import pytest
 from mxnet import autograd, gluon
 from mxnet.gluon import nn
+
+import gluon_lenet
+from gluon_lenet.backprop import by_autograd
+from gluon_lenet.errors import InputError
+from gluon_lenet.training import DivergedError, evaluate_accuracy, run_epochs, train_ch5
 
 
 def new_net(seed=0, ctx=None):

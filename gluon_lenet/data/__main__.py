@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import sys
 
+import numpy as np
+
 from gluon_lenet import cli
 from gluon_lenet.data import sources
 from gluon_lenet.data.datasets import parse_dataset
-
-import numpy as np
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import numpy as np
+from mxnet import nd
+
 from gluon_lenet.data.datasets import load_dataset
 from gluon_lenet.data.transforms import to_batch
 from gluon_lenet.errors import InputError
-
-import numpy as np
-from mxnet import nd
 
 
 class Batches:

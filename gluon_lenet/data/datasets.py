@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 
-from gluon_lenet.data import idx, sources
-
 import numpy as np
+
+from gluon_lenet.data import idx, sources
 
 FASHION_MNIST_LABELS = (
     "t-shirt",

@@ -13,9 +13,9 @@ import os
 import zlib
 from pathlib import Path
 
-from gluon_lenet.errors import InputError
-
 import numpy as np
+
+from gluon_lenet.errors import InputError
 
 MAX_BYTES = 1 << 28  # of one file, unpacked; five times the largest of the two data sets
 

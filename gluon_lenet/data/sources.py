@@ -21,11 +21,11 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Protocol
 
-from gluon_lenet.data import idx
-from gluon_lenet.errors import DataError, InputError
-
 from filelock import FileLock, Timeout
 from tqdm import tqdm
+
+from gluon_lenet.data import idx
+from gluon_lenet.errors import DataError, InputError
 
 log = logging.getLogger(__name__)
 

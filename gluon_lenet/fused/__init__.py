@@ -1,0 +1,225 @@
+"""A sequential LeNet and uint8 images -> loss, correct count and gradients, several times as fast as MXNet on a CPU.
+
+    vectors.py   Python functions that write LLVM instructions for one vector of 16 (or 8) images
+    tiles.py     the register tiles written with them: convolution, pooling, dense layer, ..., forward and backward
+    blocks.py    loops over the tiles: a block of images through all layers and back
+    program.py   a Gluon net -> the table of layers that blocks.py works through
+    arrays.py    MXNet's memory, without copies
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from contextlib import contextmanager
+
+import mxnet as mx
+import numba
+import numpy as np
+from numba.core import event
+
+from gluon_lenet import compat
+from gluon_lenet.fused import arrays, blocks
+from gluon_lenet.fused.program import Program, Unsupported
+from gluon_lenet.fused.vectors import LANES
+
+__all__ = ["LANES", "FusedNet", "Unsupported"]
+
+_NO_LABELS = np.zeros(0, np.int32)
+
+
+class FusedNet:
+    """The forward and backward pass of a Gluon net on the CPU, for softmax cross-entropy.
+
+    The net stays the owner of its parameters: weights are read where they are, gradients are written into
+    `param.grad()`, and `trainer.step(batch_size)` follows as after `loss.backward()`.
+
+    Args:
+        net: an `nn.Sequential` or `nn.HybridSequential`, initialized on `mx.cpu()` in float32.
+        input_shape: (channels, height, width) of the images.
+        threads: how many threads share a batch; MXNet's number by default.
+
+    Raises:
+        Unsupported: the kernels cannot serve the net; the message names the layer that stands in the way.
+    """
+
+    def __init__(self, net, input_shape=(1, 28, 28), threads: int | None = None):
+        self.net, self.input_shape = net, tuple(input_shape)
+        self._program = Program(net, self.input_shape)
+        _materialize(net, self.input_shape, self._program)
+        self._threads = min(threads or compat.num_threads(), numba.config.NUMBA_NUM_THREADS)
+        program = self._program
+        self._layers = program.layers
+        self._parameters = [_Parameter(*entry) for entry in program.parameters()]
+        for parameter in self._parameters:
+            parameter.check()
+        self._memory = arrays.aligned_zeros((self._threads, program.size))
+        self._packed = arrays.aligned_zeros((program.packed_size,))
+        self._starts = np.zeros((self._threads, LANES), np.int64)
+        self._totals = np.zeros((self._threads, 4))
+        self._batch = np.zeros(1, blocks.BATCH)
+        batch = self._batch[0]
+        batch["channels"], batch["height"], batch["width"] = self.input_shape
+        batch["sums_size"], batch["scratch"], batch["staging"] = program.sums_size, program.scratch, program.staging
+        batch["first_pixel"] = program.layers[0]["input"] + program.inside(0)
+        self._no_logits = np.zeros((0, self.num_classes), np.float32)
+
+    @property
+    def num_classes(self) -> int:
+        """Number of logits an image."""
+        return self._program.num_classes
+
+    def backprop(self, images: np.ndarray, rows: np.ndarray, labels: np.ndarray) -> tuple[float, int]:
+        """One forward and backward pass over a batch; the gradients are left in each parameter's `grad()`.
+
+        The loss is summed over the batch, and so are the gradients, as `trainer.step(batch_size)` expects.
+
+        Args:
+            images: all images of the data set, uint8 (n, h, w) (divided by 255 on the way) or float32 (n, c, h, w).
+            rows: int64 (b,), which of them are the batch.
+            labels: int32 (n,), one an image of the data set.
+
+        Returns:
+            Loss sum and number of correct predictions.
+
+        Raises:
+            ValueError: arrays of the wrong shape or type; a label or a row out of range.
+        """
+        for parameter in self._parameters:
+            parameter.connect(self._layers)
+        result = self._run(images, rows, labels, self._no_logits, train=True)
+        for parameter in self._parameters:
+            parameter.mark_fresh()
+        return result
+
+    def forward(self, images: np.ndarray, rows: np.ndarray | None = None) -> np.ndarray:
+        """Logits float32 (b, classes) of the images `rows`, or of all; for the arrays see `backprop`."""
+        if rows is None:
+            rows = np.arange(len(images))
+        logits = np.empty((len(rows), self.num_classes), np.float32)
+        self._connect_weights()
+        self._run(images, rows, _NO_LABELS, logits, train=False)
+        return logits
+
+    def evaluate(self, images: np.ndarray, labels: np.ndarray) -> int:
+        """How many of all images are predicted right; for the arrays see `backprop`."""
+        self._connect_weights()
+        return self._run(images, np.arange(len(images)), labels, self._no_logits, train=False)[1]
+
+    def _connect_weights(self):
+        for parameter in self._parameters:
+            parameter.connect(self._layers, gradient=False)
+
+    def _run(self, images, rows, labels, logits, train):
+        batch = self._batch[0]
+        batch["images"], batch["is_float"] = self._check_images(images)
+        batch["num_images"], batch["train"], batch["count"] = len(images), train, len(labels) > 0
+        rows = np.ascontiguousarray(rows, np.int64)
+        if rows.ndim != 1 or not len(rows):
+            raise ValueError(f"rows must be a sequence of at least one number, not an array of shape {rows.shape}")
+        if len(labels):
+            labels = np.ascontiguousarray(labels, np.int32)
+            if labels.shape != (len(images),):
+                raise ValueError(f"labels must have the shape ({len(images)},), one an image, not {labels.shape}")
+        with _threads(self._threads), _tell_when_compiling():
+            blocks.run(
+                self._memory,
+                self._packed,
+                self._layers,
+                self._batch,
+                labels,
+                rows,
+                logits,
+                self._starts,
+                self._totals,
+            )
+        loss, correct, bad_labels, bad_rows = self._totals.sum(axis=0)
+        if bad_rows:
+            raise ValueError(f"rows must be between 0 and {len(images) - 1}, the last image")
+        if bad_labels:
+            raise ValueError(f"{int(bad_labels)} labels are outside 0 ... {self.num_classes - 1}, the net's classes")
+        return float(loss), int(correct)
+
+    def _check_images(self, images) -> tuple[int, bool]:
+        """The images' address, and whether they are floats."""
+        channels, height, width = self.input_shape
+        shapes = {np.dtype(np.float32): [(channels, height, width)]}
+        shapes[np.dtype(np.uint8)] = [(channels, height, width)] + ([(height, width)] if channels == 1 else [])
+        if images.dtype not in shapes or images.shape[1:] not in shapes[images.dtype]:
+            raise ValueError(
+                f"images must be uint8 (n, {height}, {width}) or float32 (n, {channels}, {height}, {width}), "
+                f"not {images.dtype} {images.shape}"
+            )
+        if not images.flags.c_contiguous:
+            raise ValueError("images must be C-contiguous")
+        return images.ctypes.data, images.dtype == np.float32
+
+
+class _Parameter:
+    """A parameter of the net and its place in the table of layers."""
+
+    def __init__(self, name, layer, parameter):
+        self.name, self.layer, self.parameter = name, layer, parameter
+        self.has_gradient = False
+
+    def check(self):
+        if self.parameter.list_ctx() != [mx.cpu()]:
+            raise Unsupported(f"{self.parameter.name} is on {self.parameter.list_ctx()}; the kernels run on cpu(0)")
+        if self.parameter.dtype not in ("float32", np.float32):
+            raise Unsupported(f"{self.parameter.name} is {self.parameter.dtype}; the kernels compute in float32")
+        if self.parameter.grad_req == "add":
+            raise Unsupported(f"{self.parameter.name} has grad_req 'add'; the kernels serve 'write' and 'null'")
+
+    def connect(self, layers, gradient=True):
+        """Wait for the parameter, and write its addresses into the table."""
+        data = self.parameter.data()
+        data.wait_to_read()
+        layers[self.name][self.layer] = arrays.address(data)
+        if gradient:
+            self.has_gradient = self.parameter.grad_req != "null"
+            where = 0
+            if self.has_gradient:
+                grad = self.parameter.grad()
+                arrays.wait_to_write(grad)
+                where = arrays.address(grad)
+            layers[f"{self.name}_gradient"][self.layer] = where
+
+    def mark_fresh(self):
+        if self.has_gradient:
+            self.parameter.data()._fresh_grad = True
+
+
+def _materialize(net, input_shape, program):
+    """Run the net once if some shapes are not known yet, so that deferred parameters come into being."""
+    if any(parameter._deferred_init for _, _, parameter in program.parameters()):
+        net(mx.nd.zeros((1, *input_shape)))
+
+
+@contextmanager
+def _threads(count):
+    before = numba.get_num_threads()
+    numba.set_num_threads(count)
+    try:
+        yield
+    finally:
+        numba.set_num_threads(before)
+
+
+class _Announcer(event.Listener):
+    def on_start(self, started):
+        if started.data["dispatcher"] is blocks.run:
+            print("compiling the fused kernels, once on this machine (about 10 s) ...", file=sys.stderr, flush=True)
+
+    def on_end(self, ended):
+        pass
+
+
+@contextmanager
+def _tell_when_compiling():
+    if blocks.run.signatures:
+        yield
+        return
+    if "NUMBA_THREADING_LAYER" not in os.environ and sys.platform == "linux":
+        numba.config.THREADING_LAYER = "omp"  # workqueue, the other one in the wheel, aborts when two threads enter it
+    with event.install_listener("numba:compile", _Announcer()):
+        yield

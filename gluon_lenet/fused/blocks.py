@@ -57,6 +57,7 @@ LAYER = np.dtype(
             "choices",  # which pixel of each window max pooling chose: bytes (outputs, pooled_height, pooled_width, LANES)
             "weight_sums",  # the gradients' sums over images; the shape depends on the kind
             "bias_sums",  # (outputs, LANES)
+            "unused",  # room for a vector that nobody reads
             "transposed_input",  # dense: (LANES, columns rounded up to LANES)
             "transposed_gradient",
             "sums_row",  # dense: length of a row of weight_sums
@@ -118,17 +119,14 @@ def pack(layers, packed):
 
 
 @njit
-def read_images(memory, layer, images, is_float, starts, pixels, staging, side, offset):
-    """Gather the block's images into the first layer's input; `offset` is the padding's part of the place.
-
-    `pixels` is the number of floats of an image and `side` the length of its rows.
-    """
-    for i in range(0, pixels, LANES):
-        pixel = min(i, pixels - LANES)  # the last LANES pixels may overlap those before
+def read_images(memory, images, is_float, starts, pixels, target):
+    """Gather LANES images of `pixels` floats or bytes, which begin at `starts`: (pixels, LANES) at target."""
+    for first in range(0, pixels, LANES):
+        pixel = min(first, pixels - LANES)  # the last LANES pixels may overlap those before
         if is_float:
-            tiles.gather_floats(memory, images, starts, pixel, staging + pixel * LANES)
+            tiles.gather_floats(memory, images, starts, pixel, target + pixel * LANES)
         else:
-            tiles.gather_bytes(memory, images, starts, pixel, staging + pixel * LANES)
+            tiles.gather_bytes(memory, images, starts, pixel, target + pixel * LANES)
 
 
 @njit
@@ -188,10 +186,6 @@ def convolution_forward(memory, packed, layer):
                 else:
                     at = y_start + o * y_plane + y * y_row + column * LANES
                     _convolve(group, memory, packed, layer, x, weights, bias, at, y_row, y_plane)
-
-
-def _of_each_group(name, tile, arguments, before):
-    """A Numba function that calls `tile` for 4, 3, 2 or 1 outputs: a literal each, as a tile must know its size."""
 
 
 @njit(inline="always")
@@ -334,7 +328,7 @@ def average_backward(memory, layer):
     """The output's gradient -> that of the convolution, in `map`; adds up the bias's gradient."""
     first = layer.activation if layer.activate_first else NO_ACTIVATION
     for o in range(layer.outputs):
-        bias_sum = layer.bias_sums + o * LANES
+        bias_sum = layer.bias_sums + o * LANES if layer.activate_first else layer.unused
         for y in range(layer.pooled_height):
             x = layer.map + o * layer.map_plane + 2 * y * layer.map_row
             gradient = layer.output_gradient + o * layer.output_plane + y * layer.output_row
@@ -491,12 +485,10 @@ def backward(memory, layers):
     """One block back through all layers, from the last one's output gradient; adds to the gradients' sums."""
     for i in range(layers.size - 1, -1, -1):
         layer = layers[i]
-        if layer.activate_first:
-            average_backward(memory, layer)
-        else:
+        if not layer.activate_first:
             activation_backward(memory, layer)
-            if layer.pooling == AVERAGE_POOLING:
-                spread_average(memory, layer)
+        if layer.pooling == AVERAGE_POOLING:
+            average_backward(memory, layer)
         if layer.kind == DENSE:
             dense_backward(memory, layer)
         else:
@@ -507,29 +499,125 @@ def backward(memory, layers):
                 convolution_input_gradient(memory, layer)
 
 
+# --- all of it --------------------------------------------------------------------------------------------------------
+
+# One row: what `run` reads beside the layers.
+BATCH = np.dtype(
+    [
+        (name, np.int64)
+        for name in (
+            "images",  # address of the first image
+            "is_float",  # 1: float32 images; 0: uint8, to be divided by 255
+            "num_images",
+            "channels",  # of an image
+            "height",
+            "width",
+            "train",  # 1: gradients too
+            "count",  # 1: labels are given, so the loss and the correct answers are counted
+            "sums_size",  # floats at the start of a thread's memory that are gradient sums
+            "staging",  # place of a block's images before padding
+            "scratch",  # place of two vectors
+            "first_pixel",  # of the unpadded image in the first layer's input
+        )
+    ]
+)
+
+
 @njit
-def add_up(memory, layers):
-    """Add up the threads' sums, thread by thread, and write them to MXNet's gradient arrays."""
-    threads = memory.shape[0]
+def run_block(memory, packed, layers, batch, starts, labels, rows, count, logits, totals):
+    """The `count` images `rows` of a block through the net, forward and, if `batch.train`, backward."""
+    for lane in range(LANES):  # lanes that are left over repeat the first image, and count for nothing
+        row = rows[lane] if lane < count else rows[0]
+        if row < 0 or row >= batch.num_images:
+            totals[BAD_ROWS] += 1
+            return
+        starts[lane] = row * (batch.channels * batch.height * batch.width)
+    first, last = layers[0], layers[layers.size - 1]
+    pixels = batch.channels * batch.height * batch.width
+    read_images(memory, batch.images, batch.is_float, starts, pixels, batch.staging)
+    if batch.staging != first.input:
+        target = batch.first_pixel
+        copy_map(
+            memory, batch.staging, target, batch.channels, batch.height, batch.width, first.input_row, first.input_plane
+        )
+    forward(memory, packed, layers)
+    if logits.shape[0] > 0:
+        for lane in range(count):
+            for o in range(last.outputs):
+                logits[lane, o] = memory[last.output + o * LANES + lane]
+    if batch.count:
+        loss_and_gradient(memory, last, batch.scratch, labels, rows, count, totals)
+    if batch.train:
+        backward(memory, layers)
+
+
+@njit
+def sum_lanes(memory, layers):
+    """Add up the lanes of one thread's sums, in place: vectors become floats."""
+    for i in range(layers.size):
+        layer = layers[i]
+        for first in range(0, layer.outputs, LANES):
+            tiles.sum_lanes(memory, layer.bias_sums + first * LANES, layer.bias_sums + first)
+        if layer.kind == CONVOLUTION:
+            for first in range(0, layer.outputs * layer.inputs * K * K, LANES):
+                tiles.sum_lanes(memory, layer.weight_sums + first * LANES, layer.weight_sums + first)
+
+
+@njit
+def add_threads(memory, start, gradient):
+    """gradient = the sum over the threads of what is in their memory from `start` on."""
+    for j in range(gradient.size):
+        gradient[j] = memory[0, start + j]
+    for thread in range(1, memory.shape[0]):
+        for j in range(gradient.size):
+            gradient[j] += memory[thread, start + j]
+
+
+@njit
+def write_gradients(memory, layers):
+    """Add up the threads' sums, thread by thread, into MXNet's gradient arrays."""
     for i in range(layers.size):
         layer = layers[i]
         if layer.bias_gradient != 0:
-            gradient = floats_at(layer.bias_gradient, layer.outputs)
+            add_threads(memory, layer.bias_sums, floats_at(layer.bias_gradient, layer.outputs))
+        if layer.weight_gradient != 0:
+            taps = layer.inputs * (K * K if layer.kind == CONVOLUTION else 1)
             for o in range(layer.outputs):
-                gradient[o] = _sum_lanes(memory, layer.bias_sums + o * LANES)
-        if layer.weight_gradient == 0:
-            continue
-        if layer.kind == DENSE:
-            gradient = floats_at(layer.weight_gradient, layer.outputs * layer.inputs)
-            for o in range(layer.outputs):
-                start = layer.weight_sums + o * layer.sums_row
-                row = gradient[o * layer.inputs : (o + 1) * layer.inputs]
-                row[:] = memory[0, start : start + layer.inputs]
-                for thread in range(1, threads):
-                    for j in range(layer.inputs):
-                        row[j] += memory[thread, start + j]
-        else:
-            taps = layer.outputs * layer.inputs * K * K
-            gradient = floats_at(layer.weight_gradient, taps)
-            for tap in range(taps):
-                gradient[tap] = _sum_lanes(memory, layer.weight_sums + tap * LANES)
+                row = layer.weight_gradient + o * taps * 4
+                add_threads(memory, layer.weight_sums + o * layer.sums_row, floats_at(row, taps))
+
+
+@njit(parallel=True, nogil=True, cache=True)
+def run(memory, packed, layers, batches, labels, rows, logits, starts, totals):
+    """A batch of images through the net.
+
+    Args:
+        memory: float32 (threads, size), the threads' maps and sums.
+        packed: float32, room for the packed weights.
+        layers: the table of layers, LAYER.
+        batches: one BATCH.
+        labels: int32, one an image of the data set.
+        rows: int64 (b,), the numbers of the batch's images in the data set.
+        logits: float32 (b, classes), to be written; or (0, classes).
+        starts: int64 (threads, LANES), room.
+        totals: float64 (threads, 4), where LOSS, CORRECT and the numbers of bad labels and rows are written.
+    """
+    threads = memory.shape[0]
+    blocks = (rows.size + LANES - 1) // LANES
+    pack(layers, packed)
+    totals[:] = 0
+    for thread in prange(threads):
+        mine, batch = memory[thread], batches[0]
+        if batch.train:
+            mine[: batch.sums_size] = 0
+        for block in range(thread * blocks // threads, (thread + 1) * blocks // threads):
+            start = block * LANES
+            stop = min(rows.size, start + LANES)
+            run_block(
+                mine, packed, layers, batch, starts[thread], labels, rows[start:stop], stop - start,
+                logits[start:stop], totals[thread],
+            )  # fmt: skip
+        if batch.train:
+            sum_lanes(mine, layers)
+    if batches[0].train and totals[:, BAD_LABELS:].sum() == 0:
+        write_gradients(memory, layers)

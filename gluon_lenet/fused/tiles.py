@@ -452,6 +452,15 @@ def sum_images(memory: Floats, gradient: Int, count: Int, sums: Int):
         memory.store(sums + i * LANES, memory.load(sums + i * LANES) + memory.load(gradient + i * LANES))
 
 
+@tile
+def sum_lanes(memory: Floats, source: Int, target: Int):
+    """LANES vectors at source -> one vector at target: the sum of each vector's lanes."""
+    rows = _transpose([memory.load(source + i * LANES) for i in range(LANES)])
+    while len(rows) > 1:
+        rows = [a + b for a, b in zip(rows[::2], rows[1::2], strict=True)]
+    memory.store(target, rows[0])
+
+
 # --- loss -------------------------------------------------------------------------------------------------------------
 
 

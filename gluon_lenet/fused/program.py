@@ -1,0 +1,269 @@
+"""A sequential Gluon net -> the table of layers that `blocks.run` works through, and the place of every map in memory."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+from mxnet.gluon import Parameter, nn
+
+from gluon_lenet.fused.blocks import (
+    AVERAGE_POOLING,
+    CONVOLUTION,
+    DENSE,
+    GRADIENT_OUTPUTS,
+    LAYER,
+    MAX_POOLING,
+    NO_POOLING,
+)
+from gluon_lenet.fused.tiles import NO_ACTIVATION, RELU, SIGMOID, TANH, K
+from gluon_lenet.fused.vectors import LANES
+
+ACTIVATIONS = {"sigmoid": SIGMOID, "tanh": TANH, "relu": RELU}
+SERVED = (
+    "the fused kernels serve a flat Sequential of Conv2D 5x5 (stride 1, padding 0 or 2), MaxPool2D and AvgPool2D 2x2 "
+    "(stride 2, after a convolution), sigmoid, tanh, relu, Flatten and Dense"
+)
+
+
+class Unsupported(ValueError):
+    """The fused kernels cannot serve this net; the message names the layer that stands in the way."""
+
+
+@dataclass
+class Step:
+    """A convolution or dense layer of the net with what follows it: one row of the table."""
+
+    block: nn.HybridBlock  # the Conv2D or Dense
+    kind: int
+    in_shape: tuple[int, int, int]  # channels, height, width; neurons, 1, 1
+    out_shape: tuple[int, int, int]  # after pooling
+    height: int = 1  # of the convolution's output, as far as pooling uses it
+    width: int = 1
+    padding: int = 0
+    activation: int = NO_ACTIVATION
+    pooling: int = NO_POOLING
+    activate_first: bool = False
+    row: np.void | None = field(default=None, repr=False)
+
+    @property
+    def padded(self) -> tuple[int, int, int]:
+        """The input's shape with the padding."""
+        channels, height, width = self.in_shape
+        return channels, height + 2 * self.padding, width + 2 * self.padding
+
+
+def read_net(net: nn.Block, input_shape: tuple[int, int, int]) -> list[Step]:
+    """The net's layers, in order, for inputs (channels, height, width).
+
+    Raises:
+        Unsupported: the kernels cannot serve the net.
+    """
+    if not isinstance(net, nn.Sequential | nn.HybridSequential):
+        raise Unsupported(f"{type(net).__name__} is not a Sequential; {SERVED}")
+    steps: list[Step] = []
+    shape = tuple(input_shape)
+    for number, block in enumerate(net._children.values()):
+        block = getattr(block, "_block", block)  # a child may be a weak reference in some versions
+        shape = _read(block, f"layer {number}, {block!r},", steps, shape)
+    if not steps or steps[-1].kind != DENSE:
+        raise Unsupported(f"the last layer must be a Dense that gives the logits; {SERVED}")
+    if steps[-1].activation != NO_ACTIVATION:
+        raise Unsupported(f"the last layer, {steps[-1].block!r}, has an activation; the kernels want logits")
+    if np.prod(input_shape) < LANES:
+        raise Unsupported(f"images of shape {tuple(input_shape)} are too small: at least {LANES} pixels")
+    return steps
+
+
+def _read(block, name, steps, shape):
+    """Add a layer to the steps: its input's shape -> its output's."""
+    if type(block) is nn.Conv2D:
+        return _read_convolution(block, name, steps, shape)
+    if type(block) is nn.Dense:
+        return _read_dense(block, name, steps, shape)
+    if type(block) in (nn.MaxPool2D, nn.AvgPool2D):
+        return _read_pooling(block, name, steps, shape)
+    if type(block) is nn.Activation:
+        _add_activation(block._act_type, name, steps)
+        return shape
+    if type(block) is nn.Flatten:
+        return shape  # a Dense flattens what it gets, in the same order
+    raise Unsupported(f"{name} is of a kind the kernels do not know; {SERVED}")
+
+
+def _read_convolution(block, name, steps, shape):
+    options = block._kwargs
+    channels, height, width = shape
+    if not isinstance(shape[1], int) or (steps and steps[-1].kind == DENSE):
+        raise Unsupported(f"{name} is a convolution after a dense layer; {SERVED}")
+    if options["kernel"] != (K, K) or options["stride"] != (1, 1) or options["dilate"] != (1, 1):
+        raise Unsupported(f"{name} is not a 5x5 convolution with stride 1 and dilation 1; {SERVED}")
+    if options["pad"] not in ((0, 0), (2, 2)):
+        raise Unsupported(f"{name} has padding {options['pad']}; {SERVED}")
+    if options["num_group"] != 1 or options.get("layout", "NCHW") != "NCHW":
+        raise Unsupported(f"{name} has groups or a layout other than NCHW; {SERVED}")
+    padding, outputs = options["pad"][0], block._channels
+    _check_input(block, name, channels)
+    height, width = height + 2 * padding - K + 1, width + 2 * padding - K + 1
+    if (height, width) == (1, 1) and padding == 0:  # a dense layer in disguise: the kernel is as large as the input
+        steps.append(Step(block, DENSE, (channels * K * K, 1, 1), (outputs, 1, 1)))
+    elif min(height, width) < 2:
+        raise Unsupported(f"{name} gets an input of {shape}, too small for it")
+    else:
+        out_shape = (outputs, height, width)
+        steps.append(Step(block, CONVOLUTION, shape, out_shape, height, width, padding))
+    _add_activation(block.act and block.act._act_type, name, steps)
+    return steps[-1].out_shape
+
+
+def _read_dense(block, name, steps, shape):
+    inputs = int(np.prod(shape))
+    if not block._flatten:
+        raise Unsupported(f"{name} does not flatten its input; {SERVED}")
+    _check_input(block, name, inputs)
+    steps.append(Step(block, DENSE, (inputs, 1, 1), (block._units, 1, 1)))
+    _add_activation(block.act and block.act._act_type, name, steps)
+    return steps[-1].out_shape
+
+
+def _read_pooling(block, name, steps, shape):
+    options = block._kwargs
+    if options["kernel"] != (2, 2) or options["stride"] != (2, 2) or options["pad"] != (0, 0) or options["global_pool"]:
+        raise Unsupported(f"{name} does not pool 2x2 with stride 2 and padding 0; {SERVED}")
+    if options["pooling_convention"] != "valid" or options.get("layout", "NCHW") != "NCHW":
+        raise Unsupported(f"{name} has ceil_mode or a layout other than NCHW; {SERVED}")
+    if not steps or steps[-1].kind != CONVOLUTION or steps[-1].pooling != NO_POOLING:
+        raise Unsupported(f"{name} does not follow a convolution; {SERVED}")
+    step = steps[-1]
+    channels, height, width = step.out_shape
+    step.pooling = MAX_POOLING if type(block) is nn.MaxPool2D else AVERAGE_POOLING
+    # max(activation(x)) = activation(max(x)), as the activations never fall: so max pooling always comes first
+    step.activate_first = step.pooling == AVERAGE_POOLING and step.activation != NO_ACTIVATION
+    step.out_shape = channels, height // 2, width // 2
+    step.height, step.width = height // 2 * 2, width // 2 * 2
+    return step.out_shape
+
+
+def _add_activation(kind: str | None, name, steps):
+    if not kind:
+        return
+    if kind not in ACTIVATIONS:
+        raise Unsupported(f"{name} has the activation {kind}; {SERVED}")
+    if not steps:
+        raise Unsupported(f"{name} is an activation before the first convolution or dense layer; {SERVED}")
+    if steps[-1].activation != NO_ACTIVATION:
+        raise Unsupported(f"{name} is a second activation in a row; {SERVED}")
+    steps[-1].activation = ACTIVATIONS[kind]
+
+
+def _check_input(block, name, inputs):
+    known = block.weight.shape[1] if block.weight.shape else 0
+    if known not in (0, inputs):
+        raise Unsupported(f"{name} expects {known} inputs but gets {inputs}")
+
+
+class Program:
+    """The table of layers of a net, and how much memory a thread and the packed weights need."""
+
+    def __init__(self, net: nn.Block, input_shape: tuple[int, int, int]):
+        self.steps = read_net(net, input_shape)
+        self.layers = np.zeros(len(self.steps), LAYER)
+        self._size = 0  # floats given away so far
+        for step, layer in zip(self.steps, self.layers, strict=True):
+            self._describe(step, layer)
+        self.sums_size = self._place_sums()
+        self.scratch = self._take(2 * LANES)
+        self.layers["unused"] = self._take(LANES)
+        self._place_maps()
+        self._place_packed()
+        self.size = self._size
+
+    @property
+    def num_classes(self) -> int:
+        """Number of logits an image."""
+        return int(self.layers[-1]["outputs"])
+
+    def parameters(self) -> list[tuple[str, int, Parameter]]:
+        """("weight" or "bias", number of the layer, parameter) for each parameter of the net."""
+        return [
+            (name, i, getattr(step.block, name))
+            for i, step in enumerate(self.steps)
+            for name in ("weight", "bias")
+            if getattr(step.block, name) is not None
+        ]
+
+    def _take(self, floats: int) -> int:
+        """Room for so many floats, rounded up to whole squares of vectors, as the tiles read and write those."""
+        start, square = self._size, LANES * LANES
+        self._size += -(-floats // square) * square
+        return start
+
+    @staticmethod
+    def _describe(step, layer):
+        layer["kind"], layer["activation"], layer["pooling"] = step.kind, step.activation, step.pooling
+        layer["activate_first"] = step.activate_first
+        layer["inputs"], layer["outputs"] = step.in_shape[0], step.out_shape[0]
+        layer["height"], layer["width"] = step.height, step.width
+        layer["pooled_height"], layer["pooled_width"] = step.out_shape[1:]
+
+    def _place_sums(self) -> int:
+        for layer in self.layers:
+            layer["bias_sums"] = self._take(layer["outputs"] * LANES)
+            if layer["kind"] == DENSE:
+                layer["sums_row"] = _up(layer["inputs"], LANES)
+                layer["weight_sums"] = self._take(_up(layer["outputs"], GRADIENT_OUTPUTS) * layer["sums_row"])
+            else:
+                layer["sums_row"] = layer["inputs"] * K * K
+                layer["weight_sums"] = self._take(layer["outputs"] * layer["sums_row"] * LANES)
+        return self._size
+
+    def _place_maps(self):
+        for i, (step, layer) in enumerate(zip(self.steps, self.layers, strict=True)):
+            channels, height, width = step.padded
+            layer["input_row"], layer["input_plane"] = width * LANES, height * width * LANES
+            layer["input_size"] = channels * layer["input_plane"]
+            layer["input"] = self._take(layer["input_size"])
+            layer["input_gradient"] = self._take(layer["input_size"]) if i else -1
+            if step.kind == DENSE:
+                layer["transposed_input"] = self._take(LANES * _up(layer["inputs"], LANES))
+                layer["transposed_gradient"] = self._take(LANES * _up(layer["outputs"], LANES) + LANES)
+            elif step.pooling != NO_POOLING:
+                layer["map_row"], layer["map_plane"] = step.width * LANES, step.height * step.width * LANES
+                layer["map"] = self._take(layer["outputs"] * layer["map_plane"])
+                layer["choices"] = self._take(int(np.prod(step.out_shape)) * LANES // 4)
+        for i, (step, layer) in enumerate(zip(self.steps, self.layers, strict=True)):
+            if i + 1 < len(self.steps) and self.steps[i + 1].kind == CONVOLUTION:
+                following = self.layers[i + 1]
+                layer["output_row"], layer["output_plane"] = following["input_row"], following["input_plane"]
+                inside = self.inside(i + 1)
+                layer["output"] = following["input"] + inside
+                layer["output_gradient"] = following["input_gradient"] + inside
+            else:
+                _, height, width = step.out_shape
+                layer["output_row"], layer["output_plane"] = width * LANES, height * width * LANES
+                if i + 1 < len(self.steps):
+                    layer["output"] = self.layers[i + 1]["input"]
+                    layer["output_gradient"] = self.layers[i + 1]["input_gradient"]
+                else:
+                    layer["output"] = self._take(layer["outputs"] * LANES)
+                    layer["output_gradient"] = self._take(layer["outputs"] * LANES)
+        first = self.steps[0]
+        self.staging = self._take(int(np.prod(first.in_shape)) * LANES) if first.padding else self.layers[0]["input"]
+
+    def inside(self, i: int) -> int:
+        """How far the first pixel of layer i's input is from the corner of the padded one, in floats."""
+        padding = self.steps[i].padding
+        return padding * int(self.layers[i]["input_row"]) + padding * LANES
+
+    def _place_packed(self):
+        self.packed_size = 0
+        for layer in self.layers:
+            layer["packed_bias"] = self.packed_size
+            self.packed_size += int(_up(layer["outputs"], LANES))
+            if layer["kind"] == CONVOLUTION:
+                layer["packed_weight"] = self.packed_size
+                self.packed_size += int(_up(layer["outputs"] * layer["inputs"] * K * K, LANES))
+
+
+def _up(number, step):
+    return -(-number // step) * step
