@@ -1,32 +1,154 @@
-"""(net, X, y) -> loss sum and correct count, with the gradients left in each parameter's `grad()`."""
+"""A net and its batches -> loss sum, correct count, and gradients in `param.grad()`: by autograd or by fused kernels.
 
+This is the one place where a training step can be computed in two ways. `trainer.step(batch_size)` follows either, so
+every optimizer, schedule and weight decay works with both.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Iterator
+
+import mxnet as mx
+import numpy as np
 from mxnet import autograd, nd
 from mxnet.gluon import Block
 from mxnet.gluon.loss import SoftmaxCrossEntropyLoss
+from mxnet.gluon.utils import split_and_load
+
+from gluon_lenet.data.batches import Batches
+from gluon_lenet.errors import InputError
+
+MODES = ("auto", "autograd", "fused")
+
+# How many batches the loop may be ahead of the device: reading numbers of a batch that old stalls nothing, and it
+# bounds the memory of what is queued.
+_LEAD = 8
 
 _cross_entropy = SoftmaxCrossEntropyLoss()
 
 
-def by_autograd(net: Block, X: nd.NDArray, y: nd.NDArray) -> tuple[nd.NDArray, nd.NDArray]:
-    """One forward and backward pass by MXNet's autograd; serves every net on every device.
+class Autograd:
+    """Forward and backward by MXNet; serves every net on every device, and several devices that share each batch."""
 
-    The loss is softmax cross-entropy, summed over the batch, so `trainer.step(batch_size)` takes the step of the mean.
+    def __init__(self, net: Block, contexts: list[mx.Context], why: str = ""):
+        self.net, self.contexts, self.why = net, contexts, why
 
-    Args:
-        net: maps X to logits (b, classes).
-        X: float32 (b, c, h, w).
-        y: labels (b,), whole numbers below the number of classes (MXNet clips others without a word).
+    def __str__(self) -> str:
+        return "autograd" + (f" (not the fused kernels: {self.why})" if self.why else "")
 
-    Returns:
-        loss sum and number of correct predictions, float32 of shape (1,), on X's device and not waited for.
+    def batches(self, data_iter: Iterable) -> Iterator:
+        """The batches of one pass, as `backprop` takes them: X float32 (b, c, h, w), y (b,)."""
+        return iter(data_iter)
+
+    def backprop(self, batch: tuple[nd.NDArray, nd.NDArray]) -> tuple[list, list, int]:
+        """Loss sums and correct counts, one a device and not waited for, and the number of images.
+
+        The loss is softmax cross-entropy, summed, so that `trainer.step(batch_size)` takes the step of the mean. Labels
+        must be below the number of classes: MXNet clips others without a word.
+        """
+        losses, corrects = [], []
+        for X, y in self._split(*batch):
+            with autograd.record():
+                y_hat = self.net(X)
+                loss_sum = _cross_entropy(y_hat, y).sum()
+            loss_sum.backward()
+            losses.append(loss_sum)
+            corrects.append(_count_correct(y_hat, y))
+        return losses, corrects, len(batch[1])
+
+    def evaluate(self, data_iter: Iterable) -> tuple[int, int]:
+        """The number of correct predictions over one pass, and of images."""
+        counts = (
+            ([_count_correct(self.net(X), y) for X, y in self._split(*batch)], len(batch[1])) for batch in data_iter
+        )
+        num_correct = num_examples = 0
+        for corrects, size in behind(counts):
+            num_correct += sum(map(int, corrects))
+            num_examples += size
+        return num_correct, num_examples
+
+    def _split(self, X, y):
+        """The batch's parts, one a device, as even as they go."""
+        contexts = self.contexts
+        if len(contexts) == 1:
+            return [(X.as_in_context(contexts[0]), y.as_in_context(contexts[0]))]
+        if len(X) < len(contexts):
+            raise InputError(
+                f"a batch of {len(X)} images cannot be shared by {len(contexts)} devices; change the batch size"
+            )
+        parts = (split_and_load(array, contexts, even_split=False) for array in (X, y))
+        return zip(*parts, strict=True)
+
+
+class Fused:
+    """Forward and backward by the fused CPU kernels (fused/), straight from the uint8 images."""
+
+    def __init__(self, net: Block, image_shape: tuple[int, int, int]):
+        from gluon_lenet.fused import FusedNet  # here: Numba takes a while to import
+
+        self.fused = FusedNet(net, image_shape)
+
+    def __str__(self) -> str:
+        return "the fused kernels"
+
+    def batches(self, data_iter: Batches) -> Iterator:
+        """The batches of one pass, as `backprop` takes them: images, which of them, labels."""
+        if data_iter.resize is None:
+            return ((data_iter.images, rows, data_iter.labels) for rows in data_iter.rows())
+        return ((X.asnumpy(), np.arange(len(X)), y.asnumpy()) for X, y in data_iter)
+
+    def backprop(self, batch: tuple[np.ndarray, np.ndarray, np.ndarray]) -> tuple[list, list, int]:
+        """As `Autograd.backprop`, computed when it returns."""
+        loss_sum, correct = self.fused.backprop(*batch)
+        return [loss_sum], [correct], len(batch[1])
+
+    def evaluate(self, data_iter: Batches) -> tuple[int, int]:
+        """As `Autograd.evaluate`."""
+        if data_iter.resize is None and not data_iter.shuffle:
+            return self.fused.evaluate(data_iter.images, data_iter.labels), data_iter.num_examples
+        return sum(
+            self.fused.evaluate(images[rows], labels[rows]) for images, rows, labels in self.batches(data_iter)
+        ), (data_iter.num_examples)
+
+
+def choose(net: Block, contexts: list[mx.Context], data_iter: Iterable, mode: str = "auto") -> Autograd | Fused:
+    """How to compute gradients: `auto` takes the fused kernels where they serve, `autograd` and `fused` insist.
+
+    Raises:
+        InputError: an unknown mode, or `fused` for what the kernels do not serve; the message names what stands in
+            the way.
     """
-    with autograd.record():
-        y_hat = net(X)
-        loss_sum = _cross_entropy(y_hat, y).sum()
-    loss_sum.backward()
-    return loss_sum, count_correct(y_hat, y)
+    if mode not in MODES:
+        raise InputError(f"unknown backprop {mode!r}; choose from {', '.join(MODES)}")
+    if mode == "autograd":
+        return Autograd(net, contexts)
+    if contexts != [mx.cpu()]:
+        why = f"they run on cpu(0), not on {', '.join(map(str, contexts))}"
+    elif not isinstance(data_iter, Batches):
+        why = f"they take gluon_lenet's batches, not a {type(data_iter).__name__}"
+    else:
+        from gluon_lenet.fused import Unsupported
+
+        try:
+            return Fused(net, data_iter.image_shape)
+        except Unsupported as error:
+            why = str(error)
+    if mode == "fused":
+        raise InputError(f"the fused kernels cannot serve: {why}")
+    return Autograd(net, contexts, why)
 
 
-def count_correct(y_hat: nd.NDArray, y: nd.NDArray) -> nd.NDArray:
+def behind(results: Iterable) -> Iterator:
+    """The results in order, each only after `_LEAD` more were asked for, when the device has long computed it."""
+    ahead = deque()
+    for result in results:
+        ahead.append(result)
+        if len(ahead) > _LEAD:
+            yield ahead.popleft()
+    yield from ahead
+
+
+def _count_correct(y_hat: nd.NDArray, y: nd.NDArray) -> nd.NDArray:
     """How many rows of the logits y_hat (b, classes) have their maximum at the label y (b,): float32 of shape (1,)."""
     return (y_hat.argmax(axis=1) == y.astype("float32")).sum()

@@ -13,7 +13,7 @@ import numpy as np
 from mxnet import gluon
 
 import gluon_lenet
-from gluon_lenet import checkpoint, compat
+from gluon_lenet import backprop, checkpoint, compat
 from gluon_lenet.data.batches import Batches
 from gluon_lenet.data.datasets import load_dataset
 from gluon_lenet.errors import InputError
@@ -44,11 +44,19 @@ class Watcher(Protocol):
 class Run:
     """One training run: its net, trainer and data, where it stands, and its directory."""
 
-    def __init__(self, name: str, recipe: Recipe, contexts: list[mx.Context], seed: int, data_dir: str | None = None):
+    def __init__(
+        self,
+        name: str,
+        recipe: Recipe,
+        contexts: list[mx.Context],
+        seed: int,
+        data_dir: str | None = None,
+        mode: str = "auto",
+    ):
         """Load the data and initialize the net; nothing is written.
 
         Raises:
-            InputError: a batch size the data or devices cannot serve.
+            InputError: a batch size the data or devices cannot serve, or kernels that cannot serve the net.
             DataError: the data cannot be had.
         """
         self.name, self.recipe, self.contexts, self.seed, self.data_dir = name, recipe, contexts, seed, data_dir
@@ -65,6 +73,7 @@ class Run:
         self.trainer = gluon.Trainer(
             self.net.collect_params(), recipe.optimizer, {"learning_rate": recipe.lr}, update_on_kvstore=False
         )
+        self.engine = backprop.choose(self.net, contexts, self.train_iter, mode)
         self.progress, self.history = Progress(), []
 
     def create_directory(self, path: str | None) -> None:
@@ -81,6 +90,7 @@ class Run:
                 "seed": self.seed,
                 "ctx": [str(ctx) for ctx in self.contexts],
                 "threads": compat.num_threads(),
+                "backprop": type(self.engine).__name__.lower(),
                 "data_dir": self.data_dir,
                 "data_sha256": self.data.sha256,
                 "versions": {
@@ -132,6 +142,7 @@ class Run:
                 self.trainer,
                 self.contexts,
                 self.recipe.num_epochs,
+                self.engine,
                 self.progress,
                 watcher.batch,
                 watcher.should_stop,

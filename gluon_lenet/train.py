@@ -33,6 +33,7 @@ def parse(argv: list[str] | None = None):
     add("--lr", type=cli.positive_float, metavar="LR", help="learning rate, on the mean gradient of a batch")
     add("--seed", type=cli.natural_int, metavar="N", help="of weights and shuffling (default: 0)")
     add("--threads", type=cli.positive_int, metavar="N", help="CPU threads (default: all physical cores)")
+    add("--backprop", metavar="MODE", help="auto, autograd or fused (default: auto, fused where it serves)")
     add("--data-dir", metavar="DIR", help="folder with the four IDX files (default: found or fetched)")
     add("--run-dir", metavar="DIR", help="folder for the results (default: runs/<recipe>-<time>)")
     add("--resume", metavar="DIR", help="go on with the run in DIR, by its own settings, to the bit")
@@ -43,7 +44,7 @@ def parse(argv: list[str] | None = None):
             parser.error("--ctx and --num-gpus both name the device; give one of them")
         args.ctx = ",".join(f"gpu({i})" for i in range(args.num_gpus)) or "cpu"
     if args.resume is not None:
-        fixed = ["recipe", "ctx", "batch_size", "lr", "seed", "threads", "run_dir"]
+        fixed = ["recipe", "ctx", "batch_size", "lr", "seed", "threads", "backprop", "run_dir"]
         given = [f"--{name.replace('_', '-')}" for name in fixed if getattr(args, name) is not None]
         if given:
             parser.error(f"--resume goes on by the run's own settings; drop {', '.join(given)}")
@@ -55,12 +56,12 @@ def train(args) -> int:
     if args.resume is None:
         recipe = get_recipe(args.recipe or DEFAULT_RECIPE)
         settings = {"name": args.recipe or DEFAULT_RECIPE, "seed": args.seed or 0, "data_dir": args.data_dir}
-        ctx, threads = args.ctx or "auto", args.threads
+        ctx, threads, mode = args.ctx or "auto", args.threads, args.backprop or "auto"
     else:
         config = RunDir(args.resume).read_config()
         recipe = Recipe(**config["settings"])
         settings = {"name": config["recipe"], "seed": config["seed"], "data_dir": args.data_dir or config["data_dir"]}
-        ctx, threads = ",".join(config["ctx"]), config["threads"]
+        ctx, threads, mode = ",".join(config["ctx"]), config["threads"], config["backprop"]
     chosen = {"num_epochs": args.epochs, "batch_size": args.batch_size, "lr": args.lr}
     recipe = replace(recipe, **{name: value for name, value in chosen.items() if value is not None})
     if threads not in (None, compat.num_threads()):
@@ -75,7 +76,7 @@ def train(args) -> int:
     from gluon_lenet.training import DivergedError
 
     with Console(args.quiet) as console:
-        run = Run(recipe=recipe, contexts=parse_ctx(ctx), **settings)
+        run = Run(recipe=recipe, contexts=parse_ctx(ctx), mode=mode, **settings)
         if args.resume is None:
             run.create_directory(args.run_dir)
         else:
@@ -119,8 +120,10 @@ class Console:
             from gluon_lenet.summary import layer_table
 
             print(layer_table(run.net, (1, *run.train_iter.image_shape)))
-            print("training on", ", ".join(map(str, run.contexts)), f"with {compat.num_threads()} CPU threads")
-            sys.stdout.flush()
+            devices = ", ".join(map(str, run.contexts))
+            print(
+                f"training on {devices} with {compat.num_threads()} CPU threads, gradients by {run.engine}", flush=True
+            )
         self.num_epochs = run.recipe.num_epochs
         disable = True if self.quiet else None  # None: on a terminal only
         self.bar = tqdm(total=run.train_iter.num_examples, unit=" images", leave=False, disable=disable)

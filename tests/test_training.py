@@ -7,7 +7,7 @@ from mxnet import autograd, gluon
 from mxnet.gluon import nn
 
 import gluon_lenet
-from gluon_lenet.backprop import by_autograd
+from gluon_lenet.backprop import Autograd
 from gluon_lenet.errors import InputError
 from gluon_lenet.training import DivergedError, evaluate_accuracy, run_epochs, train_ch5
 
@@ -118,17 +118,17 @@ def test_a_nan_that_hides_behind_relu_and_max_pooling_stops_too(small_batches):
     net(X)
     bias = net[0].bias.data()
     bias[2] = float("nan")
-    loss_sum, _ = by_autograd(net, X, y)
+    (loss_sum,), _, _ = Autograd(net, [mx.cpu()]).backprop((X, y))
     assert np.isfinite(loss_sum.asscalar()), "the NaN must be one that the loss does not show"
     with pytest.raises(DivergedError, match="epoch 1, batch 1: a weight is NaN or infinite"):
         train_ch5(net, train_iter, test_iter, 256, sgd(net, lr=1e-6), mx.cpu(), 1)
 
 
 def test_gradients_are_autograds(small_batches):
-    """by_autograd's loss is the sum over the batch: its gradient is the mean loss's times the batch size."""
+    """Its loss is the sum over the batch: its gradient is the mean loss's times the batch size."""
     X, y = next(iter(small_batches[1]))
     net = new_net()
-    loss_sum, correct = by_autograd(net, X, y)
+    (loss_sum,), (correct,), _ = Autograd(net, [mx.cpu()]).backprop((X, y))
     grads = [param.grad().asnumpy() for param in net.collect_params().values()]
     with autograd.record():
         log_p = mx.nd.log_softmax(net(X))

@@ -53,13 +53,17 @@ class Batches:
     def __len__(self) -> int:
         return -(-len(self.images) // self.batch_size)
 
-    def __iter__(self) -> Iterator[tuple[nd.NDArray, nd.NDArray]]:
+    def rows(self) -> Iterator[np.ndarray]:
+        """One pass: which images make up each batch."""
         epoch, self.epoch = self.epoch, self.epoch + 1
         order = np.arange(len(self.images))
         if self.shuffle:
             np.random.default_rng([self.seed, epoch]).shuffle(order)
         for start in range(0, len(order), self.batch_size):
-            rows = order[start : start + self.batch_size]
+            yield order[start : start + self.batch_size]
+
+    def __iter__(self) -> Iterator[tuple[nd.NDArray, nd.NDArray]]:
+        for rows in self.rows():
             yield to_batch(self.images[rows], self.resize), nd.array(self.labels[rows], dtype=np.int32)
 
 

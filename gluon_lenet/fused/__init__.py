@@ -5,27 +5,24 @@
     blocks.py    loops over the tiles: a block of images through all layers and back
     program.py   a Gluon net -> the table of layers that blocks.py works through
     arrays.py    MXNet's memory, without copies
+    threads.py   a C function, called by several threads at once
 """
 
 from __future__ import annotations
 
-import os
+import functools
 import sys
-from contextlib import contextmanager
 
 import mxnet as mx
-import numba
 import numpy as np
 from numba.core import event
 
 from gluon_lenet import compat
-from gluon_lenet.fused import arrays, blocks
+from gluon_lenet.fused import arrays, blocks, threads
 from gluon_lenet.fused.program import Program, Unsupported
 from gluon_lenet.fused.vectors import LANES
 
 __all__ = ["LANES", "FusedNet", "Unsupported"]
-
-_NO_LABELS = np.zeros(0, np.int32)
 
 
 class FusedNet:
@@ -47,22 +44,24 @@ class FusedNet:
         self.net, self.input_shape = net, tuple(input_shape)
         self._program = Program(net, self.input_shape)
         _materialize(net, self.input_shape, self._program)
-        self._threads = min(threads or compat.num_threads(), numba.config.NUMBA_NUM_THREADS)
+        self._threads = threads or compat.num_threads()
         program = self._program
         self._layers = program.layers
         self._parameters = [_Parameter(*entry) for entry in program.parameters()]
         for parameter in self._parameters:
             parameter.check()
         self._memory = arrays.aligned_zeros((self._threads, program.size))
-        self._packed = arrays.aligned_zeros((program.packed_size,))
         self._starts = np.zeros((self._threads, LANES), np.int64)
         self._totals = np.zeros((self._threads, 4))
-        self._batch = np.zeros(1, blocks.BATCH)
-        batch = self._batch[0]
-        batch["channels"], batch["height"], batch["width"] = self.input_shape
-        batch["sums_size"], batch["scratch"], batch["staging"] = program.sums_size, program.scratch, program.staging
-        batch["first_pixel"] = program.layers[0]["input"] + program.inside(0)
-        self._no_logits = np.zeros((0, self.num_classes), np.float32)
+        self._ticket = np.zeros(1, np.int64)
+        self._task = np.zeros(1, blocks.TASK)
+        task = self._task[0]
+        for name in ("memory", "starts", "totals", "ticket", "layers"):
+            task[name] = getattr(self, f"_{name}").ctypes.data
+        task["shares"], task["size"], task["num_layers"] = self._threads, program.size, len(self._layers)
+        task["sums_size"], task["scratch"], task["staging"] = program.sums_size, program.scratch, program.staging
+        task["first_pixel"] = program.layers[0]["input"] + program.inside(0)
+        task["channels"], task["height"], task["width"] = self.input_shape
 
     @property
     def num_classes(self) -> int:
@@ -87,7 +86,7 @@ class FusedNet:
         """
         for parameter in self._parameters:
             parameter.connect(self._layers)
-        result = self._run(images, rows, labels, self._no_logits, train=True)
+        result = self._run(images, rows, labels, train=True)
         for parameter in self._parameters:
             parameter.mark_fresh()
         return result
@@ -98,47 +97,46 @@ class FusedNet:
             rows = np.arange(len(images))
         logits = np.empty((len(rows), self.num_classes), np.float32)
         self._connect_weights()
-        self._run(images, rows, _NO_LABELS, logits, train=False)
+        self._run(images, rows, logits=logits)
         return logits
 
     def evaluate(self, images: np.ndarray, labels: np.ndarray) -> int:
         """How many of all images are predicted right; for the arrays see `backprop`."""
         self._connect_weights()
-        return self._run(images, np.arange(len(images)), labels, self._no_logits, train=False)[1]
+        return self._run(images, np.arange(len(images)), labels)[1]
 
     def _connect_weights(self):
         for parameter in self._parameters:
             parameter.connect(self._layers, gradient=False)
 
-    def _run(self, images, rows, labels, logits, train):
-        batch = self._batch[0]
-        batch["images"], batch["is_float"] = self._check_images(images)
-        batch["num_images"], batch["train"], batch["count"] = len(images), train, len(labels) > 0
+    def _run(self, images, rows, labels=None, logits=None, train=False):
+        address, is_float = self._check_images(images)
         rows = np.ascontiguousarray(rows, np.int64)
         if rows.ndim != 1 or not len(rows):
             raise ValueError(f"rows must be a sequence of at least one number, not an array of shape {rows.shape}")
-        if len(labels):
+        if labels is not None:
             labels = np.ascontiguousarray(labels, np.int32)
             if labels.shape != (len(images),):
                 raise ValueError(f"labels must have the shape ({len(images)},), one an image, not {labels.shape}")
-        with _threads(self._threads), _tell_when_compiling():
-            blocks.run(
-                self._memory,
-                self._packed,
-                self._layers,
-                self._batch,
-                labels,
-                rows,
-                logits,
-                self._starts,
-                self._totals,
-            )
-        loss, correct, bad_labels, bad_rows = self._totals.sum(axis=0)
+        task = self._task[0]
+        task["images"], task["is_float"], task["num_images"] = address, is_float, len(images)
+        task["rows"], task["batch"] = rows.ctypes.data, len(rows)
+        task["labels"] = 0 if labels is None else labels.ctypes.data
+        task["logits"] = 0 if logits is None else logits.ctypes.data
+        task["train"] = train
+        self._run_phase(blocks.RUN)
+        loss, correct, bad_labels, bad_rows = self._totals.sum(axis=0).tolist()
         if bad_rows:
             raise ValueError(f"rows must be between 0 and {len(images) - 1}, the last image")
         if bad_labels:
             raise ValueError(f"{int(bad_labels)} labels are outside 0 ... {self.num_classes - 1}, the net's classes")
-        return float(loss), int(correct)
+        if train:
+            self._run_phase(blocks.WRITE_GRADIENTS)
+        return loss, int(correct)
+
+    def _run_phase(self, phase):
+        self._task["phase"], self._ticket[0] = phase, 0
+        threads.run(_compiled(), self._task.ctypes.data, self._threads)
 
     def _check_images(self, images) -> tuple[int, bool]:
         """The images' address, and whether they are floats."""
@@ -195,31 +193,23 @@ def _materialize(net, input_shape, program):
         net(mx.nd.zeros((1, *input_shape)))
 
 
-@contextmanager
-def _threads(count):
-    before = numba.get_num_threads()
-    numba.set_num_threads(count)
-    try:
-        yield
-    finally:
-        numba.set_num_threads(before)
-
-
 class _Announcer(event.Listener):
+    """Says on stderr that the kernels are being compiled, when Numba begins to."""
+
+    def __init__(self):
+        self.said = False
+
     def on_start(self, started):
-        if started.data["dispatcher"] is blocks.run:
+        if not self.said:
             print("compiling the fused kernels, once on this machine (about 10 s) ...", file=sys.stderr, flush=True)
+            self.said = True
 
     def on_end(self, ended):
         pass
 
 
-@contextmanager
-def _tell_when_compiling():
-    if blocks.run.signatures:
-        yield
-        return
-    if "NUMBA_THREADING_LAYER" not in os.environ and sys.platform == "linux":
-        numba.config.THREADING_LAYER = "omp"  # workqueue, the other one in the wheel, aborts when two threads enter it
+@functools.cache
+def _compiled() -> int:
+    """The address of the kernel, compiled or read from the disk at the first call."""
     with event.install_listener("numba:compile", _Announcer()):
-        yield
+        return blocks.kernel().address

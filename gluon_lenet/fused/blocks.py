@@ -10,13 +10,16 @@ the table `program.py` makes, whose fields are described at `LAYER`.
 
 from __future__ import annotations
 
+import functools
+import hashlib
 import math
+from pathlib import Path
 
 import numpy as np
-from numba import carray, njit, prange, types
+from numba import carray, cfunc, from_dtype, njit, types
 from numba.extending import intrinsic
 
-from gluon_lenet.fused import tiles
+from gluon_lenet.fused import tiles, vectors
 from gluon_lenet.fused.tiles import NO_ACTIVATION, RELU, SIGMOID, TANH, K
 from gluon_lenet.fused.vectors import LANES
 
@@ -61,7 +64,7 @@ LAYER = np.dtype(
             "transposed_input",  # dense: (LANES, columns rounded up to LANES)
             "transposed_gradient",
             "sums_row",  # dense: length of a row of weight_sums
-            # in `packed`, which the threads share
+            # copies of the parameters, a thread its own
             "packed_weight",  # convolution: groups of 4 (or the rest) outputs, each (inputs, 5, 5, outputs of the group)
             "packed_bias",  # zeros without a bias
             # addresses of MXNet's arrays; 0 where there is none
@@ -81,41 +84,57 @@ GRADIENT_OUTPUTS, GRADIENT_VECTORS = 6, 4  # a tile of a dense layer's weight gr
 LOSS, CORRECT, BAD_LABELS, BAD_ROWS = range(4)
 
 
+FLOAT32, FLOAT64, INT32, INT64 = types.float32, types.float64, types.int32, types.int64
+LAYERS = from_dtype(LAYER)
+
+
 @intrinsic
-def _pointer(typing_context, address):
-    """An int64 as a pointer to floats."""
+def _pointer(typing_context, element, address):
+    """An int64 as a pointer to elements of a Numba type."""
 
     def generate(context, builder, signature, arguments):
-        return builder.inttoptr(arguments[0], context.get_value_type(signature.return_type))
+        return builder.inttoptr(arguments[1], context.get_value_type(signature.return_type))
 
-    return types.CPointer(types.float32)(types.int64), generate
+    return types.CPointer(element.instance_type)(element, types.int64), generate
 
 
 @njit
-def floats_at(address, count):
-    """The `count` floats at an address, as an array."""
-    return carray(_pointer(address), (count,))
+def at_address(element, address, count):
+    """The `count` elements at an address, as an array."""
+    return carray(_pointer(element, address), (count,))
+
+
+@intrinsic
+def take_ticket(typing_context, address):
+    """The int64 at an address, which is then one more; no two threads get the same."""
+
+    def generate(context, builder, signature, arguments):
+        number = context.get_value_type(types.int64)
+        pointer = builder.inttoptr(arguments[0], number.as_pointer())
+        return builder.atomic_rmw("add", pointer, number(1), "acq_rel")
+
+    return types.int64(types.int64), generate
 
 
 # --- forward ----------------------------------------------------------------------------------------------------------
 
 
 @njit
-def pack(layers, packed):
+def pack(memory, layers):
     """Copy convolution weights into the order `tiles.convolve` reads them in, and biases beside them."""
     for i in range(layers.size):
         layer = layers[i]
         if layer.bias != 0:
-            packed[layer.packed_bias : layer.packed_bias + layer.outputs] = floats_at(layer.bias, layer.outputs)
+            memory[layer.packed_bias : layer.packed_bias + layer.outputs] = at_address(FLOAT32, layer.bias, layer.outputs)
         if layer.kind == CONVOLUTION:
             taps = layer.inputs * K * K
-            weights = floats_at(layer.weight, layer.outputs * taps)
+            weights = at_address(FLOAT32, layer.weight, layer.outputs * taps)
             for first in range(0, layer.outputs, OUTPUTS_A_TILE):
                 group = min(OUTPUTS_A_TILE, layer.outputs - first)
                 start = layer.packed_weight + first * taps
                 for o in range(group):
                     for tap in range(taps):
-                        packed[start + tap * group + o] = weights[(first + o) * taps + tap]
+                        memory[start + tap * group + o] = weights[(first + o) * taps + tap]
 
 
 @njit
@@ -161,7 +180,7 @@ def activate_output(memory, layer):
 
 
 @njit
-def convolution_forward(memory, packed, layer):
+def convolution_forward(memory, layer):
     """Convolution, then max pooling, or neither: from the layer's input to its output or its `map`."""
     taps = layer.inputs * K * K
     places = layer.pooled_height * layer.pooled_width * LANES
@@ -181,45 +200,45 @@ def convolution_forward(memory, packed, layer):
                     at = layer.output + o * layer.output_plane + y // 2 * layer.output_row + column // 2 * LANES
                     choice = o * places + (y // 2 * layer.pooled_width + column // 2) * LANES
                     _convolve_and_choose(
-                        group, memory, packed, layer, x, weights, bias, at, choice, places
+                        group, memory, layer, x, weights, bias, at, choice, places
                     )
                 else:
                     at = y_start + o * y_plane + y * y_row + column * LANES
-                    _convolve(group, memory, packed, layer, x, weights, bias, at, y_row, y_plane)
+                    _convolve(group, memory, layer, x, weights, bias, at, y_row, y_plane)
 
 
 @njit(inline="always")
-def _convolve(group, memory, packed, layer, x, weights, bias, y, y_row, y_plane):
+def _convolve(group, memory, layer, x, weights, bias, y, y_row, y_plane):
     channels, row, plane = layer.inputs, layer.input_row, layer.input_plane
     if group == 4:
-        tiles.convolve(4, memory, packed, channels, x, row, plane, weights, bias, y, y_row, y_plane)
+        tiles.convolve(4, memory, channels, x, row, plane, weights, bias, y, y_row, y_plane)
     elif group == 3:
-        tiles.convolve(3, memory, packed, channels, x, row, plane, weights, bias, y, y_row, y_plane)
+        tiles.convolve(3, memory, channels, x, row, plane, weights, bias, y, y_row, y_plane)
     elif group == 2:
-        tiles.convolve(2, memory, packed, channels, x, row, plane, weights, bias, y, y_row, y_plane)
+        tiles.convolve(2, memory, channels, x, row, plane, weights, bias, y, y_row, y_plane)
     else:
-        tiles.convolve(1, memory, packed, channels, x, row, plane, weights, bias, y, y_row, y_plane)
+        tiles.convolve(1, memory, channels, x, row, plane, weights, bias, y, y_row, y_plane)
 
 
 @njit(inline="always")
-def _convolve_and_choose(group, memory, packed, layer, x, weights, bias, y, choice, places):
+def _convolve_and_choose(group, memory, layer, x, weights, bias, y, choice, places):
     channels, row, plane = layer.inputs, layer.input_row, layer.input_plane
     y_plane, choices = layer.output_plane, layer.choices
     if group == 4:
         tiles.convolve_and_choose(
-            4, memory, packed, channels, x, row, plane, weights, bias, y, y_plane, choices, choice, places
+            4, memory, channels, x, row, plane, weights, bias, y, y_plane, choices, choice, places
         )
     elif group == 3:
         tiles.convolve_and_choose(
-            3, memory, packed, channels, x, row, plane, weights, bias, y, y_plane, choices, choice, places
+            3, memory, channels, x, row, plane, weights, bias, y, y_plane, choices, choice, places
         )
     elif group == 2:
         tiles.convolve_and_choose(
-            2, memory, packed, channels, x, row, plane, weights, bias, y, y_plane, choices, choice, places
+            2, memory, channels, x, row, plane, weights, bias, y, y_plane, choices, choice, places
         )
     else:
         tiles.convolve_and_choose(
-            1, memory, packed, channels, x, row, plane, weights, bias, y, y_plane, choices, choice, places
+            1, memory, channels, x, row, plane, weights, bias, y, y_plane, choices, choice, places
         )
 
 
@@ -242,7 +261,7 @@ def average_forward(memory, layer):
 
 
 @njit
-def dense_forward(memory, packed, layer):
+def dense_forward(memory, layer):
     """A dense layer without its activation."""
     o = 0
     while o < layer.outputs:
@@ -259,18 +278,16 @@ def dense_forward(memory, packed, layer):
 
 
 @njit
-def forward(memory, packed, layers):
-    """One block through all layers."""
-    for i in range(layers.size):
-        layer = layers[i]
-        if layer.kind == DENSE:
-            dense_forward(memory, packed, layer)
-        else:
-            convolution_forward(memory, packed, layer)
-        if layer.pooling == AVERAGE_POOLING:
-            average_forward(memory, layer)
-        if not layer.activate_first:
-            activate_output(memory, layer)
+def forward(memory, layer):
+    """One block through a layer."""
+    if layer.kind == DENSE:
+        dense_forward(memory, layer)
+    else:
+        convolution_forward(memory, layer)
+    if layer.pooling == AVERAGE_POOLING:
+        average_forward(memory, layer)
+    if not layer.activate_first:
+        activate_output(memory, layer)
 
 
 # --- loss -------------------------------------------------------------------------------------------------------------
@@ -357,9 +374,9 @@ def choose_backward(memory, layer):
 def weight_gradient(memory, layer):
     """Add the block's gradient of a convolution's weights to `weight_sums`: (outputs, inputs, 25, LANES)."""
     places = layer.pooled_height * layer.pooled_width * LANES
-    for o in range(layer.outputs):
-        for channel in range(layer.inputs):
-            x = layer.input + channel * layer.input_plane
+    for channel in range(layer.inputs):  # outermost, so that its map stays in the cache
+        x = layer.input + channel * layer.input_plane
+        for o in range(layer.outputs):
             sums = layer.weight_sums + (o * layer.inputs + channel) * (K * K * LANES)
             if layer.pooling == MAX_POOLING:
                 tiles.weight_gradient_of_chosen(
@@ -481,74 +498,84 @@ def _up(count):
 
 
 @njit
-def backward(memory, layers):
-    """One block back through all layers, from the last one's output gradient; adds to the gradients' sums."""
-    for i in range(layers.size - 1, -1, -1):
-        layer = layers[i]
-        if not layer.activate_first:
-            activation_backward(memory, layer)
-        if layer.pooling == AVERAGE_POOLING:
-            average_backward(memory, layer)
-        if layer.kind == DENSE:
-            dense_backward(memory, layer)
-        else:
-            weight_gradient(memory, layer)
-            if layer.input_gradient >= 0:
-                if layer.pooling == MAX_POOLING:
-                    choose_backward(memory, layer)
-                convolution_input_gradient(memory, layer)
+def backward(memory, layer):
+    """One block back through a layer, from its output's gradient to its input's; adds to the gradients' sums."""
+    if not layer.activate_first:
+        activation_backward(memory, layer)
+    if layer.pooling == AVERAGE_POOLING:
+        average_backward(memory, layer)
+    if layer.kind == DENSE:
+        dense_backward(memory, layer)
+    else:
+        weight_gradient(memory, layer)
+        if layer.input_gradient >= 0:
+            if layer.pooling == MAX_POOLING:
+                choose_backward(memory, layer)
+            convolution_input_gradient(memory, layer)
 
 
 # --- all of it --------------------------------------------------------------------------------------------------------
 
-# One row: what `run` reads beside the layers.
-BATCH = np.dtype(
+# One row: what the threads are to do.
+TASK = np.dtype(
     [
         (name, np.int64)
         for name in (
+            "phase",  # RUN or WRITE_GRADIENTS
+            "ticket",  # address of an int64: the next share that no thread has taken
+            "shares",  # in how many shares the work is divided
+            "memory",  # address of float32 (shares, size)
+            "size",
+            "sums_size",  # floats at the start of a share's memory that are gradient sums
+            "staging",  # place of a block's images before padding
+            "scratch",  # place of two vectors
+            "first_pixel",  # of the unpadded image in the first layer's input
+            "layers",  # address of the table of layers
+            "num_layers",
             "images",  # address of the first image
             "is_float",  # 1: float32 images; 0: uint8, to be divided by 255
             "num_images",
             "channels",  # of an image
             "height",
             "width",
+            "rows",  # address of int64 (batch,): the numbers of the batch's images
+            "batch",
+            "labels",  # address of int32 (num_images,); 0 if there are none, so nothing is counted
+            "logits",  # address of float32 (batch, classes), to be written; or 0
+            "starts",  # address of int64 (shares, LANES), room
+            "totals",  # address of float64 (shares, 4), to be written: LOSS, CORRECT, BAD_LABELS, BAD_ROWS
             "train",  # 1: gradients too
-            "count",  # 1: labels are given, so the loss and the correct answers are counted
-            "sums_size",  # floats at the start of a thread's memory that are gradient sums
-            "staging",  # place of a block's images before padding
-            "scratch",  # place of two vectors
-            "first_pixel",  # of the unpadded image in the first layer's input
         )
     ]
 )
+RUN, WRITE_GRADIENTS = range(2)
 
 
 @njit
-def run_block(memory, packed, layers, batch, starts, labels, rows, count, logits, totals):
-    """The `count` images `rows` of a block through the net, forward and, if `batch.train`, backward."""
+def run_block(memory, layers, task, starts, rows, count, totals):
+    """The `count` images `rows` of a block through the net, forward and, if `task.train`, backward."""
+    pixels = task.channels * task.height * task.width
     for lane in range(LANES):  # lanes that are left over repeat the first image, and count for nothing
         row = rows[lane] if lane < count else rows[0]
-        if row < 0 or row >= batch.num_images:
+        if row < 0 or row >= task.num_images:
             totals[BAD_ROWS] += 1
             return
-        starts[lane] = row * (batch.channels * batch.height * batch.width)
+        starts[lane] = row * pixels
     first, last = layers[0], layers[layers.size - 1]
-    pixels = batch.channels * batch.height * batch.width
-    read_images(memory, batch.images, batch.is_float, starts, pixels, batch.staging)
-    if batch.staging != first.input:
-        target = batch.first_pixel
+    read_images(memory, task.images, task.is_float, starts, pixels, task.staging)
+    if task.staging != first.input:
         copy_map(
-            memory, batch.staging, target, batch.channels, batch.height, batch.width, first.input_row, first.input_plane
-        )
-    forward(memory, packed, layers)
-    if logits.shape[0] > 0:
-        for lane in range(count):
-            for o in range(last.outputs):
-                logits[lane, o] = memory[last.output + o * LANES + lane]
-    if batch.count:
-        loss_and_gradient(memory, last, batch.scratch, labels, rows, count, totals)
-    if batch.train:
-        backward(memory, layers)
+            memory, task.staging, task.first_pixel, task.channels, task.height, task.width,
+            first.input_row, first.input_plane,
+        )  # fmt: skip
+    for i in range(layers.size):
+        forward(memory, layers[i])
+    if task.labels != 0:
+        labels = at_address(INT32, task.labels, task.num_images)
+        loss_and_gradient(memory, last, task.scratch, labels, rows, count, totals)
+    if task.train:
+        for i in range(layers.size - 1, -1, -1):
+            backward(memory, layers[i])
 
 
 @njit
@@ -564,60 +591,76 @@ def sum_lanes(memory, layers):
 
 
 @njit
-def add_threads(memory, start, gradient):
-    """gradient = the sum over the threads of what is in their memory from `start` on."""
-    for j in range(gradient.size):
-        gradient[j] = memory[0, start + j]
-    for thread in range(1, memory.shape[0]):
-        for j in range(gradient.size):
-            gradient[j] += memory[thread, start + j]
+def write_gradients(memories, layers, share, shares):
+    """Add up the threads' sums, thread by thread, into MXNet's gradient arrays; each share a part of every array."""
+    for i in range(layers.size):
+        layer = layers[i]
+        if layer.bias_gradient != 0 and share == 0:
+            add_threads(memories, layer.bias_sums, at_address(FLOAT32, layer.bias_gradient, layer.outputs))
+        if layer.weight_gradient != 0:
+            length = layer.inputs * (K * K if layer.kind == CONVOLUTION else 1)
+            for o in range(share * layer.outputs // shares, (share + 1) * layer.outputs // shares):
+                row = at_address(FLOAT32, layer.weight_gradient + o * length * 4, length)
+                add_threads(memories, layer.weight_sums + o * layer.sums_row, row)
 
 
 @njit
-def write_gradients(memory, layers):
-    """Add up the threads' sums, thread by thread, into MXNet's gradient arrays."""
-    for i in range(layers.size):
-        layer = layers[i]
-        if layer.bias_gradient != 0:
-            add_threads(memory, layer.bias_sums, floats_at(layer.bias_gradient, layer.outputs))
-        if layer.weight_gradient != 0:
-            taps = layer.inputs * (K * K if layer.kind == CONVOLUTION else 1)
-            for o in range(layer.outputs):
-                row = layer.weight_gradient + o * taps * 4
-                add_threads(memory, layer.weight_sums + o * layer.sums_row, floats_at(row, taps))
+def add_threads(memories, start, gradient):
+    """gradient = the sum over the threads of what is in their memory from `start` on."""
+    for i in range(gradient.size):
+        gradient[i] = memories[0, start + i]
+    for thread in range(1, memories.shape[0]):
+        for i in range(gradient.size):
+            gradient[i] += memories[thread, start + i]
 
 
-@njit(parallel=True, nogil=True, cache=True)
-def run(memory, packed, layers, batches, labels, rows, logits, starts, totals):
-    """A batch of images through the net.
-
-    Args:
-        memory: float32 (threads, size), the threads' maps and sums.
-        packed: float32, room for the packed weights.
-        layers: the table of layers, LAYER.
-        batches: one BATCH.
-        labels: int32, one an image of the data set.
-        rows: int64 (b,), the numbers of the batch's images in the data set.
-        logits: float32 (b, classes), to be written; or (0, classes).
-        starts: int64 (threads, LANES), room.
-        totals: float64 (threads, 4), where LOSS, CORRECT and the numbers of bad labels and rows are written.
-    """
-    threads = memory.shape[0]
-    blocks = (rows.size + LANES - 1) // LANES
-    pack(layers, packed)
+@njit
+def run_share(task, layers, share):
+    """A share of the batch's blocks, a contiguous part, through the net."""
+    memory = at_address(FLOAT32, task.memory + share * task.size * 4, task.size)
+    starts = at_address(INT64, task.starts + share * LANES * 8, LANES)
+    totals = at_address(FLOAT64, task.totals + share * 4 * 8, 4)
+    rows = at_address(INT64, task.rows, task.batch)
     totals[:] = 0
-    for thread in prange(threads):
-        mine, batch = memory[thread], batches[0]
-        if batch.train:
-            mine[: batch.sums_size] = 0
-        for block in range(thread * blocks // threads, (thread + 1) * blocks // threads):
-            start = block * LANES
-            stop = min(rows.size, start + LANES)
-            run_block(
-                mine, packed, layers, batch, starts[thread], labels, rows[start:stop], stop - start,
-                logits[start:stop], totals[thread],
-            )  # fmt: skip
-        if batch.train:
-            sum_lanes(mine, layers)
-    if batches[0].train and totals[:, BAD_LABELS:].sum() == 0:
-        write_gradients(memory, layers)
+    pack(memory, layers)
+    if task.train:
+        memory[: task.sums_size] = 0
+    blocks = (task.batch + LANES - 1) // LANES
+    last = layers[layers.size - 1]
+    for block in range(share * blocks // task.shares, (share + 1) * blocks // task.shares):
+        start = block * LANES
+        count = min(LANES, task.batch - start)
+        run_block(memory, layers, task, starts, rows[start : start + count], count, totals)
+        if task.logits != 0:
+            logits = at_address(FLOAT32, task.logits + start * last.outputs * 4, count * last.outputs)
+            for lane in range(count):
+                for o in range(last.outputs):
+                    logits[lane * last.outputs + o] = memory[last.output + o * LANES + lane]
+    if task.train:
+        sum_lanes(memory, layers)
+
+
+@functools.cache
+def kernel():
+    """The address of the compiled function `void run_shares(TASK *)`, which any number of threads may enter at once.
+
+    Numba keeps it on disk, in `__pycache__` or the user's cache folder.
+    """
+    # Numba compiles anew what it has on disk if this file has changed; the hash in the closure is for the others.
+    sources = [vectors.__file__, tiles.__file__, __file__]
+    version = hashlib.sha256(b"".join(Path(source).read_bytes() for source in sources)).hexdigest()
+
+    def run_shares(pointer):
+        task = carray(pointer, 1)[0]
+        layers = at_address(LAYERS, task.layers, task.num_layers)
+        share = take_ticket(task.ticket)
+        while share < task.shares and len(version) > 0:
+            if task.phase == RUN:
+                run_share(task, layers, share)
+            else:
+                memories = at_address(FLOAT32, task.memory, task.shares * task.size)
+                write_gradients(memories.reshape((task.shares, task.size)), layers, share, task.shares)
+            share = take_ticket(task.ticket)
+
+    signature = types.void(types.CPointer(from_dtype(TASK)))
+    return cfunc(signature, cache=True, error_model="numpy")(run_shares)

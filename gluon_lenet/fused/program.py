@@ -163,7 +163,7 @@ def _check_input(block, name, inputs):
 
 
 class Program:
-    """The table of layers of a net, and how much memory a thread and the packed weights need."""
+    """The table of layers of a net, and how much memory a thread needs."""
 
     def __init__(self, net: nn.Block, input_shape: tuple[int, int, int]):
         self.steps = read_net(net, input_shape)
@@ -175,7 +175,7 @@ class Program:
         self.scratch = self._take(2 * LANES)
         self.layers["unused"] = self._take(LANES)
         self._place_maps()
-        self._place_packed()
+        self._place_parameters()
         self.size = self._size
 
     @property
@@ -255,14 +255,11 @@ class Program:
         padding = self.steps[i].padding
         return padding * int(self.layers[i]["input_row"]) + padding * LANES
 
-    def _place_packed(self):
-        self.packed_size = 0
+    def _place_parameters(self):
         for layer in self.layers:
-            layer["packed_bias"] = self.packed_size
-            self.packed_size += int(_up(layer["outputs"], LANES))
+            layer["packed_bias"] = self._take(layer["outputs"])
             if layer["kind"] == CONVOLUTION:
-                layer["packed_weight"] = self.packed_size
-                self.packed_size += int(_up(layer["outputs"] * layer["inputs"] * K * K, LANES))
+                layer["packed_weight"] = self._take(layer["outputs"] * layer["inputs"] * K * K)
 
 
 def _up(number, step):

@@ -134,21 +134,21 @@ def transpose(memory: Floats, source: Int, source_row: Int, target: Int, target_
 # --- convolution, forward ---------------------------------------------------------------------------------------------
 
 
-def _window(outputs, memory, packed, channels, x, row, plane, weights, bias) -> list[list[Value]]:
+def _window(outputs, memory, channels, x, row, plane, weights, bias) -> list[list[Value]]:
     """`outputs` channels of a convolution in a window of 2x2 pixels: [output][pixel], pixels row by row.
 
     The window's receptive field begins at x; a row of it, 6 vectors, serves 2 pixels and all the outputs.
 
     Weights are packed as (channels, 5, 5, outputs).
     """
-    sums = [[Variable(packed.broadcast(bias + o)) for _ in range(4)] for o in range(outputs)]
+    sums = [[Variable(memory.broadcast(bias + o)) for _ in range(4)] for o in range(outputs)]
     with loop(channels) as channel, loop(K) as ky:
         above = x + channel * plane + ky * row
         field = [[memory.load(above + row * i + j * LANES) for j in range(K + 1)] for i in range(2)]
         taps = weights + (channel * K + ky) * (K * outputs)
         for kx in range(K):
             for o in range(outputs):
-                weight = packed.broadcast(taps + (kx * outputs + o))
+                weight = memory.broadcast(taps + (kx * outputs + o))
                 for pixel in range(4):
                     sums[o][pixel].add_product(field[pixel // 2][kx + pixel % 2], weight)
     return [[variable.get() for variable in window] for window in sums]
@@ -158,7 +158,6 @@ def _window(outputs, memory, packed, channels, x, row, plane, weights, bias) -> 
 def convolve(
     outputs: Literal,
     memory: Floats,
-    packed: Floats,
     channels: Int,
     x: Int,
     row: Int,
@@ -171,9 +170,9 @@ def convolve(
 ):
     """Convolution 5x5 plus bias: (channels, 6, 6) at x -> (outputs, 2, 2) at y, all of LANES images.
 
-    `packed` holds the weights (channels, 5, 5, outputs) from `weights` on and one bias an output from `bias` on.
+    The weights are packed as (channels, 5, 5, outputs) at `weights`, the biases as (outputs,) at `bias`.
     """
-    for o, window in enumerate(_window(outputs, memory, packed, channels, x, row, plane, weights, bias)):
+    for o, window in enumerate(_window(outputs, memory, channels, x, row, plane, weights, bias)):
         for pixel, value in enumerate(window):
             memory.store(y + y_plane * o + y_row * (pixel // 2) + (pixel % 2) * LANES, value)
 
@@ -182,7 +181,6 @@ def convolve(
 def convolve_and_choose(
     outputs: Literal,
     memory: Floats,
-    packed: Floats,
     channels: Int,
     x: Int,
     row: Int,
@@ -201,7 +199,7 @@ def convolve_and_choose(
     vectors, `choice` bytes after the float `choices`; bit 0 says right, bit 1 below.
     """
     places = memory.bytes_at(choices)
-    for o, window in enumerate(_window(outputs, memory, packed, channels, x, row, plane, weights, bias)):
+    for o, window in enumerate(_window(outputs, memory, channels, x, row, plane, weights, bias)):
         best, place = window[0], byte_vector(0)
         for pixel in range(1, 4):
             larger = window[pixel] > best
@@ -386,11 +384,11 @@ def input_gradient(
 
 @tile
 def dense(
-    outputs: Literal, memory: Floats, weights: Address, inputs: Int, x: Int, first: Int, packed: Floats, bias: Int, y: Int
+    outputs: Literal, memory: Floats, weights: Address, inputs: Int, x: Int, first: Int, bias: Int, y: Int
 ):
     """Neurons `first` ... of a dense layer: (inputs,) at x -> (outputs,) at y. Weights are (all outputs, inputs)."""
     matrix = weights.floats()
-    sums = [Variable(packed.broadcast(bias + o)) for o in range(outputs)]
+    sums = [Variable(memory.broadcast(bias + o)) for o in range(outputs)]
     with loop(inputs) as i:
         value = memory.load(x + i * LANES)
         for o in range(outputs):
