@@ -57,6 +57,11 @@ class Autograd:
             corrects.append(_count_correct(y_hat, y))
         return losses, corrects, len(batch[1])
 
+    @staticmethod
+    def read(parts: list[nd.NDArray]) -> float:
+        """The sum over the devices of what `backprop` returned; waits for it."""
+        return float(sum(part.asscalar() for part in parts))
+
     def evaluate(self, data_iter: Iterable) -> tuple[int, int]:
         """The number of correct predictions over one pass, and of images."""
         counts = (
@@ -64,7 +69,7 @@ class Autograd:
         )
         num_correct = num_examples = 0
         for corrects, size in behind(counts):
-            num_correct += sum(map(int, corrects))
+            num_correct += int(self.read(corrects))
             num_examples += size
         return num_correct, num_examples
 
@@ -98,10 +103,14 @@ class Fused:
             return ((data_iter.images, rows, data_iter.labels) for rows in data_iter.rows())
         return ((X.asnumpy(), np.arange(len(X)), y.asnumpy()) for X, y in data_iter)
 
-    def backprop(self, batch: tuple[np.ndarray, np.ndarray, np.ndarray]) -> tuple[list, list, int]:
-        """As `Autograd.backprop`, computed when it returns."""
-        loss_sum, correct = self.fused.backprop(*batch)
-        return [loss_sum], [correct], len(batch[1])
+    def backprop(self, batch: tuple[np.ndarray, np.ndarray, np.ndarray]) -> tuple[float, int, int]:
+        """Loss sum, correct count and number of images; see `Autograd.backprop`."""
+        return *self.fused.backprop(*batch), len(batch[1])
+
+    @staticmethod
+    def read(number: float) -> float:
+        """What `backprop` returned; there is nothing to wait for."""
+        return number
 
     def evaluate(self, data_iter: Batches) -> tuple[int, int]:
         """As `Autograd.evaluate`."""

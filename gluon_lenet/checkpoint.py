@@ -53,6 +53,11 @@ def load(path: str | Path, net: Block, trainer: gluon.Trainer | None = None) -> 
     return header
 
 
+def read_header(path: str | Path) -> dict:
+    """The header `save` was given; raises InputError as `load` does."""
+    return _read(Path(path))[1]
+
+
 def _read(path: Path) -> tuple[dict[str, np.ndarray], dict]:
     try:
         with safe_open(path, framework="numpy") as file:

@@ -49,6 +49,8 @@ _SPECK = 0.02  # of the largest stroke's pixels; smaller spots are dirt
 
 _THIN, _NORMAL = 1.6, 2.4  # pixels, in the box of 20: 5 % of the test strokes are thinner than the first; the median
 
+_BLANK = "a blank picture: no drawing stands out from its background"
+
 _CJK_FONTS = (
     "Noto Sans CJK SC",
     "Noto Sans SC",
@@ -99,7 +101,7 @@ def normalize_drawing(grey: np.ndarray) -> np.ndarray:
     if not np.isfinite(grey).all():
         raise InputError("a picture with pixels that are no numbers")
     grey = _shrink(grey, _WORKING)
-    return _lay(_without_specks(*_ink(grey)))
+    return _lay(_ink(grey))
 
 
 def show_drawings(
@@ -249,55 +251,79 @@ def _on_background(grey: np.ndarray, alpha: np.ndarray) -> np.ndarray:
     return alpha * grey + (1 - alpha) * background
 
 
-def _ink(grey: np.ndarray) -> tuple[np.ndarray, bool]:
-    """Grey (h, w) -> the ink in it, float32 (h, w), 0 to 255, and whether the background was lit unevenly.
+def _ink(grey: np.ndarray) -> np.ndarray:
+    """Grey (h, w) -> the drawing's ink, float32 (h, w), 0 to 255, on 0.
 
     Both the background and which side of it the ink is on are found: an image and its negative have the same ink.
 
     Raises:
         InputError: nothing stands out from the background.
     """
-    background, uneven = _background(grey)
-    difference = grey - background
-    # Strokes are few pixels that differ much, so the third moment has their sign; noise has none.
-    if (difference.astype(np.float64) ** 3).sum() < 0:
-        difference = -difference
-    noise = 1.4826 * float(
-        np.median(np.abs(difference))
-    )  # the standard deviation, were it Gaussian; ink is less than half
+    rim = (grey[0], grey[-1], grey[:, 0], grey[:, -1])
+    thirds = [np.median(side[: len(side) // 3 * 3].reshape(3, -1), axis=1) for side in rim if len(side) >= 3]
+    difference = grey - np.median(np.concatenate(rim))
+    if not thirds or (np.ptp(thirds) <= _UNEVEN and np.median(np.abs(difference)) <= _UNEVEN):
+        # Strokes are few pixels that differ much, so the third moment has their sign.
+        sign = -1 if (difference.astype(np.float64) ** 3).sum() < 0 else 1
+        return _without_specks(_stretch(sign * difference)[0])
+    return _photo_ink(_filter(grey, ImageFilter.MedianFilter(3)))
+
+
+def _photo_ink(grey: np.ndarray) -> np.ndarray:
+    """As `_ink`, for a picture whose background is uneven: paper lit from one side, a shadow's edge, a table around it.
+
+    The background is the picture without whatever is narrower than a quarter of it: its morphological closing (dark ink)
+    or opening (light ink), which leave slopes and edges where they are. Taken for the wrong ink, paper yields only what
+    the strokes enclose, so of two drawings about as strong the one with the larger box is right.
+    """
+    drawings = []
+    for signed in (grey, -grey):
+        difference = _closing(signed, max(grey.shape) // 4) - signed
+        try:
+            ink, contrast = _stretch(difference - np.median(difference))
+        except InputError:
+            continue
+        ink = _without_specks(ink, off_rim=True)
+        top, bottom, left, right = _bounds(ink)
+        drawings.append((ink, contrast, (bottom - top) * (right - left)))
+    if not drawings:
+        raise InputError(_BLANK)
+    strongest = max(contrast for _, contrast, _ in drawings)
+    return max((drawing for drawing in drawings if drawing[1] > 0.5 * strongest), key=lambda drawing: drawing[2])[0]
+
+
+def _closing(values: np.ndarray, size: int) -> np.ndarray:
+    """The values (h, w) with hollows narrower than about `size` pixels filled: the largest near each, of that the least."""
+    reach = max(size // 2, 1)
+    values = np.pad(values, 2 * reach, mode="edge")
+    for extreme in (np.maximum, np.minimum):
+        for _ in range(2):  # along one axis, then the other
+            width = 1
+            while width < 2 * reach + 1:  # of windows of `width` two make one of up to twice that
+                step = min(width, 2 * reach + 1 - width)
+                values = extreme(values[:-step], values[step:])
+                width += step
+            values = values.T
+    return values
+
+
+def _stretch(difference: np.ndarray) -> tuple[np.ndarray, float]:
+    """What pixels differ from the background by, on the ink's side -> ink, 0 to 255, without noise; and its mean before.
+
+    Raises:
+        InputError: nothing stands out.
+    """
+    noise = 1.4826 * float(np.median(np.abs(difference)))  # its standard deviation, were it Gaussian; ink is the lesser part
     ink = np.maximum(difference, 0)
-    threshold = _otsu(ink)
-    strokes = ink[ink >= threshold]
-    if not strokes.size or strokes.mean() < max(_MIN_CONTRAST, 4 * noise):
-        raise InputError("a blank picture: no drawing stands out from its background")
-    floor = min(3 * noise, 0.5 * float(strokes.mean()))
+    strokes = ink[ink >= _otsu(ink)]
+    contrast = float(strokes.mean()) if strokes.size else 0.0
+    if contrast < max(_MIN_CONTRAST, 4 * noise):
+        raise InputError(_BLANK)
+    floor = min(3 * noise, contrast / 2)
     full = float(np.percentile(strokes, 99))
     if floor or full < _FULL:
         ink = np.clip((ink - floor) * (255 / (full - floor)), 0, 255)
-    return ink, uneven
-
-
-def _background(grey: np.ndarray) -> tuple[np.ndarray | float, bool]:
-    """The background's grey, one number or (h, w), and whether it is uneven: a photo's paper, say, lit from one side."""
-    sides = (grey[0], grey[-1], grey[:, 0], grey[:, -1])
-    thirds = [np.median(side[: len(side) // 3 * 3].reshape(3, -1), axis=1) for side in sides if len(side) >= 3]
-    if not thirds or np.ptp(thirds) <= _UNEVEN:
-        return float(np.median(np.concatenate(sides))), False
-    surface = _quadratic(_shrink(grey, 64))
-    return _resize(surface, grey.shape), True
-
-
-def _quadratic(grey: np.ndarray) -> np.ndarray:
-    """The surface a + bx + cy + dx² + exy + fy² nearest to most of the pixels (h, w), as (h, w)."""
-    y, x = (axis.ravel() for axis in np.meshgrid(*(np.linspace(-1, 1, n) for n in grey.shape), indexing="ij"))
-    terms = np.stack([np.ones_like(x), x, y, x * x, x * y, y * y], axis=1)
-    values = grey.ravel().astype(np.float64)
-    kept = np.ones(len(values), dtype=bool)
-    for _ in range(10):  # each round leaves out what the last one could not explain: the ink
-        surface = terms @ np.linalg.lstsq(terms[kept], values[kept], rcond=None)[0]
-        error = np.abs(values - surface)
-        kept = error <= max(2.5 * 1.4826 * np.median(error), 1)
-    return surface.reshape(grey.shape).astype(np.float32)
+    return ink, contrast
 
 
 def _otsu(values: np.ndarray) -> float:
@@ -311,11 +337,10 @@ def _otsu(values: np.ndarray) -> float:
     return float(np.nan_to_num(between).argmax() + 1)  # values below it are the lower class
 
 
-def _without_specks(ink: np.ndarray, uneven: bool) -> np.ndarray:
+def _without_specks(ink: np.ndarray, off_rim: bool = False) -> np.ndarray:
     """The ink (h, w) of the drawing alone: without spots far smaller than its largest stroke.
 
-    In a photo, which unevenly lit pictures are, strokes that reach the rim go too, if others stay: they are the table,
-    a shadow or the next word.
+    With `off_rim`, strokes that reach the rim go too, if others stay: they are the table, a shadow or the next word.
     """
     if max(ink.shape) <= FIELD:
         return ink  # in so small a picture one pixel may be a stroke's end, as in 168 of MNIST's 10,000 test images
@@ -323,11 +348,10 @@ def _without_specks(ink: np.ndarray, uneven: bool) -> np.ndarray:
     sizes = np.bincount(labels.ravel())
     sizes[0] = 0
     kept = sizes > 0
-    if uneven:
-        rim = np.concatenate([labels[0], labels[-1], labels[:, 0], labels[:, -1]])
+    if off_rim:
         inside = kept.copy()
-        inside[rim] = False
-        if (sizes * inside).max(initial=0) > _SPECK * sizes.max():
+        inside[np.concatenate([labels[0], labels[-1], labels[:, 0], labels[:, -1]])] = False
+        if (sizes * inside).max() > _SPECK * sizes.max():
             kept = inside
     kept &= sizes > _SPECK * (sizes * kept).max()
     if kept[1:].all():
@@ -374,8 +398,7 @@ def _label(mask: np.ndarray) -> np.ndarray:
 
 def _lay(ink: np.ndarray) -> np.ndarray:
     """The ink (h, w), 0 to 255 -> uint8 (28, 28): its longer side 20 pixels, its centre of mass on pixel (14, 14)."""
-    rows, columns = np.nonzero(ink > _EDGE * 255)
-    top, bottom, left, right = rows.min(), rows.max() + 1, columns.min(), columns.max() + 1
+    top, bottom, left, right = _bounds(ink)
     longer = max(bottom - top, right - left)
     if abs(longer - BOX) > 1:  # within a pixel it is there already, and resampling could only blur it
         margin = math.ceil(longer / BOX)  # for the antialiased rim
@@ -395,6 +418,12 @@ def _lay(ink: np.ndarray) -> np.ndarray:
         corner.append(FIELD + math.floor(mean + 0.5) - CENTRE)
     y, x = corner
     return np.ascontiguousarray(field[y : y + FIELD, x : x + FIELD])
+
+
+def _bounds(ink: np.ndarray) -> tuple[int, int, int, int]:
+    """The drawing's box: top, bottom, left, right, in pixels, the second and last one behind it."""
+    rows, columns = np.nonzero(ink > _EDGE * 255)
+    return rows.min(), rows.max() + 1, columns.min(), columns.max() + 1
 
 
 def _thicken(ink: np.ndarray, longer: int) -> np.ndarray:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from gluon_lenet.errors import InputError
 from gluon_lenet.metrics import EpochResult
+from gluon_lenet.recipes import Recipe
 
 CONFIG, METRICS, CURVES = "config.json", "metrics.jsonl", "curves.png"
 LAST, BEST = "last.safetensors", "best.safetensors"
@@ -63,11 +64,14 @@ class RunDir:
         """What `write_config` wrote; raises InputError if the folder holds no run."""
         path = self.path / CONFIG
         try:
-            return json.loads(path.read_text(encoding="utf-8"))
+            config = json.loads(path.read_text(encoding="utf-8"))
+            Recipe(**config["settings"])
+            _ = [config[name] for name in ("recipe", "seed", "ctx", "threads", "backprop", "data_dir")]
+            return config
         except OSError as error:
             raise InputError(f"{self.path} holds no run: {CONFIG}: {error.strerror}") from None
-        except ValueError as error:
-            raise InputError(f"{path} is no run's configuration: {error}") from None
+        except (ValueError, KeyError, TypeError) as error:
+            raise InputError(f"{path} is no configuration this version can read: {error!r}") from None
 
     def append_metrics(self, result: EpochResult) -> None:
         """Append an epoch's result as one line, on disk before this returns."""

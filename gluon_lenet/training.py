@@ -112,21 +112,21 @@ def _train_epoch(engine, train_iter, batch_size, trainer, progress, on_batch, sh
     for losses, corrects, size, finite in backprop.behind(_steps(engine, unstopped, batch_size, trainer)):
         progress.batch += 1
         where = f"epoch {progress.epoch}, batch {progress.batch}"
-        loss_sum = sum(map(float, losses))
+        loss_sum = engine.read(losses)
         if not math.isfinite(loss_sum):
             raise DivergedError(f"{where}: the loss is {loss_sum}; try a smaller lr")
         if not finite.asscalar():
             # NaN weights can hide behind max pooling and ReLU: the loss stays finite
             raise DivergedError(f"{where}: a weight is NaN or infinite; try a smaller lr")
         progress.loss_sum += loss_sum
-        progress.num_correct += sum(map(int, corrects))
+        progress.num_correct += int(engine.read(corrects))
         progress.num_examples += size
         on_batch(size)
     return progress.batch == len(train_iter)
 
 
 def _steps(engine, batches, batch_size, trainer):
-    """Take one training step a batch: yields loss sums and correct counts by device, images, weights finite?"""
+    """Take one training step a batch: yields its losses and correct counts, for `engine.read`, images, weights finite?"""
     for batch in batches:
         losses, corrects, size = engine.backprop(batch)
         trainer.step(batch_size)

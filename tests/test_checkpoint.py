@@ -1,7 +1,8 @@
-"""checkpoint.py: weights there and back, files whole or absent, run directories that are never overwritten."""
+"""checkpoint.py and run_dir.py: training state there and back, damaged files, files whole or absent, run directories."""
 
 import json
 import os
+import pickle
 import subprocess
 import sys
 
@@ -11,30 +12,30 @@ import pytest
 
 import gluon_lenet
 from conftest import module_env
-from gluon_lenet import checkpoint
-from gluon_lenet.checkpoint import RunDir, load_weights, save_weights, write_atomically
+from gluon_lenet import checkpoint, run_dir
 from gluon_lenet.errors import InputError
-from gluon_lenet.training import EpochResult
+from gluon_lenet.metrics import EpochResult
+from gluon_lenet.run_dir import RunDir, write_atomically
 
 X = mx.nd.random.uniform(shape=(3, 1, 28, 28))
 
 
-def new_net(seed):
+def new_net(seed, ctx=None):
     mx.random.seed(seed)
     net = gluon_lenet.get_net("lenet5_sigmoid_maxpool")
-    net.initialize(mx.init.Xavier())
+    net.initialize(mx.init.Xavier(), ctx=ctx)
     return net
 
 
 def test_weights_there_and_back(tmp_path):
     net, other = new_net(seed=1), new_net(seed=2)
     want = net(X).asnumpy()
-    save_weights(tmp_path / "w.safetensors", net, {"epoch": "3"})
-    load_weights(tmp_path / "w.safetensors", other)  # has seen no data yet: its shapes come from the file
+    checkpoint.save(tmp_path / "w.safetensors", net, None, {"epoch": "3"})
+    checkpoint.load(tmp_path / "w.safetensors", other)  # has seen no data yet: its shapes come from the file
     assert (other(X).asnumpy() == want).all()
     third = new_net(seed=3)
     third(X)
-    load_weights(tmp_path / "w.safetensors", third)
+    checkpoint.load(tmp_path / "w.safetensors", third)
     assert (third(X).asnumpy() == want).all()
 
 
@@ -42,27 +43,100 @@ def test_the_books_sequential_and_the_hybrid_share_weights(tmp_path):
     net, books = new_net(seed=1), gluon_lenet.lenet()
     books.initialize()
     want = net(X).asnumpy()
-    save_weights(tmp_path / "w.safetensors", net, {})
-    load_weights(tmp_path / "w.safetensors", books)
+    checkpoint.save(tmp_path / "w.safetensors", net, None, {})
+    checkpoint.load(tmp_path / "w.safetensors", books)
     np.testing.assert_allclose(books(X).asnumpy(), want, atol=1e-6)
 
 
-@pytest.mark.parametrize("content", [b"", b"no tensors", None, "cut", "directory"])
-def test_files_that_are_no_weights_change_nothing(tmp_path, content):
-    net, path = new_net(seed=1), tmp_path / "w.safetensors"
+OPTIMIZERS = {
+    "sgd": {"learning_rate": 0.1, "wd": 0.01},
+    "sgd with momentum": {"learning_rate": 0.1, "momentum": 0.9},
+    "adam": {"learning_rate": 0.01},
+    "adagrad": {"learning_rate": 0.01},
+}
+
+
+@pytest.mark.parametrize("contexts", [[mx.cpu()], [mx.cpu(0), mx.cpu(1)]], ids=["one", "two"])
+@pytest.mark.parametrize("name", sorted(OPTIMIZERS))
+def test_training_goes_on_to_the_bit(tmp_path, name, contexts):
+    """Weights, the optimizer's states, its update counts and its schedule, after a detour over the disk."""
+
+    def fresh():
+        net = new_net(seed=1, ctx=contexts)
+        net(X)
+        schedule = mx.lr_scheduler.MultiFactorScheduler(step=[3, 5], factor=0.5)
+        settings = {**OPTIMIZERS[name], "lr_scheduler": schedule}
+        optimizer = name.split()[0]
+        return net, mx.gluon.Trainer(net.collect_params(), optimizer, settings, update_on_kvstore=False)
+
+    def step(net, trainer, steps, seed):
+        mx.random.seed(seed)
+        for _ in range(steps):
+            batch = mx.nd.random.uniform(shape=(4, 1, 28, 28))
+            with mx.autograd.record():
+                losses = [(net(batch.as_in_context(ctx)) ** 2).sum() for ctx in contexts]
+            mx.autograd.backward(losses)
+            trainer.step(4)
+
+    net, trainer = fresh()
+    step(net, trainer, 4, seed=2)
+    checkpoint.save(tmp_path / "f", net, trainer, {"epoch": 1})
+    step(net, trainer, 3, seed=3)
+
+    resumed, its_trainer = fresh()
+    step(resumed, its_trainer, 1, seed=9)  # to be overwritten
+    assert checkpoint.load(tmp_path / "f", resumed, its_trainer)["epoch"] == 1
+    step(resumed, its_trainer, 3, seed=3)
+    for ctx in contexts:
+        assert (resumed(X.as_in_context(ctx)).asnumpy() == net(X.as_in_context(ctx)).asnumpy()).all()
+    assert its_trainer.learning_rate == trainer.learning_rate
+
+
+DAMAGES = {
+    "empty": lambda data: b"",
+    "cut": lambda data: data[: len(data) // 2],
+    "one byte short": lambda data: data[:-1],
+    "random bytes": lambda data: np.random.default_rng(0).bytes(1000),
+    "a pickle": lambda data: pickle.dumps({"weights": np.zeros(3)}),
+    "text": lambda data: "权重".encode(),
+    **{
+        f"bit flipped at {share:.0%}": (lambda data, share=share: flip(data, share))
+        for share in np.linspace(0, 0.999, 8)
+    },
+    **{f"bit flipped at byte {at}": (lambda data, at=at: flip(data, at / len(data))) for at in range(0, 500, 23)},
+}
+
+
+def flip(data, share):
+    at = int(len(data) * share)
+    return data[:at] + bytes([data[at] ^ 4]) + data[at + 1 :]
+
+
+@pytest.mark.parametrize("damage", sorted(DAMAGES))
+def test_damaged_files_are_named_and_change_nothing(tmp_path, damage):
+    net, other, path = new_net(seed=1), new_net(seed=2), tmp_path / "w.safetensors"
     want = net(X).asnumpy()
-    if content == "cut":
-        other = new_net(seed=2)
-        other(X)
-        save_weights(path, other, {})
-        path.write_bytes(path.read_bytes()[:-100])
-    elif content == "directory":
-        path.mkdir()
-    elif content is not None:
-        path.write_bytes(content)
+    other(X)
+    checkpoint.save(path, other, None, {"epoch": 1})
+    path.write_bytes(DAMAGES[damage](path.read_bytes()))
     with pytest.raises(InputError, match=str(path)):
-        load_weights(path, net)
+        checkpoint.load(path, net)
     assert (net(X).asnumpy() == want).all()
+
+
+def test_what_is_no_file_is_named(tmp_path):
+    for path in (tmp_path, tmp_path / "nowhere"):
+        with pytest.raises(InputError, match=str(path)):
+            checkpoint.load(path, new_net(seed=1))
+
+
+def test_states_of_another_optimizer_are_refused(tmp_path):
+    net = new_net(seed=1)
+    net(X)
+    adam, sgd = (mx.gluon.Trainer(net.collect_params(), name) for name in ("adam", "sgd"))
+    checkpoint.save(tmp_path / "f", net, adam, {})
+    with pytest.raises(InputError, match="holds no states of the optimizer SGD"):
+        checkpoint.load(tmp_path / "f", net, sgd)
 
 
 def test_weights_of_another_net_are_refused(tmp_path):
@@ -70,16 +144,16 @@ def test_weights_of_another_net_are_refused(tmp_path):
     wider.initialize()
     wider(X)
     want = net(X).asnumpy()
-    save_weights(tmp_path / "w", wider, {})
+    checkpoint.save(tmp_path / "w", wider, None, {})
     with pytest.raises(InputError, match=r"6.bias is float32 \(11,\), the net's is float32 \(10,\)"):
-        load_weights(tmp_path / "w", net)
+        checkpoint.load(tmp_path / "w", net)
     small = mx.gluon.nn.HybridSequential()
     small.add(mx.gluon.nn.Dense(3))
     small.initialize()
     small(X)
-    save_weights(tmp_path / "s", small, {})
+    checkpoint.save(tmp_path / "s", small, None, {})
     with pytest.raises(InputError, match="holds other parameters than the net"):
-        load_weights(tmp_path / "s", net)
+        checkpoint.load(tmp_path / "s", net)
     assert (net(X).asnumpy() == want).all()
 
 
@@ -95,7 +169,7 @@ def test_a_write_that_fails_leaves_the_old_file(tmp_path):
 def test_a_kill_in_the_middle_of_writing_leaves_a_whole_file(tmp_path):
     """A process rewrites one file with other bytes for ever; killed at any time, the file is one of the versions."""
     code = (
-        "import sys; from pathlib import Path; from gluon_lenet.checkpoint import write_atomically\n"
+        "import sys; from pathlib import Path; from gluon_lenet.run_dir import write_atomically\n"
         "n = 0\n"
         "while True:\n"
         "    n += 1; write_atomically(Path(sys.argv[1]), bytes([n % 256]) * 300_000)\n"
@@ -117,11 +191,11 @@ def test_a_kill_in_the_middle_of_writing_leaves_a_whole_file(tmp_path):
 
 
 def test_a_run_directory(tmp_path):
-    run_dir = RunDir.create(tmp_path / "a" / "b", "recipe")
-    run_dir.write_config({"recipe": "说明", "seed": 0})
+    directory = RunDir.create(tmp_path / "a" / "b", "recipe")
+    directory.write_config({"recipe": "说明", "seed": 0})
     results = [EpochResult(n, 2.0 / n, 0.5, 0.6, 1.0, 0.1) for n in (1, 2)]
     for result in results:
-        run_dir.append_metrics(result)
+        directory.append_metrics(result)
     lines = (tmp_path / "a" / "b" / "metrics.jsonl").read_text().splitlines()
     assert [EpochResult(**json.loads(line)) for line in lines] == results
     assert json.loads((tmp_path / "a" / "b" / "config.json").read_text(encoding="utf-8"))["recipe"] == "说明"
@@ -131,7 +205,7 @@ def test_a_run_directory(tmp_path):
 
 def test_default_run_directories_never_collide(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(checkpoint.time, "strftime", lambda form: "20261122-010203")
+    monkeypatch.setattr(run_dir.time, "strftime", lambda form: "20261122-010203")
     paths = [str(RunDir.create(None, "r").path) for _ in range(3)]
     assert paths == ["runs/r-20261122-010203", "runs/r-20261122-010203-2", "runs/r-20261122-010203-3"]
 

@@ -49,7 +49,7 @@ class FusedNet:
         self._layers = program.layers
         self._parameters = [_Parameter(*entry) for entry in program.parameters()]
         for parameter in self._parameters:
-            parameter.check()
+            parameter.connect(self._layers)
         self._memory = arrays.aligned_zeros((self._threads, program.size))
         self._starts = np.zeros((self._threads, LANES), np.int64)
         self._totals = np.zeros((self._threads, 4))
@@ -84,8 +84,7 @@ class FusedNet:
         Raises:
             ValueError: arrays of the wrong shape or type; a label or a row out of range.
         """
-        for parameter in self._parameters:
-            parameter.connect(self._layers)
+        self._connect()
         result = self._run(images, rows, labels, train=True)
         for parameter in self._parameters:
             parameter.mark_fresh()
@@ -96,18 +95,18 @@ class FusedNet:
         if rows is None:
             rows = np.arange(len(images))
         logits = np.empty((len(rows), self.num_classes), np.float32)
-        self._connect_weights()
+        self._connect()
         self._run(images, rows, logits=logits)
         return logits
 
     def evaluate(self, images: np.ndarray, labels: np.ndarray) -> int:
         """How many of all images are predicted right; for the arrays see `backprop`."""
-        self._connect_weights()
+        self._connect()
         return self._run(images, np.arange(len(images)), labels)[1]
 
-    def _connect_weights(self):
+    def _connect(self):
         for parameter in self._parameters:
-            parameter.connect(self._layers, gradient=False)
+            parameter.connect(self._layers)
 
     def _run(self, images, rows, labels=None, logits=None, train=False):
         address, is_float = self._check_images(images)
@@ -158,33 +157,35 @@ class _Parameter:
 
     def __init__(self, name, layer, parameter):
         self.name, self.layer, self.parameter = name, layer, parameter
-        self.has_gradient = False
+        self._arrays = self._gradients = None
 
-    def check(self):
-        if self.parameter.list_ctx() != [mx.cpu()]:
-            raise Unsupported(f"{self.parameter.name} is on {self.parameter.list_ctx()}; the kernels run on cpu(0)")
-        if self.parameter.dtype not in ("float32", np.float32):
-            raise Unsupported(f"{self.parameter.name} is {self.parameter.dtype}; the kernels compute in float32")
-        if self.parameter.grad_req == "add":
-            raise Unsupported(f"{self.parameter.name} has grad_req 'add'; the kernels serve 'write' and 'null'")
+    def connect(self, layers):
+        """Wait until the parameter can be read and its gradient written; see that their addresses are in the table."""
+        parameter = self.parameter
+        if parameter._data is not self._arrays or parameter._grad is not self._gradients or self._arrays is None:
+            self._look_up(layers)
+        arrays.wait_to_read(self._arrays[0])
+        if self._gradients is not None:
+            arrays.wait_to_write(self._gradients[0])
 
-    def connect(self, layers, gradient=True):
-        """Wait for the parameter, and write its addresses into the table."""
-        data = self.parameter.data()
-        data.wait_to_read()
+    def _look_up(self, layers):
+        parameter = self.parameter
+        data = parameter.data()  # raises what Gluon raises for a parameter that is not initialized
+        if parameter.list_ctx() != [mx.cpu()]:
+            raise Unsupported(f"{parameter.name} is on {parameter.list_ctx()}; the kernels run on cpu(0)")
+        if data.dtype != np.float32:
+            raise Unsupported(f"{parameter.name} is {np.dtype(data.dtype)}; the kernels compute in float32")
+        if parameter.grad_req == "add":
+            raise Unsupported(f"{parameter.name} has grad_req 'add'; the kernels serve 'write' and 'null'")
+        self._arrays, self._gradients = parameter._data, parameter._grad
+        gradient = 0 if self._gradients is None else arrays.address(self._gradients[0])
         layers[self.name][self.layer] = arrays.address(data)
-        if gradient:
-            self.has_gradient = self.parameter.grad_req != "null"
-            where = 0
-            if self.has_gradient:
-                grad = self.parameter.grad()
-                arrays.wait_to_write(grad)
-                where = arrays.address(grad)
-            layers[f"{self.name}_gradient"][self.layer] = where
+        layers[f"{self.name}_gradient"][self.layer] = gradient
 
     def mark_fresh(self):
-        if self.has_gradient:
-            self.parameter.data()._fresh_grad = True
+        """Let the trainer know that the gradient is new."""
+        if self._gradients is not None:
+            self._arrays[0]._fresh_grad = True
 
 
 def _materialize(net, input_shape, program):

@@ -26,6 +26,11 @@ def address(array: NDArray) -> int:
     return pointer.value
 
 
+def wait_to_read(array: NDArray):
+    """Wait until nothing writes the array any more."""
+    check_call(_LIB.MXNDArrayWaitToRead(array.handle))
+
+
 def wait_to_write(array: NDArray):
     """Wait until nothing reads or writes the array any more."""
     check_call(_LIB.MXNDArrayWaitToWrite(array.handle))

@@ -125,7 +125,9 @@ def pack(memory, layers):
     for i in range(layers.size):
         layer = layers[i]
         if layer.bias != 0:
-            memory[layer.packed_bias : layer.packed_bias + layer.outputs] = at_address(FLOAT32, layer.bias, layer.outputs)
+            biases = at_address(FLOAT32, layer.bias, layer.outputs)
+            for o in range(layer.outputs):
+                memory[layer.packed_bias + o] = biases[o]
         if layer.kind == CONVOLUTION:
             taps = layer.inputs * K * K
             weights = at_address(FLOAT32, layer.weight, layer.outputs * taps)
@@ -149,13 +151,21 @@ def read_images(memory, images, is_float, starts, pixels, target):
 
 
 @njit
+def clear(memory, start, count):
+    """Write `count` zeros."""
+    for i in range(start, start + count):
+        memory[i] = 0
+
+
+@njit
 def copy_map(memory, source, target, channels, height, width, row, plane):
     """(channels, height, width, LANES), close together -> the same inside a padded map."""
     length = width * LANES
     for channel in range(channels):
         for y in range(height):
             at = target + channel * plane + y * row
-            memory[at : at + length] = memory[source : source + length]
+            for i in range(length):
+                memory[at + i] = memory[source + i]
             source += length
 
 
@@ -267,17 +277,17 @@ def dense_forward(memory, layer):
     while o < layer.outputs:
         bias, y = layer.packed_bias + o, layer.output + o * LANES
         if layer.outputs - o >= DENSE_OUTPUTS:
-            tiles.dense(DENSE_OUTPUTS, memory, layer.weight, layer.inputs, layer.input, o, packed, bias, y)
+            tiles.dense(DENSE_OUTPUTS, memory, layer.weight, layer.inputs, layer.input, o, bias, y)
             o += DENSE_OUTPUTS
         elif layer.outputs - o >= 4:
-            tiles.dense(4, memory, layer.weight, layer.inputs, layer.input, o, packed, bias, y)
+            tiles.dense(4, memory, layer.weight, layer.inputs, layer.input, o, bias, y)
             o += 4
         else:
-            tiles.dense(1, memory, layer.weight, layer.inputs, layer.input, o, packed, bias, y)
+            tiles.dense(1, memory, layer.weight, layer.inputs, layer.input, o, bias, y)
             o += 1
 
 
-@njit
+@njit(inline="always")
 def forward(memory, layer):
     """One block through a layer."""
     if layer.kind == DENSE:
@@ -372,12 +382,12 @@ def choose_backward(memory, layer):
 
 @njit
 def weight_gradient(memory, layer):
-    """Add the block's gradient of a convolution's weights to `weight_sums`: (outputs, inputs, 25, LANES)."""
+    """Add the block's gradient of a convolution's weights to `weight_sums`: (outputs, inputs, 25)."""
     places = layer.pooled_height * layer.pooled_width * LANES
     for channel in range(layer.inputs):  # outermost, so that its map stays in the cache
         x = layer.input + channel * layer.input_plane
         for o in range(layer.outputs):
-            sums = layer.weight_sums + (o * layer.inputs + channel) * (K * K * LANES)
+            sums = layer.weight_sums + (o * layer.inputs + channel) * (K * K)
             if layer.pooling == MAX_POOLING:
                 tiles.weight_gradient_of_chosen(
                     memory,
@@ -407,7 +417,7 @@ def convolution_input_gradient(memory, layer):
     gradient = layer.map if pooled else layer.output_gradient
     row = layer.map_row if pooled else layer.output_row
     plane = layer.map_plane if pooled else layer.output_plane
-    memory[layer.input_gradient : layer.input_gradient + layer.input_size] = 0
+    clear(memory, layer.input_gradient, layer.input_size)
     step = layer.inputs * K * K
     for y in range(layer.height + K - 1):
         first, stop = max(0, y - layer.height + 1), min(K, y + 1)
@@ -497,7 +507,7 @@ def _up(count):
     return (count + LANES - 1) // LANES * LANES
 
 
-@njit
+@njit(inline="always")
 def backward(memory, layer):
     """One block back through a layer, from its output's gradient to its input's; adds to the gradients' sums."""
     if not layer.activate_first:
@@ -551,7 +561,7 @@ TASK = np.dtype(
 RUN, WRITE_GRADIENTS = range(2)
 
 
-@njit
+@njit(inline="always")
 def run_block(memory, layers, task, starts, rows, count, totals):
     """The `count` images `rows` of a block through the net, forward and, if `task.train`, backward."""
     pixels = task.channels * task.height * task.width
@@ -580,51 +590,51 @@ def run_block(memory, layers, task, starts, rows, count, totals):
 
 @njit
 def sum_lanes(memory, layers):
-    """Add up the lanes of one thread's sums, in place: vectors become floats."""
+    """Add up the lanes of the biases' sums, in place: vectors become floats."""
     for i in range(layers.size):
         layer = layers[i]
         for first in range(0, layer.outputs, LANES):
             tiles.sum_lanes(memory, layer.bias_sums + first * LANES, layer.bias_sums + first)
-        if layer.kind == CONVOLUTION:
-            for first in range(0, layer.outputs * layer.inputs * K * K, LANES):
-                tiles.sum_lanes(memory, layer.weight_sums + first * LANES, layer.weight_sums + first)
 
 
 @njit
-def write_gradients(memories, layers, share, shares):
+def write_gradients(task, layers, share):
     """Add up the threads' sums, thread by thread, into MXNet's gradient arrays; each share a part of every array."""
+    memories = at_address(FLOAT32, task.memory, task.shares * task.size)
     for i in range(layers.size):
         layer = layers[i]
         if layer.bias_gradient != 0 and share == 0:
-            add_threads(memories, layer.bias_sums, at_address(FLOAT32, layer.bias_gradient, layer.outputs))
+            add_threads(memories, task, layer.bias_sums, layer.bias_gradient, layer.outputs)
         if layer.weight_gradient != 0:
             length = layer.inputs * (K * K if layer.kind == CONVOLUTION else 1)
-            for o in range(share * layer.outputs // shares, (share + 1) * layer.outputs // shares):
-                row = at_address(FLOAT32, layer.weight_gradient + o * length * 4, length)
-                add_threads(memories, layer.weight_sums + o * layer.sums_row, row)
+            for o in range(share * layer.outputs // task.shares, (share + 1) * layer.outputs // task.shares):
+                start, target = layer.weight_sums + o * layer.sums_row, layer.weight_gradient + o * length * 4
+                add_threads(memories, task, start, target, length)
 
 
-@njit
-def add_threads(memories, start, gradient):
-    """gradient = the sum over the threads of what is in their memory from `start` on."""
-    for i in range(gradient.size):
-        gradient[i] = memories[0, start + i]
-    for thread in range(1, memories.shape[0]):
-        for i in range(gradient.size):
-            gradient[i] += memories[thread, start + i]
+@njit(inline="always")
+def add_threads(memories, task, start, address, length):
+    """The sum over the threads of `length` floats from `start` on in their memory -> the floats at an address."""
+    gradient = at_address(FLOAT32, address, length)
+    for i in range(length):
+        gradient[i] = memories[start + i]
+    for thread in range(1, task.shares):
+        for i in range(length):
+            gradient[i] += memories[thread * task.size + start + i]
 
 
-@njit
+@njit(inline="always")
 def run_share(task, layers, share):
     """A share of the batch's blocks, a contiguous part, through the net."""
     memory = at_address(FLOAT32, task.memory + share * task.size * 4, task.size)
     starts = at_address(INT64, task.starts + share * LANES * 8, LANES)
     totals = at_address(FLOAT64, task.totals + share * 4 * 8, 4)
     rows = at_address(INT64, task.rows, task.batch)
-    totals[:] = 0
+    for i in range(totals.size):
+        totals[i] = 0
     pack(memory, layers)
     if task.train:
-        memory[: task.sums_size] = 0
+        clear(memory, 0, task.sums_size)
     blocks = (task.batch + LANES - 1) // LANES
     last = layers[layers.size - 1]
     for block in range(share * blocks // task.shares, (share + 1) * blocks // task.shares):
@@ -658,8 +668,7 @@ def kernel():
             if task.phase == RUN:
                 run_share(task, layers, share)
             else:
-                memories = at_address(FLOAT32, task.memory, task.shares * task.size)
-                write_gradients(memories.reshape((task.shares, task.size)), layers, share, task.shares)
+                write_gradients(task, layers, share)
             share = take_ticket(task.ticket)
 
     signature = types.void(types.CPointer(from_dtype(TASK)))

@@ -214,7 +214,7 @@ class Program:
                 layer["weight_sums"] = self._take(_up(layer["outputs"], GRADIENT_OUTPUTS) * layer["sums_row"])
             else:
                 layer["sums_row"] = layer["inputs"] * K * K
-                layer["weight_sums"] = self._take(layer["outputs"] * layer["sums_row"] * LANES)
+                layer["weight_sums"] = self._take(layer["outputs"] * layer["sums_row"])
         return self._size
 
     def _place_maps(self):

@@ -95,6 +95,18 @@ def _transpose(rows: list[Value]) -> list[Value]:
     return rows
 
 
+def _sums_of_lanes(rows: list[Value]) -> Value:
+    """LANES vectors -> one vector: lane i is the sum of the lanes of rows[i]."""
+    half = LANES // 2
+    low = [lane for pair in range(half) for lane in (pair, LANES + pair)]
+    high = [lane + half for lane in low]
+    while len(rows) > 1:  # each round halves the number of vectors, and of lanes still to be added up
+        middle = len(rows) // 2
+        pairs = zip(rows[:middle], rows[middle:], strict=True)
+        rows = [a.shuffled(b, low) + a.shuffled(b, high) for a, b in pairs]
+    return rows[0]
+
+
 # --- the input --------------------------------------------------------------------------------------------------------
 
 
@@ -271,16 +283,24 @@ def choose_backward(memory: Floats, count: Int, gradient: Int, choices: Int, cho
 # --- convolution, backward --------------------------------------------------------------------------------------------
 
 
+def _add_taps(memory, taps: list[Variable], sums):
+    """Add each tap's lanes up, and the 25 numbers to those at `sums`."""
+    for start in range(0, K * K, LANES):
+        first = min(start, K * K - LANES)  # the last vector of sums may overlap the one before; 0 is added to that part
+        rows = [taps[i].get() if i >= start else vector(0) for i in range(first, first + LANES)]
+        memory.store(sums + first, memory.load(sums + first) + _sums_of_lanes(rows))
+
+
 @tile
 def weight_gradient(
     memory: Floats, x: Int, row: Int, gradient: Int, gradient_row: Int, height: Int, width: Int, sums: Int
 ):
-    """The gradient of the 25 weights between an input map and an output map, added to 25 vectors at `sums`.
+    """The gradient of the 25 weights between an input map and an output map, added to the 25 floats at `sums`.
 
-    sums[ky, kx] += sum over the pixels of gradient[y, x] * input[y + ky, x + kx], for each lane on its own.
+    sums[ky, kx] += sum over images and pixels of gradient[y, x] * input[y + ky, x + kx].
     `height` and `width` are the gradient's.
     """
-    taps = [Variable(memory.load(sums + i * LANES)) for i in range(K * K)]
+    taps = [Variable(vector(0)) for _ in range(K * K)]
 
     def pixels(at, gradient_at, count):  # side by side, so that they share what they read of the input
         gradients = [memory.load(gradient_at + i * LANES) for i in range(count)]
@@ -298,8 +318,7 @@ def weight_gradient(
             pixels(at + pair * (2 * LANES), gradient_at + pair * (2 * LANES), 2)
         with loop(width, start=pairs * 2) as column:
             pixels(at + column * LANES, gradient_at + column * LANES, 1)
-    for i, tap in enumerate(taps):
-        memory.store(sums + i * LANES, tap.get())
+    _add_taps(memory, taps, sums)
 
 
 @tile
@@ -320,7 +339,7 @@ def weight_gradient_of_chosen(
     So the lanes pick the input under that pixel (two selections a tap) and the taps need one multiplication a window
     instead of four. `height` and `width` are the pooled map's, whose gradient this takes.
     """
-    taps = [Variable(memory.load(sums + i * LANES)) for i in range(K * K)]
+    taps = [Variable(vector(0)) for _ in range(K * K)]
     places = memory.bytes_at(choices)
     with loop(height) as y, loop(width) as column:
         value = memory.load(gradient + gradient_row * y + column * LANES)
@@ -335,8 +354,7 @@ def weight_gradient_of_chosen(
                 for kx in range(K):
                     taps[(i - 1) * K + kx].add_product(value, lower[kx].where(below, upper[kx]))
             upper = lower
-    for i, tap in enumerate(taps):
-        memory.store(sums + i * LANES, tap.get())
+    _add_taps(memory, taps, sums)
 
 
 @tile
@@ -453,10 +471,7 @@ def sum_images(memory: Floats, gradient: Int, count: Int, sums: Int):
 @tile
 def sum_lanes(memory: Floats, source: Int, target: Int):
     """LANES vectors at source -> one vector at target: the sum of each vector's lanes."""
-    rows = _transpose([memory.load(source + i * LANES) for i in range(LANES)])
-    while len(rows) > 1:
-        rows = [a + b for a, b in zip(rows[::2], rows[1::2], strict=True)]
-    memory.store(target, rows[0])
+    memory.store(target, _sums_of_lanes([memory.load(source + i * LANES) for i in range(LANES)]))
 
 
 # --- loss -------------------------------------------------------------------------------------------------------------
