@@ -13,7 +13,7 @@ import mxnet as mx
 import numpy as np
 from mxnet import autograd, nd
 from mxnet.gluon import Block
-from mxnet.gluon.loss import SoftmaxCrossEntropyLoss
+from mxnet.gluon.loss import Loss, SoftmaxCrossEntropyLoss
 from mxnet.gluon.utils import split_and_load
 
 from gluon_lenet.data.batches import Batches
@@ -25,14 +25,13 @@ MODES = ("auto", "autograd", "fused")
 # bounds the memory of what is queued.
 _LEAD = 8
 
-_cross_entropy = SoftmaxCrossEntropyLoss()
-
 
 class Autograd:
     """Forward and backward by MXNet; serves every net on every device, and several devices that share each batch."""
 
-    def __init__(self, net: Block, contexts: list[mx.Context], why: str = ""):
+    def __init__(self, net: Block, contexts: list[mx.Context], loss: Loss | None = None, why: str = ""):
         self.net, self.contexts, self.why = net, contexts, why
+        self.loss = loss or SoftmaxCrossEntropyLoss()
 
     def __str__(self) -> str:
         return "autograd" + (f" (not the fused kernels: {self.why})" if self.why else "")
@@ -44,14 +43,14 @@ class Autograd:
     def backprop(self, batch: tuple[nd.NDArray, nd.NDArray]) -> tuple[list, list, int]:
         """Loss sums and correct counts, one a device and not waited for, and the number of images.
 
-        The loss is softmax cross-entropy, summed, so that `trainer.step(batch_size)` takes the step of the mean. Labels
+        The loss is summed over the batch, so that `trainer.step(batch_size)` takes the step of the mean. Labels
         must be below the number of classes: MXNet clips others without a word.
         """
         losses, corrects = [], []
         for X, y in self._split(*batch):
             with autograd.record():
                 y_hat = self.net(X)
-                loss_sum = _cross_entropy(y_hat, y).sum()
+                loss_sum = self.loss(y_hat, y).sum()
             loss_sum.backward()
             losses.append(loss_sum)
             corrects.append(_count_correct(y_hat, y))
@@ -99,7 +98,7 @@ class Fused:
 
     def batches(self, data_iter: Batches) -> Iterator:
         """The batches of one pass, as `backprop` takes them: images, which of them, labels."""
-        if data_iter.resize is None:
+        if data_iter.transform.is_plain:
             return ((data_iter.images, rows, data_iter.labels) for rows in data_iter.rows())
         return ((X.asnumpy(), np.arange(len(X)), y.asnumpy()) for X, y in data_iter)
 
@@ -114,15 +113,23 @@ class Fused:
 
     def evaluate(self, data_iter: Batches) -> tuple[int, int]:
         """As `Autograd.evaluate`."""
-        if data_iter.resize is None and not data_iter.shuffle:
+        if data_iter.transform.is_plain:
             return self.fused.evaluate(data_iter.images, data_iter.labels), data_iter.num_examples
         return sum(
             self.fused.evaluate(images[rows], labels[rows]) for images, rows, labels in self.batches(data_iter)
         ), (data_iter.num_examples)
 
 
-def choose(net: Block, contexts: list[mx.Context], data_iter: Iterable, mode: str = "auto") -> Autograd | Fused:
+def choose(
+    net: Block, contexts: list[mx.Context], data_iter: Iterable, mode: str = "auto", loss: Loss | None = None
+) -> Autograd | Fused:
     """How to compute gradients: `auto` takes the fused kernels where they serve, `autograd` and `fused` insist.
+
+    Args:
+        net, contexts: the net and the devices it is on.
+        data_iter: batches like those it will be fed.
+        mode: one of MODES.
+        loss: maps logits (b, classes) and labels (b,) to losses (b,); softmax cross-entropy by default.
 
     Raises:
         InputError: an unknown mode, or `fused` for what the kernels do not serve; the message names what stands in
@@ -131,11 +138,13 @@ def choose(net: Block, contexts: list[mx.Context], data_iter: Iterable, mode: st
     if mode not in MODES:
         raise InputError(f"unknown backprop {mode!r}; choose from {', '.join(MODES)}")
     if mode == "autograd":
-        return Autograd(net, contexts)
+        return Autograd(net, contexts, loss)
     if contexts != [mx.cpu()]:
         why = f"they run on cpu(0), not on {', '.join(map(str, contexts))}"
     elif not isinstance(data_iter, Batches):
         why = f"they take gluon_lenet's batches, not a {type(data_iter).__name__}"
+    elif loss is not None:
+        why = f"they compute softmax cross-entropy, not {type(loss).__name__}"
     else:
         from gluon_lenet.fused import Unsupported
 
@@ -145,7 +154,7 @@ def choose(net: Block, contexts: list[mx.Context], data_iter: Iterable, mode: st
             why = str(error)
     if mode == "fused":
         raise InputError(f"the fused kernels cannot serve: {why}")
-    return Autograd(net, contexts, why)
+    return Autograd(net, contexts, loss, why)
 
 
 def behind(results: Iterable) -> Iterator:

@@ -1,5 +1,7 @@
 """A recipe's name -> everything that decides a result: source, net, data, optimization, and what was published."""
 
+from __future__ import annotations
+
 from dataclasses import dataclass
 
 from gluon_lenet.errors import InputError
@@ -10,25 +12,97 @@ class Recipe:
     """One write-up's training run; two recipes read side by side like rows of a table."""
 
     source: str
+    published: str  # what the source, or a reference run, reached
     net: str  # a name in nets.NETS
     dataset: str  # a name in data.datasets
     optimizer: str  # a name of mx.optimizer
     lr: float  # on the gradient averaged over the batch
     batch_size: int
     num_epochs: int
-    published: str  # test accuracy, and where it was read
+    momentum: float | None = None  # of sgd
+    schedule: str = "constant"  # of lr: constant; step (x 0.1 every 10 epochs); cosine (to 0 at the last update)
+    init: str = "xavier"  # of the weights: xavier, or lecun1998 (uniform within +-2.4 / fan-in)
+    loss: str = "cross_entropy"  # or map (equation 9 of the 1998 paper)
+    resize: int | None = None  # side in pixels
+    pad: int = 0  # pixels of background on each side
+    mean: float = 0.0  # the net is fed (pixel / 255 - mean) / std
+    std: float = 1.0
+    num_validation: int = 0  # training images held out to choose the best weights by
 
 
 RECIPES = {
     "d2l_v1_fashion": Recipe(
         source="d2l-zh v1, chapter LeNet (write-up 001)",
+        published="0.757-0.769 test accuracy in published runs",
         net="lenet5_sigmoid_maxpool",
         dataset="fashion_mnist",
         optimizer="sgd",
         lr=0.9,
         batch_size=256,
         num_epochs=5,
-        published="0.757-0.769 test accuracy in published runs",
+    ),
+    "d2l_v2_fashion": Recipe(
+        source="d2l course, lesson 21 (write-up 004)",
+        published="0.763-0.817 test accuracy in five reference runs",
+        net="lenet5_sigmoid_avgpool",
+        dataset="fashion_mnist",
+        optimizer="sgd",
+        lr=0.9,
+        batch_size=256,
+        num_epochs=10,
+    ),
+    "relu_adam_mnist": Recipe(
+        source="a book's section 4.4 (write-up 000), fed 0-1 pixels, where it feeds a net trained on those 0-255",
+        published="0.9812 test accuracy",
+        net="lenet5_relu_maxpool",
+        dataset="mnist",
+        optimizer="adam",
+        lr=0.001,
+        batch_size=64,
+        num_epochs=3,
+    ),
+    "sgd_step_mnist": Recipe(
+        source="a tutorial (write-up 002), its schedule stepped and its best weights chosen off the test set",
+        published="none; 0.944-0.959 test accuracy in three reference runs",
+        net="lenet5_sigmoid_avgpool_c5",
+        dataset="mnist",
+        optimizer="sgd",
+        lr=0.001,
+        batch_size=16,
+        num_epochs=10,
+        momentum=0.9,
+        schedule="step",
+        num_validation=5000,
+    ),
+    "tanh_adam_mnist": Recipe(
+        source="a report (write-up 003)",
+        published="0.9880 test accuracy",
+        net="lenet5_tanh_avgpool",
+        dataset="mnist",
+        optimizer="adam",
+        lr=0.001,
+        batch_size=64,
+        num_epochs=30,
+        resize=32,
+        mean=0.1307,
+        std=0.3081,
+    ),
+    "lecun1998_mnist": Recipe(
+        source="LeCun, Bottou, Bengio, Haffner 1998, section III",
+        published="0.95 % test error in the paper, 0.98 % in a reference run",
+        net="lenet5_1998",
+        dataset="mnist",
+        optimizer="sgd",
+        lr=0.002,
+        batch_size=32,
+        num_epochs=20,
+        momentum=0.9,
+        schedule="cosine",
+        init="lecun1998",
+        loss="map",
+        pad=2,
+        mean=0.1 / 1.275,  # paper -0.1, ink 1.175: x * 1.275 - 0.1
+        std=1 / 1.275,
     ),
 }
 

@@ -16,7 +16,10 @@ import gluon_lenet
 from gluon_lenet import backprop, checkpoint, compat
 from gluon_lenet.data.batches import Batches
 from gluon_lenet.data.datasets import load_dataset
+from gluon_lenet.data.transforms import Transform
 from gluon_lenet.errors import InputError
+from gluon_lenet.layers import LeCun1998
+from gluon_lenet.losses import MAPLoss
 from gluon_lenet.metrics import EpochResult, Progress
 from gluon_lenet.nets import get_net
 from gluon_lenet.plots import curves
@@ -61,20 +64,37 @@ class Run:
         """
         self.name, self.recipe, self.contexts, self.seed, self.data_dir = name, recipe, contexts, seed, data_dir
         self.data = data = load_dataset(recipe.dataset, data_dir)
-        self.train_iter = Batches(data.train_images, data.train_labels, recipe.batch_size, shuffle=True, seed=seed)
-        self.test_iter = Batches(data.test_images, data.test_labels, min(recipe.batch_size, len(data.test_images)))
-        for batches in (self.train_iter, self.test_iter):
-            _check_shares(batches, contexts)
+        self.transform = transform_of(recipe)
+        train, validation = _hold_out(len(data.train_images), recipe.num_validation)
+        self.train_iter = self._batches(data.train_images[train], data.train_labels[train], shuffle=True)
+        self.test_iter = self._batches(data.test_images, data.test_labels)
+        self.validation_iter = (
+            self._batches(data.train_images[validation], data.train_labels[validation]) if len(validation) else None
+        )
         mx.random.seed(seed)
         self.net = get_net(recipe.net, classes=len(data.classes))
-        self.net.initialize(mx.init.Xavier(), ctx=contexts)
+        self.net.initialize(INITIALIZERS[recipe.init](), ctx=contexts)
         self.net(mx.nd.zeros((1, *self.train_iter.image_shape), ctx=contexts[0]))  # gives the layers shapes and weights
         self.net.hybridize(static_alloc=True, static_shape=True)
         self.trainer = gluon.Trainer(
-            self.net.collect_params(), recipe.optimizer, {"learning_rate": recipe.lr}, update_on_kvstore=False
+            self.net.collect_params(),
+            recipe.optimizer,
+            optimizer_settings(recipe, len(self.train_iter)),
+            update_on_kvstore=False,
         )
-        self.engine = backprop.choose(self.net, contexts, self.train_iter, mode)
+        self.engine = backprop.choose(self.net, contexts, self.train_iter, mode, LOSSES[recipe.loss]())
         self.progress, self.history = Progress(), []
+
+    def _batches(self, images, labels, shuffle=False) -> Batches:
+        batch_size = self.recipe.batch_size if shuffle else min(self.recipe.batch_size, len(images))
+        batches = Batches(images, labels, batch_size, shuffle=shuffle, seed=self.seed, transform=self.transform)
+        smallest = batches.num_examples % batch_size or batch_size
+        if smallest < len(self.contexts):  # every batch, the last one too, must have an image for each device
+            raise InputError(
+                f"batch size {batch_size} leaves a batch of {smallest} of the {batches.num_examples} images for "
+                f"{len(self.contexts)} devices; choose another batch size"
+            )
+        return batches
 
     def create_directory(self, path: str | None) -> None:
         """Make the run's directory and write its configuration and the initial weights.
@@ -160,11 +180,30 @@ class Run:
         return whole
 
 
-def _check_shares(batches: Batches, contexts: list[mx.Context]) -> None:
-    """Every batch, the last one too, must have an image for each device."""
-    smallest = batches.num_examples % batches.batch_size or batches.batch_size
-    if smallest < len(contexts):
-        raise InputError(
-            f"batch size {batches.batch_size} leaves a batch of {smallest} of the {batches.num_examples} images for "
-            f"{len(contexts)} devices; choose another batch size"
-        )
+INITIALIZERS = {"xavier": mx.init.Xavier, "lecun1998": LeCun1998}
+LOSSES = {"cross_entropy": lambda: None, "map": MAPLoss}  # None is what backprop takes for softmax cross-entropy
+
+
+def transform_of(recipe: Recipe) -> Transform:
+    """What the recipe feeds its net."""
+    return Transform(recipe.resize, recipe.pad, recipe.mean, recipe.std)
+
+
+def optimizer_settings(recipe: Recipe, num_batches: int) -> dict:
+    """What `gluon.Trainer` needs to know; `num_batches` is that of one epoch."""
+    settings = {"learning_rate": recipe.lr}
+    if recipe.momentum is not None:
+        settings["momentum"] = recipe.momentum
+    if recipe.schedule == "step":
+        steps = [num_batches * epoch for epoch in range(10, recipe.num_epochs + 10, 10)]
+        settings["lr_scheduler"] = mx.lr_scheduler.MultiFactorScheduler(steps, factor=0.1, base_lr=recipe.lr)
+    elif recipe.schedule == "cosine":
+        max_update = num_batches * recipe.num_epochs
+        settings["lr_scheduler"] = mx.lr_scheduler.CosineScheduler(max_update, base_lr=recipe.lr, final_lr=0)
+    return settings
+
+
+def _hold_out(num_images: int, num_validation: int) -> tuple[np.ndarray, np.ndarray]:
+    """Which images to train on and which to validate on: the same split whatever the seed of the run."""
+    order = np.random.default_rng(1998).permutation(num_images)
+    return np.sort(order[num_validation:]), np.sort(order[:num_validation])

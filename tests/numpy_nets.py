@@ -1,4 +1,4 @@
-"""(a net's name, its parameters, X) -> logits, in float64 NumPy and nothing else: what the nets' outputs are held against.
+"""(a net's name, its parameters, X) -> logits, in float64 NumPy alone: what the nets' outputs are held against.
 
 Written from the sources (the write-ups and the paper), not from gluon_lenet/nets.py. Parameters come in the order of
 the layers, weights before biases, dense weights as (outputs, inputs), convolution kernels as (maps, c, k, k).
@@ -7,26 +7,11 @@ the layers, weights before biases, dense weights as (outputs, inputs), convoluti
 import numpy as np
 
 # Table I of LeCun et al. 1998, read down its columns: the maps of S2 that each map of C3 is connected to.
-TABLE_I = [
-    "012",
-    "123",
-    "234",
-    "345",
-    "045",
-    "015",
-    "0123",
-    "1234",
-    "2345",
-    "0345",
-    "0145",
-    "0125",
-    "0134",
-    "1245",
-    "0235",
-    "012345",
-]
+MAPS_OF_3 = ["012", "123", "234", "345", "045", "015"]
+MAPS_OF_4 = ["0123", "1234", "2345", "0345", "0145", "0125", "0134", "1245", "0235"]
+TABLE_I = [*MAPS_OF_3, *MAPS_OF_4, "012345"]
 
-# The ten digits of the RBF units, one after the other: a row of 7 pixels is a number of 7 bits, the leftmost the highest.
+# The ten digits of the RBF units, one a line: a row of 7 pixels is a number of 7 bits, the leftmost the highest.
 DIGITS = """
     28 62 99 99 99 99 99 99 99 99 62 28
     12 28 60 12 12 12 12 12 12 12 63 63

@@ -6,7 +6,7 @@ import pytest
 from mxnet.gluon.data.vision import transforms as book
 
 import gluon_lenet
-from gluon_lenet.data.transforms import to_batch
+from gluon_lenet.data.transforms import Transform
 from gluon_lenet.errors import InputError
 
 
@@ -69,7 +69,16 @@ def test_pixels_are_the_books_to_the_bit(fashion, resize):
     steps = [book.Resize(resize)] if resize else []
     transform = book.Compose([*steps, book.ToTensor()])
     want = [transform(mx.nd.array(image[..., None], dtype=np.uint8)).asnumpy() for image in fashion.test_images[:20]]
-    assert (to_batch(fashion.test_images[:20], resize).asnumpy() == np.stack(want)).all()
+    assert (Transform(resize)(fashion.test_images[:20]).asnumpy() == np.stack(want)).all()
+
+
+def test_padding_and_normalization(fashion):
+    """As the 1998 paper feeds its net: 32 x 32, paper -0.1, ink 1.175."""
+    images = fashion.test_images[:4]
+    batch = Transform(pad=2, mean=0.1 / 1.275, std=1 / 1.275)(images).asnumpy()
+    assert batch.shape == (4, 1, 32, 32)
+    np.testing.assert_allclose(batch[:, 0, :2], -0.1, atol=1e-6)
+    np.testing.assert_allclose(batch[:, 0, 2:-2, 2:-2], images / 255 * 1.275 - 0.1, atol=1e-6)
 
 
 def test_mnist_loads_too():

@@ -194,9 +194,14 @@ def test_reshape_makes_flat_images_usable(hybridized):
     assert layers.Reshape((1, 32, 32))(mx.nd.zeros((5, 32, 32))).shape == (5, 1, 32, 32)
 
 
-def test_reshape_never_mixes_images():
-    with pytest.raises(mx.MXNetError):
-        layers.Reshape()(mx.nd.zeros((49, 1024))).wait_to_read()  # 49 * 1024 == 64 * 784
+@pytest.mark.parametrize("hybridized", [False, True], ids=["imperative", "hybridized"])
+@pytest.mark.parametrize("values", [1000, 1024, 392, 1568])
+def test_reshape_refuses_images_of_another_size(values, hybridized):
+    net = mx.gluon.nn.HybridSequential()
+    net.add(layers.Reshape())
+    net.hybridize(hybridized)
+    with pytest.raises(mx.MXNetError, match=rf"{values}.*784|784.*{values}"):
+        net(mx.nd.zeros((49, values))).wait_to_read()  # 49 * 1024 == 64 * 784
 
 
 def test_with_loss_returns_the_loss_when_labels_are_given():

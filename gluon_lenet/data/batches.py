@@ -8,14 +8,15 @@ import numpy as np
 from mxnet import nd
 
 from gluon_lenet.data.datasets import load_dataset
-from gluon_lenet.data.transforms import to_batch
+from gluon_lenet.data.transforms import Transform
 from gluon_lenet.errors import InputError
 
 
 class Batches:
     """Mini-batches of a data set in memory; iterates like a Gluon `DataLoader`: `len(it)`, `for X, y in it`.
 
-    X is float32 (b, 1, h, w) in [0, 1], y is int32 (b,); the last batch holds what is left. Nothing is done image by
+    X is float32 (b, 1, h, w), in [0, 1] unless `transform` says otherwise, y is int32 (b,); the last batch holds what
+    is left. Nothing is done image by
     image: one batch is one gather of uint8 rows and one conversion.
 
     The order of the k-th pass over the data follows from `seed` and k alone, so a pass can be repeated by setting
@@ -30,14 +31,15 @@ class Batches:
         *,
         shuffle: bool = False,
         seed: int = 0,
-        resize: int | None = None,
+        transform: Transform | None = None,
     ):
         if len(images) != len(labels):
             raise ValueError(f"{len(images)} images but {len(labels)} labels; there must be one label an image")
         if not 1 <= batch_size <= len(images):
             raise InputError(f"batch size {batch_size} must be between 1 and the number of images, {len(images)}")
         self.images, self.labels = images, labels.astype(np.int32)
-        self.batch_size, self.shuffle, self.seed, self.resize = batch_size, shuffle, seed, resize
+        self.batch_size, self.shuffle, self.seed = batch_size, shuffle, seed
+        self.transform = transform or Transform()
         self.epoch = 0
 
     @property
@@ -48,7 +50,7 @@ class Batches:
     @property
     def image_shape(self) -> tuple[int, int, int]:
         """Shape of one image of X: (1, h, w)."""
-        return (1, self.resize, self.resize) if self.resize else (1, *self.images.shape[1:])
+        return self.transform.image_shape(self.images)
 
     def __len__(self) -> int:
         return -(-len(self.images) // self.batch_size)
@@ -64,7 +66,7 @@ class Batches:
 
     def __iter__(self) -> Iterator[tuple[nd.NDArray, nd.NDArray]]:
         for rows in self.rows():
-            yield to_batch(self.images[rows], self.resize), nd.array(self.labels[rows], dtype=np.int32)
+            yield self.transform(self.images[rows]), nd.array(self.labels[rows], dtype=np.int32)
 
 
 def load_data(
@@ -87,9 +89,10 @@ def load_data(
     data = load_dataset(name, root)
     if seed is None:
         seed = int(np.random.randint(2**31))
+    transform = Transform(resize)
     return (
-        Batches(data.train_images, data.train_labels, batch_size, shuffle=True, seed=seed, resize=resize),
-        Batches(data.test_images, data.test_labels, batch_size, resize=resize),
+        Batches(data.train_images, data.train_labels, batch_size, shuffle=True, seed=seed, transform=transform),
+        Batches(data.test_images, data.test_labels, batch_size, transform=transform),
     )
 
 

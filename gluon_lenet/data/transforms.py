@@ -1,25 +1,39 @@
-"""uint8 images (b, 28, 28) -> float32 batches (b, 1, h, w) in [0, 1]; shared by training and prediction."""
+"""uint8 images (b, 28, 28) -> float32 batches (b, 1, h, w); shared by training and prediction."""
 
 from __future__ import annotations
+
+from dataclasses import dataclass
 
 import mxnet as mx
 import numpy as np
 from mxnet import nd
 
 
-def to_batch(images: np.ndarray, resize: int | None = None, ctx: mx.Context | None = None) -> nd.NDArray:
-    """Grey images as a net takes them.
+@dataclass(frozen=True)
+class Transform:
+    """What a net is fed: pixels divided by 255, after resizing and padding, then `(x - mean) / std`."""
 
-    Args:
-        images: uint8 (b, h, w), 0 is black.
-        resize: side in pixels of the square the images are resized to (bilinear, on the uint8 pixels, as the book's
-            `transforms.Resize` does); None keeps their size.
-        ctx: where the batch is computed; the CPU by default.
+    resize: int | None = None  # side in pixels; bilinear, on the uint8 pixels, as the book's `transforms.Resize`
+    pad: int = 0  # pixels of background on each side
+    mean: float = 0.0
+    std: float = 1.0
 
-    Returns:
-        float32 (b, 1, h, w), the pixels divided by 255.
-    """
-    pixels = nd.array(images[..., None], dtype=np.uint8, ctx=ctx or mx.cpu())  # (b, h, w, 1), as MXNet's image ops want
-    if resize is not None:
-        pixels = nd.image.resize(pixels, size=(resize, resize))
-    return nd.image.to_tensor(pixels)
+    @property
+    def is_plain(self) -> bool:
+        """Whether it does nothing but divide by 255."""
+        return self == Transform()
+
+    def image_shape(self, images: np.ndarray) -> tuple[int, int, int]:
+        """Shape (1, h, w) of one image of the batch, for uint8 images (b, h, w)."""
+        height, width = (self.resize, self.resize) if self.resize else images.shape[1:]
+        return 1, height + 2 * self.pad, width + 2 * self.pad
+
+    def __call__(self, images: np.ndarray, ctx: mx.Context | None = None) -> nd.NDArray:
+        """The batch float32 (b, 1, h, w) of grey images uint8 (b, h, w), 0 the background; on the CPU by default."""
+        if self.pad:
+            images = np.pad(images, ((0, 0), (self.pad, self.pad), (self.pad, self.pad)))
+        pixels = nd.array(images[..., None], dtype=np.uint8, ctx=ctx or mx.cpu())  # (b, h, w, 1), for MXNet's image ops
+        if self.resize is not None:
+            pixels = nd.image.resize(pixels, size=(self.resize, self.resize))
+        batch = nd.image.to_tensor(pixels)
+        return batch if (self.mean, self.std) == (0, 1) else (batch - self.mean) / self.std

@@ -24,13 +24,3 @@ def address(array: NDArray) -> int:
     pointer = ctypes.c_void_p()
     check_call(_LIB.MXNDArrayGetData(array.handle, ctypes.byref(pointer)))
     return pointer.value
-
-
-def wait_to_read(array: NDArray):
-    """Wait until nothing writes the array any more."""
-    check_call(_LIB.MXNDArrayWaitToRead(array.handle))
-
-
-def wait_to_write(array: NDArray):
-    """Wait until nothing reads or writes the array any more."""
-    check_call(_LIB.MXNDArrayWaitToWrite(array.handle))

@@ -66,6 +66,7 @@ LAYER = np.dtype(
             "sums_row",  # dense: length of a row of weight_sums
             # copies of the parameters, a thread its own
             "packed_weight",  # convolution: groups of 4 (or the rest) outputs, each (inputs, 5, 5, outputs of the group)
+            "tables",  # max pooling: (outputs, inputs, 6, 16), see tiles.input_gradient_of_chosen
             "packed_bias",  # zeros without a bias
             # addresses of MXNet's arrays; 0 where there is none
             "weight",
@@ -137,6 +138,14 @@ def pack(memory, layers):
                 for o in range(group):
                     for tap in range(taps):
                         memory[start + tap * group + o] = weights[(first + o) * taps + tap]
+            if layer.pooling == MAX_POOLING and layer.input_gradient >= 0:
+                for kernel in range(layer.outputs * layer.inputs):
+                    table = layer.tables + kernel * tiles.TABLE
+                    for ky in range(K):
+                        for kx in range(K):
+                            weight = weights[(kernel * K + ky) * K + kx]
+                            memory[table + ky * 16 + 1 + kx] = weight
+                            memory[table + (ky + 1) * 16 + 9 + kx] = weight
 
 
 @njit
@@ -370,17 +379,6 @@ def average_backward(memory, layer):
 
 
 @njit
-def choose_backward(memory, layer):
-    """The output's gradient -> that of the convolution, in `map`, at the pixels max pooling chose."""
-    for o in range(layer.outputs):
-        for y in range(layer.pooled_height):
-            choice = (o * layer.pooled_height + y) * layer.pooled_width * LANES
-            x = layer.map + o * layer.map_plane + 2 * y * layer.map_row
-            gradient = layer.output_gradient + o * layer.output_plane + y * layer.output_row
-            tiles.choose_backward(memory, layer.pooled_width, gradient, layer.choices, choice, x, layer.map_row)
-
-
-@njit
 def weight_gradient(memory, layer):
     """Add the block's gradient of a convolution's weights to `weight_sums`: (outputs, inputs, 25)."""
     places = layer.pooled_height * layer.pooled_width * LANES
@@ -411,13 +409,12 @@ def weight_gradient(memory, layer):
 
 
 @njit
-def convolution_input_gradient(memory, layer):
-    """The gradient of a convolution's padded input from that of its output (its `map`, if it has pooling)."""
-    pooled = layer.pooling != NO_POOLING
+def input_gradient(memory, layer):
+    """Add to the gradient of a convolution's padded input, from that of its output (its `map`, if it has average pooling)."""
+    pooled = layer.pooling == AVERAGE_POOLING
     gradient = layer.map if pooled else layer.output_gradient
     row = layer.map_row if pooled else layer.output_row
     plane = layer.map_plane if pooled else layer.output_plane
-    clear(memory, layer.input_gradient, layer.input_size)
     step = layer.inputs * K * K
     for y in range(layer.height + K - 1):
         first, stop = max(0, y - layer.height + 1), min(K, y + 1)
@@ -451,6 +448,34 @@ def convolution_input_gradient(memory, layer):
                     )  # fmt: skip
                 column += 8 if wide else 1
             channel += 2 if pair else 1
+
+
+@njit
+def chosen_input_gradient(memory, layer):
+    """As `input_gradient`, behind max pooling."""
+    places = layer.pooled_height * layer.pooled_width * LANES
+    channel = 0
+    while channel < layer.inputs:
+        group = 3 if channel + 3 <= layer.inputs else 1
+        for i in range(K + 1):
+            table = layer.tables + channel * tiles.TABLE + i * 16
+            for y in range(layer.pooled_height):
+                for x in range(layer.pooled_width):
+                    gradient = layer.output_gradient + y * layer.output_row + x * LANES
+                    choice = (y * layer.pooled_width + x) * LANES
+                    target = layer.input_gradient + channel * layer.input_plane
+                    target += (2 * y + i) * layer.input_row + 2 * x * LANES
+                    if group == 3:
+                        tiles.input_gradient_of_chosen(
+                            3, memory, layer.outputs, gradient, layer.output_plane, layer.choices, choice, places,
+                            table, layer.inputs * tiles.TABLE, target, layer.input_plane,
+                        )  # fmt: skip
+                    else:
+                        tiles.input_gradient_of_chosen(
+                            1, memory, layer.outputs, gradient, layer.output_plane, layer.choices, choice, places,
+                            table, layer.inputs * tiles.TABLE, target, layer.input_plane,
+                        )  # fmt: skip
+        channel += group
 
 
 @njit
@@ -519,9 +544,11 @@ def backward(memory, layer):
     else:
         weight_gradient(memory, layer)
         if layer.input_gradient >= 0:
+            clear(memory, layer.input_gradient, layer.input_size)
             if layer.pooling == MAX_POOLING:
-                choose_backward(memory, layer)
-            convolution_input_gradient(memory, layer)
+                chosen_input_gradient(memory, layer)
+            else:
+                input_gradient(memory, layer)
 
 
 # --- all of it --------------------------------------------------------------------------------------------------------

@@ -16,7 +16,7 @@ from gluon_lenet.fused.blocks import (
     MAX_POOLING,
     NO_POOLING,
 )
-from gluon_lenet.fused.tiles import NO_ACTIVATION, RELU, SIGMOID, TANH, K
+from gluon_lenet.fused.tiles import NO_ACTIVATION, RELU, SIGMOID, TABLE, TANH, K
 from gluon_lenet.fused.vectors import LANES
 
 ACTIVATIONS = {"sigmoid": SIGMOID, "tanh": TANH, "relu": RELU}
@@ -227,9 +227,10 @@ class Program:
             if step.kind == DENSE:
                 layer["transposed_input"] = self._take(LANES * _up(layer["inputs"], LANES))
                 layer["transposed_gradient"] = self._take(LANES * _up(layer["outputs"], LANES) + LANES)
-            elif step.pooling != NO_POOLING:
+            elif step.pooling == AVERAGE_POOLING:
                 layer["map_row"], layer["map_plane"] = step.width * LANES, step.height * step.width * LANES
                 layer["map"] = self._take(layer["outputs"] * layer["map_plane"])
+            elif step.pooling == MAX_POOLING:
                 layer["choices"] = self._take(int(np.prod(step.out_shape)) * LANES // 4)
         for i, (step, layer) in enumerate(zip(self.steps, self.layers, strict=True)):
             if i + 1 < len(self.steps) and self.steps[i + 1].kind == CONVOLUTION:
@@ -260,6 +261,8 @@ class Program:
             layer["packed_bias"] = self._take(layer["outputs"])
             if layer["kind"] == CONVOLUTION:
                 layer["packed_weight"] = self._take(layer["outputs"] * layer["inputs"] * K * K)
+            if layer["pooling"] == MAX_POOLING and layer["input_gradient"] >= 0:
+                layer["tables"] = self._take(layer["outputs"] * layer["inputs"] * TABLE)
 
 
 def _up(number, step):

@@ -26,6 +26,11 @@ from gluon_lenet.fused.vectors import (
 
 K = 5  # height and width of a convolution's kernel
 
+# What max pooling stores about a window: which of its 4 pixels is the largest. Bit 3 says below, bit 0 says left: as it
+# is, the number is a place in the tables of `input_gradient_of_chosen`.
+PLACES = (1, 0, 9, 8)
+TABLE = (K + 1) * 16  # floats of the table for one input and one output channel
+
 NO_ACTIVATION, SIGMOID, TANH, RELU = range(4)
 
 # --- functions of one vector ------------------------------------------------------------------------------------------
@@ -207,16 +212,16 @@ def convolve_and_choose(
 ):
     """As `convolve`, then max pooling 2x2: (channels, 6, 6) at x -> (outputs,) at y, all of LANES images.
 
-    Which of the four pixels is the largest (the first, if there are several) is stored for the backward pass: uint8
-    vectors, `choice` bytes after the float `choices`; bit 0 says right, bit 1 below.
+    Which of the four pixels is the largest (the first, if there are several) is stored for the backward pass: a uint8
+    of PLACES, `choice` bytes after the float `choices`.
     """
     places = memory.bytes_at(choices)
     for o, window in enumerate(_window(outputs, memory, channels, x, row, plane, weights, bias)):
-        best, place = window[0], byte_vector(0)
+        best, place = window[0], byte_vector(PLACES[0])
         for pixel in range(1, 4):
             larger = window[pixel] > best
             best = window[pixel].where(larger, best)
-            place = byte_vector(pixel).where(larger, place)
+            place = byte_vector(PLACES[pixel]).where(larger, place)
         memory.store(y + y_plane * o, best)
         places.store(choice + choice_plane * o, place)
 
@@ -267,17 +272,6 @@ def average_backward(activation: Literal, memory: Floats, count: Int, x: Int, ro
             memory.store(at, value)
             total.set(total.get() + value)
     memory.store(bias_sum, total.get())
-
-
-@tile
-def choose_backward(memory: Floats, count: Int, gradient: Int, choices: Int, choice: Int, x: Int, row: Int):
-    """The gradient of `count` maxima -> 2 rows of 2 * count vectors at x: at the pixel chosen, 0 elsewhere."""
-    places = memory.bytes_at(choices)
-    with loop(count) as i:
-        value, place = memory.load(gradient + i * LANES), places.load(choice + i * LANES)
-        for pixel in range(4):
-            at = x + row * (pixel // 2) + (i * 2 + pixel % 2) * LANES
-            memory.store(at, value.where(place.equals(pixel), vector(0)))
 
 
 # --- convolution, backward --------------------------------------------------------------------------------------------
@@ -344,12 +338,12 @@ def weight_gradient_of_chosen(
     with loop(height) as y, loop(width) as column:
         value = memory.load(gradient + gradient_row * y + column * LANES)
         place = places.load(choice + (y * width + column) * LANES)
-        right, below = (place & 1) > 0, (place & 2) > 0
+        left, below = (place & 1) > 0, (place & 8) > 0
         at = x + row * (y * 2) + column * (2 * LANES)
         upper = None
         for i in range(K + 1):
             field = [memory.load(at + row * i + j * LANES) for j in range(K + 1)]
-            lower = [field[j + 1].where(right, field[j]) for j in range(K)]
+            lower = [field[j].where(left, field[j + 1]) for j in range(K)]
             if upper:
                 for kx in range(K):
                     taps[(i - 1) * K + kx].add_product(value, lower[kx].where(below, upper[kx]))
@@ -394,6 +388,46 @@ def input_gradient(
                     sums[c][column + kx].add_product(values[column], factor)
     for c in range(channels):
         for j in range(columns + K - 1):
+            memory.store(x_gradient + x_plane * c + j * LANES, sums[c][j].get())
+
+
+@tile
+def input_gradient_of_chosen(
+    channels: Literal,
+    memory: Floats,
+    outputs: Int,
+    gradient: Int,
+    plane: Int,
+    choices: Int,
+    choice: Int,
+    choice_plane: Int,
+    table: Int,
+    table_step: Int,
+    x_gradient: Int,
+    x_plane: Int,
+):
+    """What one pooled pixel's gradient says about one row of its 6x6 receptive field, in `channels` input channels.
+
+    Behind max pooling only one of the window's pixels has a gradient; which one, says where in the field the 5x5 kernel
+    lies. So every lane looks up its weight: the table for an output and an input channel has a row for each row i of
+    the field,
+
+        0  w[i, 0] ... w[i, 4]  0 0   0  w[i-1, 0] ... w[i-1, 4]  0 0      (16 floats; w[-1] = w[5] = 0)
+
+    and column j of the field needs number place + j of it: place is 1 if the pixel above left is chosen, 0 above right,
+    9 below left, 8 below right (PLACES). `table` is the offset of row i for output 0, `table_step` leads to the next.
+    """
+    sums = [[Variable(memory.load(x_gradient + x_plane * c + j * LANES)) for j in range(K + 1)] for c in range(channels)]
+    places = memory.bytes_at(choices)
+    with loop(outputs) as output:
+        value = memory.load(gradient + plane * output)
+        place = places.load(choice + choice_plane * output).widened()
+        row = table + table_step * output
+        for j in range(K + 1):
+            for c in range(channels):
+                sums[c][j].add_product(value, memory.look_up(row + c * TABLE, place + j))
+    for c in range(channels):
+        for j in range(K + 1):
             memory.store(x_gradient + x_plane * c + j * LANES, sums[c][j].get())
 
 

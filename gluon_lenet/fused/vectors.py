@@ -28,13 +28,11 @@ from numba.extending import intrinsic
 __all__ = ["LANES", "Address", "Bytes", "Floats", "Int", "Ints", "Literal", "Value", "Variable", "loop", "tile", "vector"]
 
 
-def _lanes() -> int:
-    """Floats in a vector register: 16 with AVX-512, else 8 (AVX2; narrower machines use two registers a vector)."""
-    _, _, features = cpu_target.target_context.codegen().magic_tuple()
-    return 16 if "+avx512f" in features else 8
+_FEATURES = set(cpu_target.target_context.codegen().magic_tuple()[2].split(","))  # of the processor: "+avx2", ...
 
-
-LANES = _lanes()  # images side by side in one vector, and images in a block
+# Images side by side in one vector, and images in a block: what a register holds with AVX-512, or with AVX2. (Older
+# processors work too: LLVM makes two registers of a vector.)
+LANES = 16 if "+avx512f" in _FEATURES else 8
 
 _F32, _I8, _I32, _I64 = ir.FloatType(), ir.IntType(8), ir.IntType(32), ir.IntType(64)
 _VECTOR, _VECTOR_I8, _VECTOR_I32 = (ir.VectorType(element, LANES) for element in (_F32, _I8, _I32))
@@ -133,6 +131,10 @@ class Value:
         """int32 lanes, read as the bits of floats."""
         return Value(_builder.bitcast(self.llvm, _VECTOR))
 
+    def widened(self):
+        """uint8 lanes as int32."""
+        return Value(_builder.zext(self.llvm, _VECTOR_I32))
+
     def bytes_to_float(self):
         """uint8 lanes as floats 0 to 255."""
         return Value(_builder.sitofp(_builder.zext(self.llvm, _VECTOR_I32), _VECTOR))
@@ -150,6 +152,12 @@ def _call(name, *operands):
         f"{name}.v{LANES}f32",
     )
     return Value(_builder.call(function, [operands[0]._lift(operand) for operand in operands]))
+
+
+def _call_processor(name, vector, index):
+    """An instruction of the processor's own: a vector and an int32 vector -> a vector."""
+    function = cgutils.get_or_insert_function(_builder.module, ir.FunctionType(_VECTOR, [_VECTOR, _VECTOR_I32]), name)
+    return Value(_builder.call(function, [vector.llvm, index.llvm]))
 
 
 def vector(number: float) -> Value:
@@ -241,6 +249,20 @@ class Floats(_Memory):
         undefined = ir.Constant(_VECTOR, ir.Undefined)
         first = _builder.insert_element(undefined, number, ir.Constant(_I32, 0))
         return Value(_builder.shuffle_vector(first, undefined, ir.Constant(_VECTOR_I32, [0] * LANES)))
+
+    def look_up(self, offset, index: Value) -> Value:
+        """Lane by lane one of the 16 floats from `offset` on: the one whose number (0 to 15) is in that lane of index."""
+        if LANES == 16:
+            return _call_processor("llvm.x86.avx512.permvar.sf.512", self.load(offset), index)
+        if "+avx2" in _FEATURES:  # picks from 8 floats, by the lowest 3 bits
+            low, high = (_call_processor("llvm.x86.avx2.permps", self.load(offset + i), index) for i in (0, 8))
+            return high.where((index & 8) > 0, low)
+        table, result = self._at(offset, _F32), ir.Constant(_VECTOR, ir.Undefined)
+        for lane in range(LANES):
+            lane = ir.Constant(_I32, lane)
+            number = _builder.load(_builder.gep(table, [_builder.extract_element(index.llvm, lane)]))
+            result = _builder.insert_element(result, number, lane)
+        return Value(result)
 
     def bytes_at(self, offset) -> Bytes:
         """The same memory from `offset` on, as bytes."""
