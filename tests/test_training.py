@@ -140,3 +140,31 @@ def test_gradients_are_autograds(small_batches):
         np.testing.assert_allclose(grad, want, rtol=1e-4, atol=1e-5 * abs(want).max())
     assert loss_sum.asscalar() / len(y) == pytest.approx(mean.asscalar(), rel=1e-6)
     assert correct.asscalar() == (net(X).asnumpy().argmax(axis=1) == y.asnumpy()).sum()
+
+
+def test_train_ch6_does_what_the_course_does(small_batches, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    train_iter, test_iter = small_batches
+    net = gluon_lenet.get_net("lenet5_sigmoid_avgpool")
+    history = gluon_lenet.train_ch6(net, train_iter, test_iter, num_epochs=2, lr=0.9, device=mx.cpu())
+    out = capsys.readouterr().out.splitlines()
+    assert out[0] == "training on cpu(0)"
+    last = history[-1]
+    assert out[1] == f"loss {last.train_loss:.3f}, train acc {last.train_acc:.3f}, test acc {last.test_acc:.3f}"
+    assert out[2].endswith(" examples/sec on cpu(0)")
+    assert float(out[2].split()[0]) > 100
+    assert (tmp_path / "train_ch6.png").stat().st_size > 5_000
+    assert gluon_lenet.evaluate_accuracy_gpu(net, test_iter) == last.test_acc
+
+
+def test_a_smaller_last_batch_counts_in_full_when_no_batch_size_is_given(fashion):
+    """One batch of 100 images: dividing by 256 takes a step of 100/256 of the mean gradient's."""
+    batches = gluon_lenet.Batches(fashion.train_images[:100], fashion.train_labels[:100], 100)
+    steps = {}
+    for batch_size in (None, 100, 256):
+        net = new_net()
+        before = weights(net)
+        next(run_epochs(net, batches, batches, batch_size, sgd(net, lr=0.1), mx.cpu(), 1))
+        steps[batch_size] = weights(net) - before
+    np.testing.assert_allclose(steps[None], steps[100], atol=1e-9)
+    np.testing.assert_allclose(steps[None] * 100 / 256, steps[256], atol=1e-7)

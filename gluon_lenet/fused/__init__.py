@@ -1,11 +1,11 @@
 """A sequential LeNet and uint8 images -> loss, correct count and gradients, several times as fast as MXNet on a CPU.
 
-    vectors.py   Python functions that write LLVM instructions for one vector of 16 (or 8) images
-    tiles.py     the register tiles written with them: convolution, pooling, dense layer, ..., forward and backward
-    blocks.py    loops over the tiles: a block of images through all layers and back
-    program.py   a Gluon net -> the table of layers that blocks.py works through
-    arrays.py    MXNet's memory, without copies
-    threads.py   a C function, called by several threads at once
+vectors.py   Python functions that write LLVM instructions for one vector of 16 (or 8) images
+tiles.py     the register tiles written with them: convolution, pooling, dense layer, ..., forward and backward
+blocks.py    loops over the tiles: a block of images through all layers and back
+program.py   a Gluon net -> the table of layers that blocks.py works through
+arrays.py    MXNet's memory, without copies
+threads.py   a C function, called by several threads at once
 """
 
 from __future__ import annotations

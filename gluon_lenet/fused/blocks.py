@@ -218,9 +218,7 @@ def convolution_forward(memory, layer):
                 if layer.pooling == MAX_POOLING:
                     at = layer.output + o * layer.output_plane + y // 2 * layer.output_row + column // 2 * LANES
                     choice = o * places + (y // 2 * layer.pooled_width + column // 2) * LANES
-                    _convolve_and_choose(
-                        group, memory, layer, x, weights, bias, at, choice, places
-                    )
+                    _convolve_and_choose(group, memory, layer, x, weights, bias, at, choice, places)
                 else:
                     at = y_start + o * y_plane + y * y_row + column * LANES
                     _convolve(group, memory, layer, x, weights, bias, at, y_row, y_plane)
@@ -401,9 +399,7 @@ def weight_gradient(memory, layer):
                 )
             else:
                 pooled = layer.pooling == AVERAGE_POOLING
-                gradient = (
-                    layer.map + o * layer.map_plane if pooled else layer.output_gradient + o * layer.output_plane
-                )
+                gradient = layer.map + o * layer.map_plane if pooled else layer.output_gradient + o * layer.output_plane
                 row = layer.map_row if pooled else layer.output_row
                 tiles.weight_gradient(memory, x, layer.input_row, gradient, row, layer.height, layer.width, sums)
 

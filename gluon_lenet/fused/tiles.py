@@ -239,7 +239,7 @@ def activate(activation: Literal, memory: Floats, count: Int, y: Int):
 
 @tile
 def activate_backward(activation: Literal, memory: Floats, count: Int, y: Int, gradient: Int, bias_sum: Int):
-    """gradient *= activation'(...) for `count` vectors side by side, where y = activation(...); adds up for the bias."""
+    """gradient *= activation'(...) for `count` vectors side by side, y = activation(...); adds up for the bias."""
     total = Variable(memory.load(bias_sum))
     with loop(count) as i:
         value = through(activation, memory.load(gradient + i * LANES), memory.load(y + i * LANES))
@@ -417,7 +417,9 @@ def input_gradient_of_chosen(
     and column j of the field needs number place + j of it: place is 1 if the pixel above left is chosen, 0 above right,
     9 below left, 8 below right (PLACES). `table` is the offset of row i for output 0, `table_step` leads to the next.
     """
-    sums = [[Variable(memory.load(x_gradient + x_plane * c + j * LANES)) for j in range(K + 1)] for c in range(channels)]
+    sums = [
+        [Variable(memory.load(x_gradient + x_plane * c + j * LANES)) for j in range(K + 1)] for c in range(channels)
+    ]
     places = memory.bytes_at(choices)
     with loop(outputs) as output:
         value = memory.load(gradient + plane * output)
@@ -435,9 +437,7 @@ def input_gradient_of_chosen(
 
 
 @tile
-def dense(
-    outputs: Literal, memory: Floats, weights: Address, inputs: Int, x: Int, first: Int, bias: Int, y: Int
-):
+def dense(outputs: Literal, memory: Floats, weights: Address, inputs: Int, x: Int, first: Int, bias: Int, y: Int):
     """Neurons `first` ... of a dense layer: (inputs,) at x -> (outputs,) at y. Weights are (all outputs, inputs)."""
     matrix = weights.floats()
     sums = [Variable(memory.broadcast(bias + o)) for o in range(outputs)]
@@ -451,9 +451,16 @@ def dense(
 
 @tile
 def dense_input_gradient(
-    inputs: Literal, memory: Floats, weights: Address, row: Int, outputs: Int, first: Int, gradient: Int, x_gradient: Int
+    inputs: Literal,
+    memory: Floats,
+    weights: Address,
+    row: Int,
+    outputs: Int,
+    first: Int,
+    gradient: Int,
+    x_gradient: Int,
 ):
-    """The gradient of the inputs `first` ...: (outputs,) at gradient -> (inputs,) at x_gradient; `row` is all inputs."""
+    """The gradient of the inputs `first` ...: (outputs,) at gradient -> (inputs,) at x_gradient; `row`: all inputs."""
     matrix = weights.floats()
     sums = [Variable(vector(0)) for _ in range(inputs)]
     with loop(outputs) as output:
@@ -481,9 +488,7 @@ def dense_weight_gradient(
     Here a vector is LANES inputs of one image, not LANES images: `gradient` is (LANES images, outputs) and `x` (LANES
     images, inputs), and the images are added up.
     """
-    totals = [
-        [Variable(memory.load(sums + sums_row * o + i * LANES)) for i in range(vectors)] for o in range(outputs)
-    ]
+    totals = [[Variable(memory.load(sums + sums_row * o + i * LANES)) for i in range(vectors)] for o in range(outputs)]
     with loop(LANES) as image:
         values = [memory.load(x + x_row * image + i * LANES) for i in range(vectors)]
         for o in range(outputs):

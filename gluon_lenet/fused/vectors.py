@@ -25,7 +25,20 @@ from numba.core import cgutils
 from numba.core.registry import cpu_target
 from numba.extending import intrinsic
 
-__all__ = ["LANES", "Address", "Bytes", "Floats", "Int", "Ints", "Literal", "Value", "Variable", "loop", "tile", "vector"]
+__all__ = [
+    "LANES",
+    "Address",
+    "Bytes",
+    "Floats",
+    "Int",
+    "Ints",
+    "Literal",
+    "Value",
+    "Variable",
+    "loop",
+    "tile",
+    "vector",
+]
 
 
 _FEATURES = set(cpu_target.target_context.codegen().magic_tuple()[2].split(","))  # of the processor: "+avx2", ...
@@ -251,7 +264,7 @@ class Floats(_Memory):
         return Value(_builder.shuffle_vector(first, undefined, ir.Constant(_VECTOR_I32, [0] * LANES)))
 
     def look_up(self, offset, index: Value) -> Value:
-        """Lane by lane one of the 16 floats from `offset` on: the one whose number (0 to 15) is in that lane of index."""
+        """Lane by lane one of the 16 floats from `offset` on: the one whose number, 0 to 15, `index` has there."""
         if LANES == 16:
             return _call_processor("llvm.x86.avx512.permvar.sf.512", self.load(offset), index)
         if "+avx2" in _FEATURES:  # picks from 8 floats, by the lowest 3 bits

@@ -1,0 +1,122 @@
+"""Command line: score a run on its test set. `python -m gluon_lenet.evaluate --help`"""
+
+from __future__ import annotations
+
+import json
+import sys
+
+from gluon_lenet import cli
+from gluon_lenet.errors import InputError
+
+NUM_RANDOM = 50  # images of the grid, as in write-up 003
+MOST_PICTURED = 1000  # images a figure can hold
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Evaluate as `argv` says; returns the exit status: 0, 1 (data or disk) or 2 (bad input)."""
+    args = parse(argv)
+    return cli.run(lambda: evaluate(args))
+
+
+def parse(argv: list[str] | None = None):
+    """The command line's arguments; leaves with status 2 and one line if one of them is wrong."""
+    parser = cli.Parser(
+        prog="python -m gluon_lenet.evaluate",
+        description="Accuracy on the test set, whole and by class, and the confusion matrix. Nothing is written but "
+        "what --confusion and --grid name (.png, .jpg, .pdf or .svg).",
+    )
+    add = parser.add_argument
+    add("--run", metavar="DIR", required=True, help="a run's folder, as gluon_lenet.train prints it")
+    add("--weights", choices=["best", "last"], help="by validation, or of the end (default: best if there, else last)")
+    add("--confusion", metavar="FILE", help="draw the confusion matrix")
+    add("--grid", metavar="FILE", help=f"draw {NUM_RANDOM} random test images, or those of --show, with predictions")
+    add("--show", type=cli.positive_int, metavar="N", help="print what the first N test images are taken for")
+    add("--seed", type=cli.natural_int, default=0, metavar="N", help="of the random test images (default: 0)")
+    add("--json", action="store_true", help="print all numbers as one JSON object instead")
+    add("--data-dir", metavar="DIR", help="folder with the four IDX files (default: as in training)")
+    add("--ctx", default="auto", help="auto, cpu, gpu or gpu(1) (default: auto)")
+    return parser.parse_args(argv)
+
+
+def evaluate(args) -> int:
+    """Evaluate as the parsed arguments say."""
+    # MXNet is loaded by what is imported here, after the arguments turned out right
+    import numpy as np
+
+    from gluon_lenet import plots
+    from gluon_lenet.trained import Trained
+
+    for picture in filter(None, (args.confusion, args.grid)):
+        plots.check_picture_path(picture)
+    trained = Trained(args.run, args.weights, args.ctx)
+    data, classes = trained.load_data(args.data_dir), trained.classes
+    if args.show and args.show > len(data.test_images):
+        raise InputError(f"--show {args.show}: there are {len(data.test_images)} test images")
+    if args.show and args.grid and args.show > MOST_PICTURED:
+        raise InputError(f"--show {args.show}: --grid draws at most {MOST_PICTURED} images")
+
+    predictions, scores = trained.score(data.test_images, data.test_labels)
+    shown = [
+        {"test_image": i, "predicted": classes[predictions[i]], "actual": classes[data.test_labels[i]]}
+        for i in range(args.show or 0)
+    ]
+    if args.json:
+        print(json.dumps(_numbers(args.run, trained, scores, shown)))
+    else:
+        print(_text(trained, scores, shown))
+    if args.confusion:
+        title = f"{trained.name}: {scores.accuracy:.4f} of {scores.num_examples:,} test images right"
+        plots.write_picture(plots.confusion_matrix(scores.confusion, classes, title), args.confusion)
+    if args.grid:
+        everything = np.random.default_rng(args.seed).permutation(len(data.test_images))
+        rows = np.arange(args.show) if args.show else everything[:NUM_RANDOM]
+        num_wrong = int((predictions[rows] != data.test_labels[rows]).sum())
+        title = f"{trained.name}: {len(rows)} test images, {num_wrong} wrong: predicted (actual)"
+        predicted, actual = ([classes[k] for k in numbers[rows]] for numbers in (predictions, data.test_labels))
+        plots.write_picture(plots.prediction_grid(data.test_images[rows], predicted, actual, title), args.grid)
+    return 0
+
+
+def _text(trained, scores, shown: list[dict]) -> str:
+    """The report: a line an image shown, accuracy, the table by class, the confusion matrix."""
+    from gluon_lenet.summary import align
+
+    classes = trained.classes
+    lines = ["test image {test_image}: predicted {predicted}, actual {actual}".format(**row) for row in shown]
+    lines.append(
+        f"test accuracy {scores.accuracy:.4f}: {scores.num_correct:,} of {scores.num_examples:,} images of "
+        f"{trained.recipe.dataset} right, by the {trained.weights} weights of {trained.name}"
+    )
+    table = [("class", "images", "correct", "accuracy")]
+    for name, (images, correct) in zip(classes, scores.by_class, strict=True):
+        table.append((name, f"{images:,}", f"{correct:,}", f"{correct / images:.4f}"))
+    numbers = [str(k) for k in range(len(classes))]
+    # the columns are headed by numbers: ten names of clothes side by side would not fit a terminal
+    names = [name if name == number else f"{number} {name}" for name, number in zip(classes, numbers, strict=True)]
+    square = [("actual \\ predicted", *numbers)]
+    square += [(name, *map(str, row)) for name, row in zip(names, scores.confusion.tolist(), strict=True)]
+    return "\n".join([*lines, "", align(table, "<>>>"), "", align(square, "<" + ">" * len(classes))])
+
+
+def _numbers(run: str, trained, scores, shown: list[dict]) -> dict:
+    """The same for programs."""
+    by_class = [
+        {"class": name, "num_examples": images, "num_correct": correct, "accuracy": correct / images}
+        for name, (images, correct) in zip(trained.classes, scores.by_class, strict=True)
+    ]
+    return {
+        "run": run,
+        "recipe": trained.name,
+        "weights": trained.weights,
+        "dataset": trained.recipe.dataset,
+        "num_examples": scores.num_examples,
+        "num_correct": scores.num_correct,
+        "accuracy": scores.accuracy,
+        "by_class": by_class,
+        "confusion": scores.confusion.tolist(),  # rows: actual, columns: predicted
+        "shown": shown,
+    }
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,712 @@
+"""The fused kernels: every register tile against NumPy, every net's gradients against autograd in float64."""
+
+from __future__ import annotations
+
+import gzip
+import subprocess
+import sys
+import warnings
+from pathlib import Path
+
+import mxnet as mx
+import numpy as np
+import pytest
+from mxnet import autograd, gluon, nd
+from mxnet.gluon import nn
+from numba import njit
+
+from gluon_lenet.fused import FusedNet, Unsupported, arrays, threads, tiles
+from gluon_lenet.fused.vectors import LANES
+
+SAMPLES = Path(__file__).parent / "samples" / "fashion_mnist"
+K = tiles.K
+CLOSE = 1e-5  # max |difference| / max |gradient|
+
+
+def read_idx(name, header):
+    with gzip.open(SAMPLES / name) as file:
+        return np.frombuffer(file.read(), np.uint8, offset=header)
+
+
+IMAGES = read_idx("train-images-idx3-ubyte.gz", 16).reshape(-1, 28, 28)
+LABELS = read_idx("train-labels-idx1-ubyte.gz", 8).astype(np.int32)
+
+
+# --- tiles ------------------------------------------------------------------------------------------------------------
+
+
+class Memory:
+    """One float32 array and the places of arrays in it."""
+
+    def __init__(self, *parts):
+        self.offsets, size = [], 0
+        for part in parts:
+            self.offsets.append(size)
+            size += -(-part.size // 16) * 16 + 16
+        self.floats = arrays.aligned_zeros((size,))
+        self.shapes = [part.shape for part in parts]
+        for i, part in enumerate(parts):
+            self[i][:] = part
+
+    def __getitem__(self, i):
+        return self.floats[self.offsets[i] :][: int(np.prod(self.shapes[i]))].reshape(self.shapes[i])
+
+
+def random(*shape, seed=0):
+    return np.random.default_rng([seed, *shape]).normal(size=shape).astype(np.float32)
+
+
+def close(actual, expected, tolerance=2e-6):
+    expected = np.asarray(expected)
+    assert np.abs(actual - expected).max() <= tolerance * np.abs(expected).max()
+
+
+def convolution(x, weights, bias):
+    """(channels, height, width, LANES) -> (outputs, height - 4, width - 4, LANES), in float64."""
+    windows = np.lib.stride_tricks.sliding_window_view(x.astype(np.float64), (K, K), axis=(1, 2))
+    return np.einsum("cyxnkl,ockl->oyxn", windows, weights) + bias[:, None, None, None]
+
+
+@pytest.mark.parametrize("outputs", [1, 2, 3, 4])
+def test_convolve(outputs):
+    x, weights, bias = random(3, 6, 6, LANES), random(outputs, 3, K, K), random(outputs)
+    memory = Memory(x, weights.transpose(1, 2, 3, 0), bias, np.zeros((outputs, 2, 2, LANES)))
+    at_x, at_weights, at_bias, at_y = memory.offsets
+
+    @njit
+    def call(floats, row, plane):
+        tiles.convolve(outputs, floats, 3, at_x, row, plane, at_weights, at_bias, at_y, 2 * LANES, 4 * LANES)
+
+    call(memory.floats, 6 * LANES, 36 * LANES)
+    close(memory[3], convolution(x, weights, bias))
+
+
+@pytest.mark.parametrize("outputs", [1, 4])
+def test_convolve_and_choose(outputs):
+    x, weights, bias = random(2, 6, 6, LANES), random(outputs, 2, K, K), random(outputs)
+    x[..., 0] = 1  # lane 0: four equal pixels, of which the first is chosen
+    places = np.zeros((outputs, LANES // 4))
+    memory = Memory(x, weights.transpose(1, 2, 3, 0), bias, np.zeros((outputs, LANES)), places)
+    at_x, at_weights, at_bias, at_y, choices = memory.offsets
+
+    @njit
+    def call(floats, row, plane):
+        tiles.convolve_and_choose(
+            outputs, floats, 2, at_x, row, plane, at_weights, at_bias, at_y, LANES, choices, 0, LANES
+        )
+
+    call(memory.floats, 6 * LANES, 36 * LANES)
+    pixels = convolution(x, weights, bias).reshape(outputs, 4, LANES)
+    close(memory[3], pixels.max(axis=1))
+    chosen = memory[4].view(np.uint8).reshape(outputs, LANES)
+    np.testing.assert_array_equal(chosen[:, 1:], np.array(tiles.PLACES)[pixels.argmax(axis=1)][:, 1:])
+    assert (chosen[:, 0] == tiles.PLACES[0]).all()
+
+
+ACTIVATIONS = {
+    tiles.NO_ACTIVATION: (lambda x: x, lambda y: np.ones_like(y)),
+    tiles.SIGMOID: (lambda x: 1 / (1 + np.exp(-x)), lambda y: y * (1 - y)),
+    tiles.TANH: (np.tanh, lambda y: 1 - y * y),
+    tiles.RELU: (lambda x: np.maximum(x, 0), lambda y: (y > 0) * 1.0),
+}
+
+
+@pytest.mark.parametrize("kind", sorted(ACTIVATIONS))
+def test_activation_and_average(kind):
+    function, derivative = ACTIVATIONS[kind]
+    x = random(2, 6, LANES) * 4
+    x[0, 0, :4] = 0, 1e-4, -100, 100
+    gradient, count = random(3, LANES), 3
+    memory = Memory(x, x, gradient, np.zeros((3, LANES)), np.zeros(LANES), x, np.zeros(LANES))
+    plain, windows, at_gradient, means, bias_sum, flat_gradient, flat_sum = memory.offsets
+
+    @njit
+    def forward(floats):
+        tiles.activate(kind, floats, 12, plain)
+        tiles.average(kind, floats, count, windows, 6 * LANES, means)
+
+    @njit
+    def backward(floats):
+        tiles.activate_backward(kind, floats, 12, plain, flat_gradient, flat_sum)
+        tiles.average_backward(kind, floats, count, windows, 6 * LANES, at_gradient, bias_sum)
+
+    forward(memory.floats)
+    y = function(x.astype(np.float64))
+    assert np.abs(memory[0] - y).max() <= 2e-7 * max(1, np.abs(y).max())
+    some = np.abs(y) > 1e-30
+    assert np.abs(memory[0][some] / y[some] - 1).max() <= 4e-7  # each number to its last bits
+    np.testing.assert_array_equal(memory[0], memory[1])
+    close(memory[3], y.reshape(2, 3, 2, LANES).mean(axis=(0, 2)))
+
+    backward(memory.floats)
+    expected = derivative(y).reshape(2, 3, 2, LANES) * gradient[:, None] / 4
+    close(memory[1], expected.reshape(2, 6, LANES), 1e-5)
+    close(memory[4], expected.sum(axis=(0, 1, 2)), 1e-5)
+    close(memory[5], x * derivative(y), 1e-5)
+    close(memory[6], (x * derivative(y)).sum(axis=(0, 1)), 1e-5)
+
+
+def test_nan_stays_nan_in_every_activation():
+    memory = Memory(np.full((3, LANES), np.nan))
+    sigmoid, tanh, relu = tiles.SIGMOID, tiles.TANH, tiles.RELU
+
+    @njit
+    def call(floats):
+        tiles.activate(sigmoid, floats, 1, 0)
+        tiles.activate(tanh, floats, 1, LANES)
+        tiles.activate(relu, floats, 1, 2 * LANES)
+
+    call(memory.floats)
+    assert np.isnan(memory[0]).all()
+
+
+def test_weight_gradient():
+    x, gradient, before = random(7, 9, LANES), random(3, 5, LANES), random(K, K)  # an odd width: a pair has no partner
+    memory = Memory(x, gradient, before)
+    at_x, at_gradient, sums = memory.offsets
+
+    @njit
+    def call(floats):
+        tiles.weight_gradient(floats, at_x, 9 * LANES, at_gradient, 5 * LANES, 3, 5, sums)
+
+    call(memory.floats)
+    windows = np.lib.stride_tricks.sliding_window_view(x.astype(np.float64), (3, 5), axis=(0, 1))
+    close(memory[2], before + np.einsum("klnyx,yxn->kl", windows, gradient))
+
+
+def spread(gradient, choice):
+    """Pooled (..., h, w, LANES) and which of 4 pixels -> the gradient before max pooling, (..., 2h, 2w, LANES)."""
+    *rest, height, width, lanes = gradient.shape
+    full = np.zeros((*rest, height, 2, width, 2, lanes))
+    for pixel in range(4):
+        full[..., :, pixel // 2, :, pixel % 2, :] = gradient * (choice == pixel)
+    return full.reshape(*rest, 2 * height, 2 * width, lanes)
+
+
+def test_weight_gradient_of_chosen():
+    x, gradient, before = random(8, 10, LANES), random(2, 3, LANES), random(K, K)
+    choice = np.random.default_rng(1).integers(0, 4, (2, 3, LANES))
+    memory = Memory(x, gradient, before, np.zeros((6, LANES // 4)))
+    memory[3].view(np.uint8)[:] = np.array(tiles.PLACES, np.uint8)[choice].reshape(6, LANES)
+    at_x, at_gradient, sums, choices = memory.offsets
+
+    @njit
+    def call(floats):
+        tiles.weight_gradient_of_chosen(floats, at_x, 10 * LANES, at_gradient, 3 * LANES, choices, 0, 2, 3, sums)
+
+    call(memory.floats)
+    windows = np.lib.stride_tricks.sliding_window_view(x.astype(np.float64), (4, 6), axis=(0, 1))
+    close(memory[2], before + np.einsum("klnyx,yxn->kl", windows, spread(gradient, choice)))
+
+
+@pytest.mark.parametrize(("columns", "channels"), [(8, 2), (1, 1)])
+def test_input_gradient(columns, channels):
+    outputs, rows = 3, 5  # the input's row gets something from all 5 rows of the output above it
+    gradient, weights = random(outputs, rows, columns, LANES), random(outputs, channels, K, K)
+    before = random(channels, columns + K - 1, LANES)
+    memory = Memory(gradient, weights, before)
+    at_gradient, at_weights, target = memory.offsets
+    address, step, plane = memory.floats.ctypes.data + 4 * at_weights, channels * K * K, rows * columns * LANES
+
+    @njit
+    def call(floats):
+        last_row = at_gradient + (rows - 1) * columns * LANES
+        x_plane = (columns + K - 1) * LANES
+        tiles.input_gradient(
+            columns,
+            channels,
+            floats,
+            address,
+            0,
+            step,
+            outputs,
+            0,
+            K,
+            last_row,
+            columns * LANES,
+            plane,
+            target,
+            x_plane,
+        )
+
+    call(memory.floats)
+    expected = before.astype(np.float64)
+    for ky in range(K):
+        for kx in range(K):
+            part = np.einsum("oxn,oc->cxn", gradient[:, rows - 1 - ky].astype(np.float64), weights[:, :, ky, kx])
+            expected[:, kx : kx + columns] += part
+    close(memory[2], expected)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_input_gradient_of_chosen(channels):
+    outputs = 5
+    gradient, weights = random(outputs, 1, 1, LANES), random(outputs, channels, K, K)
+    before = random(channels, 6, 6, LANES)
+    choice = np.random.default_rng(1).integers(0, 4, (outputs, 1, 1, LANES))
+    tables = np.zeros((outputs, channels, K + 1, 16))
+    tables[:, :, :K, 1 : K + 1] = tables[:, :, 1:, 9 : K + 9] = weights
+    memory = Memory(gradient, tables, before, np.zeros((outputs, LANES // 4)))
+    memory[3].view(np.uint8)[:] = np.array(tiles.PLACES, np.uint8)[choice].reshape(outputs, LANES)
+    at_gradient, table, target, choices = memory.offsets
+
+    @njit
+    def call(floats):
+        for i in range(K + 1):
+            tiles.input_gradient_of_chosen(
+                channels, floats, outputs, at_gradient, LANES, choices, 0, LANES, table + i * 16,
+                channels * tiles.TABLE, target + i * 6 * LANES, 36 * LANES,
+            )  # fmt: skip
+
+    call(memory.floats)
+    full, expected = spread(gradient, choice), before.astype(np.float64)
+    for y, x, ky, kx in np.ndindex(2, 2, K, K):
+        expected[:, y + ky, x + kx] += np.einsum("on,oc->cn", full[:, y, x], weights[:, :, ky, kx])
+    close(memory[2], expected)
+
+
+@pytest.mark.parametrize("count", [1, 4, 12])
+def test_dense(count):
+    inputs, outputs, first = 7, 20, 5
+    x, weights, bias, gradient = random(inputs, LANES), random(outputs, inputs), random(count), random(outputs, LANES)
+    wide = random(outputs, 20)
+    memory = Memory(x, weights, bias, np.zeros((count, LANES)), gradient, wide, np.zeros((count, LANES)))
+    at_x, at_weights, at_bias, y, at_gradient, at_wide, x_gradient = memory.offsets
+    address, wide_address = (memory.floats.ctypes.data + 4 * offset for offset in (at_weights, at_wide))
+
+    @njit
+    def call(floats):
+        tiles.dense(count, floats, address, inputs, at_x, first, at_bias, y)
+        tiles.dense_input_gradient(count, floats, wide_address, 20, outputs, first, at_gradient, x_gradient)
+
+    call(memory.floats)
+    close(memory[3], weights[first : first + count] @ x.astype(np.float64) + bias[:, None])
+    close(memory[6], wide[:, first : first + count].T @ gradient.astype(np.float64))
+
+
+@pytest.mark.parametrize(("outputs", "vectors"), [(6, 4), (6, 1)])
+def test_dense_weight_gradient(outputs, vectors):
+    gradient, x, before = random(LANES, 9), random(LANES, vectors * LANES), random(outputs, vectors * LANES)
+    memory = Memory(gradient, x, before)
+    at_gradient, at_x, sums = memory.offsets
+
+    @njit
+    def call(floats):
+        tiles.dense_weight_gradient(
+            outputs, vectors, floats, at_gradient, 9, at_x, vectors * LANES, sums, vectors * LANES
+        )
+
+    call(memory.floats)
+    close(memory[2], before + gradient[:, :outputs].astype(np.float64).T @ x)
+
+
+def test_transpose_and_sum_lanes():
+    memory = Memory(random(LANES, LANES), np.zeros((LANES, LANES)), np.zeros(LANES))
+    source, target, sums = memory.offsets
+
+    @njit
+    def call(floats):
+        tiles.transpose(floats, source, LANES, target, LANES)
+        tiles.sum_lanes(floats, source, sums)
+
+    call(memory.floats)
+    np.testing.assert_array_equal(memory[1], memory[0].T)
+    close(memory[2], memory[0].astype(np.float64).sum(axis=1))
+
+
+def test_gathered_bytes_are_exactly_divided_by_255():
+    images = np.random.default_rng(0).permuted(np.tile(np.arange(256, dtype=np.uint8), (LANES, 1)), axis=1)
+    floats = (images / np.float32(255)).astype(np.float32)
+    memory = Memory(np.zeros((256, LANES)), np.zeros((256, LANES)))
+    starts = np.random.default_rng(1).permutation(LANES) * 256
+    bytes_address, floats_address = images.ctypes.data, floats.ctypes.data
+
+    @njit
+    def call(memory, starts):
+        for pixel in range(0, 256, LANES):
+            tiles.gather_bytes(memory, bytes_address, starts, pixel, pixel * LANES)
+            tiles.gather_floats(memory, floats_address, starts, pixel, (256 + pixel) * LANES + 16)
+
+    call(memory.floats, starts)
+    np.testing.assert_array_equal(memory[0], floats[starts // 256].T)
+    np.testing.assert_array_equal(memory[1], memory[0])
+
+
+def test_softmax():
+    logits = random(11, LANES) * 20
+    memory = Memory(logits, np.zeros((11, LANES)), np.zeros(LANES), np.zeros(LANES))
+    at_logits, probabilities, maximum, total = memory.offsets
+
+    @njit
+    def call(floats):
+        tiles.softmax(floats, 11, at_logits, probabilities, maximum, total)
+
+    call(memory.floats)
+    shifted = np.exp(logits.astype(np.float64) - logits.max(axis=0))
+    close(memory[1], shifted / shifted.sum(axis=0))
+    np.testing.assert_array_equal(memory[2], logits.max(axis=0))
+    close(memory[3], shifted.sum(axis=0))
+
+
+# --- nets -------------------------------------------------------------------------------------------------------------
+
+
+def sequential(*layers):
+    net = nn.HybridSequential()
+    net.add(*layers)
+    return net
+
+
+def head(activation, classes=10):
+    return nn.Dense(120, activation=activation), nn.Dense(84, activation=activation), nn.Dense(classes)
+
+
+def conv(channels, activation=None, padding=0, **options):
+    return nn.Conv2D(channels, kernel_size=5, padding=padding, activation=activation, **options)
+
+
+def max_pool():
+    return nn.MaxPool2D(pool_size=2, strides=2)
+
+
+def avg_pool():
+    return nn.AvgPool2D(pool_size=2, strides=2)
+
+
+def lenet(activation, pool, padding=0, channels=(6, 16), classes=10, **options):
+    first, second = (conv(n, activation, p, **options) for n, p in zip(channels, (padding, 0), strict=True))
+    return sequential(first, pool(), second, pool(), *head(activation, classes))
+
+
+NETS = {  # name: input shape, net
+    "sigmoid_maxpool": ((1, 28, 28), lambda: lenet("sigmoid", max_pool)),
+    "sigmoid_avgpool": ((1, 28, 28), lambda: lenet("sigmoid", avg_pool, 2)),
+    "relu_maxpool": ((1, 28, 28), lambda: lenet("relu", max_pool, 2)),
+    "relu_maxpool_without_biases": ((1, 28, 28), lambda: lenet("relu", max_pool, 2, use_bias=False)),
+    "sigmoid_avgpool_c5": (
+        (1, 28, 28),
+        lambda: sequential(
+            conv(6, "sigmoid", 2), avg_pool(), conv(16, "sigmoid"), avg_pool(), conv(120), nn.Dense(84), nn.Dense(10)
+        ),
+    ),
+    "tanh_avgpool": (
+        (1, 32, 32),
+        lambda: sequential(
+            conv(6, "tanh"), avg_pool(), conv(16, "tanh"), avg_pool(), conv(120, "tanh"),
+            nn.Dense(84, activation="tanh"), nn.Dense(10),
+        ),
+    ),
+    "wide": ((1, 28, 28), lambda: lenet("relu", max_pool, 2, channels=(24, 48))),
+    "47_classes": ((1, 28, 28), lambda: lenet("sigmoid", max_pool, classes=47)),
+    "activation_after_pooling": (
+        (1, 28, 28),
+        lambda: sequential(
+            conv(5, padding=2), avg_pool(), nn.Activation("tanh"), conv(7), max_pool(), nn.Activation("relu"),
+            nn.Flatten(), nn.Dense(33), nn.Activation("sigmoid"), nn.Dense(10),
+        ),
+    ),
+    "colours_odd_sizes_no_pooling": (
+        (3, 21, 23),
+        lambda: sequential(
+            conv(5, "relu", 2), avg_pool(), conv(7, "tanh", 2), conv(3), max_pool(), nn.Dense(13), nn.Dense(2)
+        ),
+    ),
+    "dense_only": ((1, 28, 28), lambda: sequential(nn.Dense(16, activation="relu"), nn.Dense(10))),
+}  # fmt: skip
+
+
+def build(name, seed=0, hybridize=False):
+    shape, make = NETS[name]
+    mx.random.seed(seed)
+    net = make()
+    net.initialize(mx.init.Xavier())
+    net(nd.zeros((1, *shape)))
+    for parameter in net.collect_params().values():  # away from the initial point, where biases are 0
+        if len(parameter.shape) == 1:
+            parameter.set_data(nd.random.normal(0, 0.1, parameter.shape))
+    if hybridize:
+        net.hybridize()
+    return net, shape
+
+
+def data(shape, classes, seed=0):
+    """300 uint8 images and labels: real ones where they fit."""
+    generator = np.random.default_rng(seed)
+    if shape == (1, 28, 28):
+        images = np.concatenate([IMAGES, IMAGES[:44, ::-1]])
+    elif shape == (1, 32, 32):
+        images = np.pad(np.concatenate([IMAGES, IMAGES[:44, ::-1]]), ((0, 0), (2, 2), (2, 2)))
+    else:
+        images = generator.integers(0, 256, (300, *shape)).astype(np.uint8)
+    return np.ascontiguousarray(images), generator.integers(0, classes, 300).astype(np.int32)
+
+
+def as_floats(images, shape):
+    return images.reshape(-1, *shape) / np.float32(255)
+
+
+def by_autograd(net, X, y):
+    """Loss sum, correct count and gradients, in the type of X."""
+    with autograd.record():
+        y_hat = net(nd.array(X, dtype=X.dtype))
+        loss = gluon.loss.SoftmaxCrossEntropyLoss()(y_hat, nd.array(y)).sum()
+    loss.backward()
+    correct = (y_hat.asnumpy().argmax(axis=1) == y).sum()
+    return float(loss.asscalar()), correct, gradients(net)
+
+
+def gradients(net):
+    return {p.name: p.grad().asnumpy() for p in net.collect_params().values() if p.grad_req != "null"}
+
+
+def images_with_ties(net, X):
+    """Which images have a max pooling window where rounding may decide which of two pixels is the largest.
+
+    Two pixels that are equal, as in a plain background, are no tie in this sense: the first one is chosen, by all.
+    """
+    tied = np.zeros(len(X), bool)
+    layers, x = list(net._children.values()), nd.array(X, dtype="float64")
+    for layer in layers:
+        if isinstance(layer, nn.MaxPool2D):
+            pixels = x.asnumpy()
+            b, c, h, w = pixels.shape
+            windows = pixels[:, :, : h // 2 * 2, : w // 2 * 2].reshape(b, c, h // 2, 2, w // 2, 2)
+            windows = windows.transpose(0, 1, 2, 4, 3, 5).reshape(b, -1, 4)
+            gaps = windows.max(axis=2, keepdims=True) - windows
+            close = (gaps > 1e-12) & (gaps < 1e-7 * np.maximum(1, np.abs(windows)))
+            tied |= close.any(axis=(1, 2))
+        x = layer(x)
+    return tied
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2])
+@pytest.mark.parametrize("name", sorted(NETS))
+def test_gradients_equal_autograds(name, seed):
+    net, shape = build(name, seed)
+    precise, _ = build(name, seed)
+    precise.cast("float64")
+    images, labels = data(shape, net[-1]._units, seed)
+    tied = images_with_ties(precise, as_floats(images, shape).astype(np.float64))
+    assert tied.sum() <= 300 - 256, f"{tied.sum()} of {len(tied)} images have a tie in max pooling"
+    order = np.random.default_rng(seed).permutation(len(images))
+    order = order[~tied[order]]
+    fused = FusedNet(net, shape)
+    for batch_size in (1, 7, 16, 37, 256):
+        rows = order[:batch_size]
+        loss_sum, num_correct = fused.backprop(images, rows, labels)
+        X = as_floats(images[rows], shape)
+        expected_loss, expected_correct, expected = by_autograd(precise, X.astype(np.float64), labels[rows])
+        assert loss_sum == pytest.approx(expected_loss, rel=1e-6)
+        assert num_correct == expected_correct
+        for actual, wanted in zip(gradients(net).values(), expected.values(), strict=True):
+            assert np.abs(actual - wanted).max() <= CLOSE * np.abs(wanted).max()
+    np.testing.assert_allclose(fused.forward(images, rows), net(nd.array(X)).asnumpy(), rtol=0, atol=2e-5)
+
+
+def test_float_images_give_the_same_bits_as_bytes():
+    net, shape = build("sigmoid_maxpool")
+    images, labels = data(shape, 10)
+    fused, rows = FusedNet(net, shape), np.arange(40)[::-1]
+    result, wanted = fused.backprop(images, rows, labels), gradients(net)
+    assert fused.backprop(as_floats(images, shape), rows, labels) == result
+    for name, gradient in gradients(net).items():
+        np.testing.assert_array_equal(gradient, wanted[name])
+    np.testing.assert_array_equal(fused.forward(images), fused.forward(as_floats(images, shape)))
+
+
+@pytest.mark.parametrize("num_threads", [1, 2, 3, 20])
+def test_same_number_of_threads_same_bits(num_threads):
+    net, shape = build("relu_maxpool")
+    images, labels = data(shape, 10)
+    results = []
+    for _ in range(3):
+        result = FusedNet(net, shape, num_threads).backprop(images, np.arange(250), labels)
+        results.append((result, gradients(net)))
+    for result, other in results[1:]:
+        assert result == results[0][0]
+        for name, gradient in other.items():
+            np.testing.assert_array_equal(gradient, results[0][1][name])
+
+
+def test_pythons_threads_where_there_is_no_openmp(monkeypatch):
+    net, shape = build("sigmoid_maxpool")
+    images, labels = data(shape, 10)
+    fused = FusedNet(net, shape, threads=3)
+    result, wanted = fused.backprop(images, np.arange(100), labels), gradients(net)
+    monkeypatch.setattr(threads, "_openmp", lambda: None)
+    assert fused.backprop(images, np.arange(100), labels) == result
+    for name, gradient in gradients(net).items():
+        np.testing.assert_array_equal(gradient, wanted[name])
+
+
+def test_evaluate_counts_as_forward_does():
+    net, shape = build("sigmoid_avgpool")
+    images, labels = data(shape, 10)
+    fused = FusedNet(net, shape)
+    logits = fused.forward(images)
+    assert logits.shape == (300, 10)
+    assert logits.dtype == np.float32
+    assert fused.evaluate(images, labels) == (logits.argmax(axis=1) == labels).sum()
+
+
+def test_the_first_of_equal_logits_is_the_answer():
+    net, shape = build("sigmoid_maxpool")
+    net[-1].weight.set_data(nd.zeros(net[-1].weight.shape))
+    net[-1].bias.set_data(nd.zeros(10))
+    images, _ = data(shape, 10)
+    assert FusedNet(net, shape).evaluate(images, np.zeros(300, np.int32)) == 300
+    assert FusedNet(net, shape).evaluate(images, np.ones(300, np.int32)) == 0
+
+
+def test_training_follows_autograds_curve():
+    losses = {}
+    for end in ("autograd", "fused"):
+        net, shape = build("relu_maxpool")
+        trainer = gluon.Trainer(net.collect_params(), "sgd", {"learning_rate": 0.05, "momentum": 0.9})
+        fused, order, losses[end] = FusedNet(net, shape), np.random.default_rng(0), []
+        for _ in range(20):
+            rows = order.permutation(256)[:64]
+            if end == "fused":
+                loss = fused.backprop(IMAGES, rows, LABELS)[0]
+            else:
+                loss = by_autograd(net, as_floats(IMAGES[rows], shape), LABELS[rows])[0]
+            with warnings.catch_warnings():
+                warnings.simplefilter("error")  # a trainer warns of gradients it has already used
+                trainer.step(64)
+            losses[end].append(loss / 64)
+    assert losses["fused"][-1] < losses["fused"][0] - 0.5
+    np.testing.assert_allclose(losses["fused"], losses["autograd"], rtol=1e-3)
+
+
+def test_a_frozen_parameter_has_no_gradient_and_the_rest_is_as_before():
+    net, shape = build("sigmoid_maxpool")
+    images, labels = data(shape, 10)
+    FusedNet(net, shape).backprop(images, np.arange(32), labels)
+    wanted = gradients(net)
+    fused = FusedNet(net, shape)
+    net[0].weight.grad_req = "null"
+    net[4].bias.grad_req = "null"
+    fused.backprop(images, np.arange(32), labels)
+    actual = gradients(net)
+    assert len(actual) == len(wanted) - 2
+    for name, gradient in actual.items():
+        np.testing.assert_array_equal(gradient, wanted[name])
+
+
+def test_weights_set_anew_are_used():
+    net, shape = build("sigmoid_maxpool")
+    images, _ = data(shape, 10)
+    fused = FusedNet(net, shape)
+    before = fused.forward(images)
+    other, _ = build("sigmoid_maxpool", seed=1)
+    for parameter, new in zip(net.collect_params().values(), other.collect_params().values(), strict=True):
+        parameter.set_data(new.data())
+    after = fused.forward(images)
+    assert not np.allclose(before, after)
+    np.testing.assert_array_equal(after, FusedNet(other, shape).forward(images))
+    net.initialize(mx.init.Xavier(), force_reinit=True)  # makes new arrays
+    np.testing.assert_allclose(fused.forward(images), net(nd.array(as_floats(images, shape))).asnumpy(), atol=2e-5)
+
+
+def test_nan_in_a_weight_shows_in_the_loss():
+    net, shape = build("sigmoid_maxpool")
+    images, labels = data(shape, 10)
+    weight = net[4].weight.data()
+    weight[0, 0] = np.nan
+    assert np.isnan(FusedNet(net, shape).backprop(images, np.arange(20), labels)[0])
+
+
+def test_a_net_that_has_not_seen_an_image_yet():
+    net = lenet("sigmoid", max_pool)
+    net.initialize()
+    assert FusedNet(net).forward(IMAGES[:3]).shape == (3, 10)
+
+
+# --- what is refused --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("layers", "message"),
+    [
+        ([nn.Conv2D(6, 3), nn.Dense(10)], r"layer 0, Conv2D.*5x5"),
+        ([nn.Conv2D(6, 5, strides=2), nn.Dense(10)], r"layer 0, Conv2D.*stride 1"),
+        ([nn.Conv2D(6, 5, padding=1), nn.Dense(10)], r"layer 0, Conv2D.*padding \(1, 1\)"),
+        ([nn.Conv2D(6, 5, groups=2), nn.Dense(10)], r"layer 0, Conv2D.*groups"),
+        ([conv(6), nn.MaxPool2D(3, 2), nn.Dense(10)], r"layer 1, MaxPool2D.*2x2"),
+        ([conv(6), nn.GlobalAvgPool2D(), nn.Dense(10)], r"layer 1, GlobalAvgPool2D"),
+        ([max_pool(), nn.Dense(10)], r"layer 0, MaxPool2D.*does not follow a convolution"),
+        ([conv(6, "relu"), nn.Dropout(0.5), nn.Dense(10)], r"layer 1, Dropout.*do not know"),
+        ([conv(6), nn.BatchNorm(), nn.Dense(10)], r"layer 1, BatchNorm"),
+        ([conv(6, "softrelu"), nn.Dense(10)], r"layer 0, Conv2D.*softrelu"),
+        ([conv(6, "relu"), nn.Activation("tanh"), nn.Dense(10)], r"layer 1, Activation.*second activation"),
+        ([nn.Dense(8), conv(6), nn.Dense(10)], r"layer 1, Conv2D.*after a dense layer"),
+        ([nn.Dense(8, flatten=False), nn.Dense(10)], r"layer 0, Dense.*flatten"),
+        ([conv(6), max_pool()], r"last layer must be a Dense"),
+        ([nn.Dense(10, activation="relu")], r"last layer.*activation"),
+    ],
+)
+def test_what_the_kernels_cannot_serve_is_named(layers, message):
+    net = sequential(*layers)
+    net.initialize()
+    with pytest.raises(Unsupported, match=message):
+        FusedNet(net)
+
+
+def test_nets_that_are_not_sequential_doubles_and_added_gradients_are_refused():
+    with pytest.raises(Unsupported, match="Dense is not a Sequential"):
+        FusedNet(nn.Dense(10))
+    net, shape = build("sigmoid_maxpool")
+    with pytest.raises(Unsupported, match="expects 1 inputs but gets 3"):
+        FusedNet(net, (3, 28, 28))
+    net[0].weight.grad_req = "add"
+    with pytest.raises(Unsupported, match=r"weight has grad_req 'add'"):
+        FusedNet(net, shape)
+    double, shape = build("sigmoid_maxpool")
+    double.cast("float64")
+    with pytest.raises(Unsupported, match="float64"):
+        FusedNet(double, shape)
+
+
+@pytest.mark.parametrize("label", [-1, 10, 2**31 - 1])
+def test_labels_out_of_range_are_an_error_and_leave_the_gradients(label):
+    net, shape = build("sigmoid_maxpool")
+    images, labels = data(shape, 10)
+    fused = FusedNet(net, shape)
+    fused.backprop(images, np.arange(20), labels)
+    before = gradients(net)
+    labels[33] = label
+    with pytest.raises(ValueError, match=r"1 labels are outside 0 \.\.\. 9"):
+        fused.backprop(images, np.arange(20, 40), labels)
+    for name, gradient in gradients(net).items():
+        np.testing.assert_array_equal(gradient, before[name])
+    fused.backprop(images, np.arange(20), labels)  # a bad label elsewhere does no harm
+
+
+def test_arrays_of_the_wrong_kind_are_refused():
+    net, shape = build("sigmoid_maxpool")
+    images, labels = data(shape, 10)
+    fused = FusedNet(net, shape)
+    with pytest.raises(ValueError, match="rows must be between 0 and 299"):
+        fused.backprop(images, np.array([0, 300]), labels)
+    with pytest.raises(ValueError, match="at least one"):
+        fused.backprop(images, np.array([], int), labels)
+    with pytest.raises(ValueError, match="labels must have the shape"):
+        fused.backprop(images, np.arange(3), labels[:200])
+    with pytest.raises(ValueError, match=r"images must be uint8 .* not int32"):
+        fused.forward(images.astype(np.int32))
+    with pytest.raises(ValueError, match="C-contiguous"):
+        fused.forward(images[:, ::-1])
+
+
+def test_compiling_is_announced_once_and_then_read_from_disk(tmp_path):
+    code = (
+        "import gluon_lenet; from mxnet.gluon import nn; import numpy as np; from gluon_lenet.fused import FusedNet\n"
+        "net = nn.Sequential(); net.add(nn.Dense(10)); net.initialize()\n"
+        "print(FusedNet(net).forward(np.zeros((1, 28, 28), np.uint8)).shape)"
+    )
+    root = Path(__file__).parent.parent
+    environment = {"PATH": "/usr/bin:/bin", "NUMBA_CACHE_DIR": str(tmp_path), "PYTHONPATH": str(root)}
+    for announced in (True, False):
+        done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+        assert done.stdout == "(1, 10)\n"
+        assert ("compiling the fused kernels" in done.stderr) is announced
