@@ -65,7 +65,7 @@ def evaluate(args) -> int:
     else:
         print(_text(trained, scores, shown))
     if args.confusion:
-        title = f"{trained.name}: {scores.accuracy:.4f} of {scores.num_examples:,} test images right"
+        title = f"{trained.name}: {scores.num_correct:,} of {scores.num_examples:,} test images right"
         plots.write_picture(plots.confusion_matrix(scores.confusion, classes, title), args.confusion)
     if args.grid:
         everything = np.random.default_rng(args.seed).permutation(len(data.test_images))

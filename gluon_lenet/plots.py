@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import io
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -148,7 +147,9 @@ def confusion_matrix(confusion: np.ndarray, classes: Sequence[str], title: str) 
     for (row, column), count in np.ndenumerate(confusion):
         color = "white" if shares[row, column] > 0.5 else "black" if count else "lightgray"
         axis.text(column, row, str(count), ha="center", va="center", color=color, fontsize=9)
-    axis.set_xticks(range(len(classes)), classes, rotation=45, ha="right", rotation_mode="anchor")
+    axis.set_xticks(range(len(classes)), classes)
+    if max(map(len, classes)) > 2:
+        axis.tick_params("x", rotation=30)
     axis.set_yticks(range(len(classes)), classes)
     axis.set(xlabel="predicted", ylabel="actual", title=title)
     return figure

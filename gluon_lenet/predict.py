@@ -21,10 +21,10 @@ def parse(argv: list[str] | None = None):
     """The command line's arguments; leaves with status 2 and one line if one of them is wrong."""
     parser = cli.Parser(
         prog="python -m gluon_lenet.predict",
-        description="Predict pictures by the net of a run: PNG, JPEG, BMP, GIF or WebP, any size, colour or grey, dark "
-        "on light or light on dark. A digit (runs on MNIST) is cut out and centred as MNIST has it; a piece of clothing "
-        "(runs on Fashion-MNIST) must stand on a plain background and is fitted into 28x28 pixels. A file that cannot "
-        "be read is an error of its own: the others are predicted, and the exit status is 1.",
+        description="Predict pictures by the net of a run: PNG, JPEG, BMP, GIF or WebP, any size, colour or grey, "
+        "dark on light or light on dark. A digit (runs on MNIST) is cut out and centred as MNIST has it; a piece of "
+        "clothing (runs on Fashion-MNIST) must stand on a plain background and is fitted into 28x28 pixels. A file "
+        "that cannot be read is an error of its own: the others are predicted, and the exit status is 1.",
     )
     add = parser.add_argument
     add("images", nargs="*", metavar="IMAGE", help="image files")

@@ -593,6 +593,24 @@ def test_a_frozen_parameter_has_no_gradient_and_the_rest_is_as_before():
         np.testing.assert_array_equal(gradient, wanted[name])
 
 
+def test_what_mxnet_does_in_between_does_no_harm():
+    """Running the net alone makes oneDNN rearrange weights in place, autograd may write gradients in its layout."""
+    net, shape = build("relu_maxpool")
+    images, labels = data(shape, 10)
+    X, rows = as_floats(images, shape), np.arange(100)
+    fused = FusedNet(net, shape)
+    result, wanted = fused.backprop(images, rows, labels), gradients(net)
+    for attempt in range(30):
+        if attempt % 3:
+            net(nd.array(X[: 1 + attempt]))
+        if attempt % 2:
+            by_autograd(net, X[:64], labels[:64])
+        again = FusedNet(net, shape) if attempt % 4 == 0 else fused
+        assert again.backprop(images, rows, labels) == result
+        for name, gradient in gradients(net).items():
+            np.testing.assert_array_equal(gradient, wanted[name])
+
+
 def test_weights_set_anew_are_used():
     net, shape = build("sigmoid_maxpool")
     images, _ = data(shape, 10)

@@ -48,8 +48,7 @@ class FusedNet:
         program = self._program
         self._layers = program.layers
         self._parameters = [_Parameter(*entry) for entry in program.parameters()]
-        for parameter in self._parameters:
-            parameter.connect(self._layers)
+        self._connect()
         self._memory = arrays.aligned_zeros((self._threads, program.size))
         self._starts = np.zeros((self._threads, LANES), np.int64)
         self._totals = np.zeros((self._threads, 4))
@@ -161,14 +160,18 @@ class _Parameter:
     def __init__(self, name, layer, parameter):
         self.name, self.layer, self.parameter = name, layer, parameter
         self._arrays = self._gradients = None
+        self._memory = []  # of the weight, and of the gradient if there is one
 
     def connect(self, layers):
-        """See that the addresses of the parameter and its gradient are in the table."""
+        """See that the weight and its gradient are in plain layout, and their addresses in the table."""
         parameter = self.parameter
         if parameter._data is not self._arrays or parameter._grad is not self._gradients or self._arrays is None:
-            self._look_up(layers)
+            self._look_up()
+        for name, memory in zip((self.name, f"{self.name}_gradient"), self._memory, strict=False):
+            if memory.moved():
+                layers[name][self.layer] = memory.address
 
-    def _look_up(self, layers):
+    def _look_up(self):
         parameter = self.parameter
         data = parameter.data()  # raises what Gluon raises for a parameter that is not initialized
         if parameter.list_ctx() != [mx.cpu()]:
@@ -178,9 +181,8 @@ class _Parameter:
         if parameter.grad_req == "add":
             raise Unsupported(f"{parameter.name} has grad_req 'add'; the kernels serve 'write' and 'null'")
         self._arrays, self._gradients = parameter._data, parameter._grad
-        gradient = 0 if self._gradients is None else arrays.address(self._gradients[0])
-        layers[self.name][self.layer] = arrays.address(data)
-        layers[f"{self.name}_gradient"][self.layer] = gradient
+        gradients = [arrays.Nowhere()] if self._gradients is None else map(arrays.Memory, self._gradients)
+        self._memory = [arrays.Memory(data), *gradients]
 
     def mark_fresh(self):
         """Let the trainer know that the gradient is new."""

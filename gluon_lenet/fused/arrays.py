@@ -19,8 +19,30 @@ def aligned_zeros(shape: tuple[int, ...], dtype=np.float32) -> np.ndarray:
     return memory[start : start + size].view(dtype).reshape(shape)
 
 
-def address(array: NDArray) -> int:
-    """The address of a CPU array's first element; it stays the same as long as the array lives."""
-    pointer = ctypes.c_void_p()
-    check_call(_LIB.MXNDArrayGetData(array.handle, ctypes.byref(pointer)))
-    return pointer.value
+class Memory:
+    """The memory of one of MXNet's CPU arrays."""
+
+    def __init__(self, array: NDArray):
+        self._array, self._handle, self._pointer = array, array.handle, ctypes.c_void_p()
+        self.address = 0
+
+    def moved(self) -> bool:
+        """Ask MXNet for the address, and say whether it is another than before.
+
+        To be asked before every use, while MXNet is idle: oneDNN rearranges convolution weights in place when the net
+        runs forward only, and being asked for the address makes MXNet put them back in order.
+        """
+        check_call(_LIB.MXNDArrayGetData(self._handle, ctypes.byref(self._pointer)))
+        before, self.address = self.address, self._pointer.value
+        return before != self.address
+
+
+class Nowhere:
+    """In place of the memory of an array that does not exist: its address is 0."""
+
+    address = None
+
+    def moved(self) -> bool:
+        """Whether it was asked for the first time."""
+        before, self.address = self.address, 0
+        return before is None

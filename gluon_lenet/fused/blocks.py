@@ -20,7 +20,21 @@ from numba import carray, cfunc, from_dtype, njit, types
 from numba.extending import intrinsic
 
 from gluon_lenet.fused import tiles, vectors
-from gluon_lenet.fused.tiles import NO_ACTIVATION, RELU, SIGMOID, TANH, K
+from gluon_lenet.fused.tiles import (
+    CHANNELS,
+    CHOSEN_CHANNELS,
+    COLUMNS,
+    DENSE_INPUTS,
+    DENSE_OUTPUTS,
+    GRADIENT_OUTPUTS,
+    GRADIENT_VECTORS,
+    NO_ACTIVATION,
+    OUTPUTS,
+    RELU,
+    SIGMOID,
+    TANH,
+    K,
+)
 from gluon_lenet.fused.vectors import LANES
 
 CONVOLUTION, DENSE = range(2)
@@ -57,7 +71,7 @@ LAYER = np.dtype(
             "map",
             "map_row",
             "map_plane",
-            "choices",  # which pixel of each window max pooling chose: bytes (outputs, pooled_height, pooled_width, LANES)
+            "choices",  # the pixels max pooling chose: bytes (outputs, pooled_height, pooled_width, LANES)
             "weight_sums",  # the gradients' sums over images; the shape depends on the kind
             "bias_sums",  # (outputs, LANES)
             "unused",  # room for a vector that nobody reads
@@ -65,7 +79,7 @@ LAYER = np.dtype(
             "transposed_gradient",
             "sums_row",  # dense: length of a row of weight_sums
             # copies of the parameters, a thread its own
-            "packed_weight",  # convolution: groups of 4 (or the rest) outputs, each (inputs, 5, 5, outputs of the group)
+            "packed_weight",  # convolution: (groups of OUTPUTS or the rest, inputs, 5, 5, outputs of the group)
             "tables",  # max pooling: (outputs, inputs, 6, 16), see tiles.input_gradient_of_chosen
             "packed_bias",  # zeros without a bias
             # addresses of MXNet's arrays; 0 where there is none
@@ -76,10 +90,6 @@ LAYER = np.dtype(
         )
     ]
 )
-
-OUTPUTS_A_TILE = 4  # of a convolution
-DENSE_OUTPUTS, DENSE_INPUTS = 12, 16  # a tile of a dense layer, forward and backward
-GRADIENT_OUTPUTS, GRADIENT_VECTORS = 6, 4  # a tile of a dense layer's weight gradient
 
 # Columns of `totals`, one row a thread.
 LOSS, CORRECT, BAD_LABELS, BAD_ROWS = range(4)
@@ -132,8 +142,8 @@ def pack(memory, layers):
         if layer.kind == CONVOLUTION:
             taps = layer.inputs * K * K
             weights = at_address(FLOAT32, layer.weight, layer.outputs * taps)
-            for first in range(0, layer.outputs, OUTPUTS_A_TILE):
-                group = min(OUTPUTS_A_TILE, layer.outputs - first)
+            for first in range(0, layer.outputs, OUTPUTS):
+                group = min(OUTPUTS, layer.outputs - first)
                 start = layer.packed_weight + first * taps
                 for o in range(group):
                     for tap in range(taps):
@@ -212,9 +222,9 @@ def convolution_forward(memory, layer):
         for column in range(0, layer.width, 2):
             column = min(column, layer.width - 2)
             x = layer.input + y * layer.input_row + column * LANES
-            for o in range(0, layer.outputs, OUTPUTS_A_TILE):
+            for o in range(0, layer.outputs, OUTPUTS):
                 weights, bias = layer.packed_weight + o * taps, layer.packed_bias + o
-                group = min(OUTPUTS_A_TILE, layer.outputs - o)
+                group = min(OUTPUTS, layer.outputs - o)
                 if layer.pooling == MAX_POOLING:
                     at = layer.output + o * layer.output_plane + y // 2 * layer.output_row + column // 2 * LANES
                     choice = o * places + (y // 2 * layer.pooled_width + column // 2) * LANES
@@ -406,44 +416,40 @@ def weight_gradient(memory, layer):
 
 @njit
 def input_gradient(memory, layer):
-    """Add to the gradient of a convolution's padded input, from that of its output (its `map`, if it has average pooling)."""
+    """Add to the gradient of a convolution's padded input, from that of its output (of its `map`, before averaging)."""
     pooled = layer.pooling == AVERAGE_POOLING
     gradient = layer.map if pooled else layer.output_gradient
     row = layer.map_row if pooled else layer.output_row
     plane = layer.map_plane if pooled else layer.output_plane
-    step = layer.inputs * K * K
     for y in range(layer.height + K - 1):
-        first, stop = max(0, y - layer.height + 1), min(K, y + 1)
         channel = 0
         while channel < layer.inputs:
-            x_gradient = layer.input_gradient + channel * layer.input_plane + y * layer.input_row
-            pair = channel + 1 < layer.inputs
+            group = CHANNELS if channel + CHANNELS <= layer.inputs else 1
+            target = layer.input_gradient + channel * layer.input_plane + y * layer.input_row
             column = 0
             while column < layer.width:
-                at, target = gradient + y * row + column * LANES, x_gradient + column * LANES
-                wide = column + 8 <= layer.width
-                if wide and pair:
-                    tiles.input_gradient(
-                        8, 2, memory, layer.weight, channel * K * K, step, layer.outputs, first, stop,
-                        at, row, plane, target, layer.input_plane,
-                    )  # fmt: skip
-                elif wide:
-                    tiles.input_gradient(
-                        8, 1, memory, layer.weight, channel * K * K, step, layer.outputs, first, stop,
-                        at, row, plane, target, layer.input_plane,
-                    )  # fmt: skip
-                elif pair:
-                    tiles.input_gradient(
-                        1, 2, memory, layer.weight, channel * K * K, step, layer.outputs, first, stop,
-                        at, row, plane, target, layer.input_plane,
-                    )  # fmt: skip
+                columns = COLUMNS if column + COLUMNS <= layer.width else 1
+                at, to = gradient + y * row + column * LANES, target + column * LANES
+                if columns == COLUMNS and group == CHANNELS:
+                    _input_gradient(COLUMNS, CHANNELS, memory, layer, channel, y, at, row, plane, to)
+                elif columns == COLUMNS:
+                    _input_gradient(COLUMNS, 1, memory, layer, channel, y, at, row, plane, to)
+                elif group == CHANNELS:
+                    _input_gradient(1, CHANNELS, memory, layer, channel, y, at, row, plane, to)
                 else:
-                    tiles.input_gradient(
-                        1, 1, memory, layer.weight, channel * K * K, step, layer.outputs, first, stop,
-                        at, row, plane, target, layer.input_plane,
-                    )  # fmt: skip
-                column += 8 if wide else 1
-            channel += 2 if pair else 1
+                    _input_gradient(1, 1, memory, layer, channel, y, at, row, plane, to)
+                column += columns
+            channel += group
+
+
+@njit(inline="always")
+def _input_gradient(columns, channels, memory, layer, channel, y, gradient, row, plane, x_gradient):
+    first, stop = max(0, y - layer.height + 1), min(K, y + 1)  # rows of the kernel that lie within the output
+    weight, step = channel * K * K, layer.inputs * K * K
+    tiles.input_gradient(
+        columns, channels, memory, layer.weight, weight, step, layer.outputs, first, stop, gradient, row, plane,
+        x_gradient, layer.input_plane,
+    )  # fmt: skip
 
 
 @njit
@@ -452,7 +458,7 @@ def chosen_input_gradient(memory, layer):
     places = layer.pooled_height * layer.pooled_width * LANES
     channel = 0
     while channel < layer.inputs:
-        group = 3 if channel + 3 <= layer.inputs else 1
+        group = CHOSEN_CHANNELS if channel + CHOSEN_CHANNELS <= layer.inputs else 1
         for i in range(K + 1):
             table = layer.tables + channel * tiles.TABLE + i * 16
             for y in range(layer.pooled_height):
@@ -461,15 +467,15 @@ def chosen_input_gradient(memory, layer):
                     choice = (y * layer.pooled_width + x) * LANES
                     target = layer.input_gradient + channel * layer.input_plane
                     target += (2 * y + i) * layer.input_row + 2 * x * LANES
-                    if group == 3:
+                    if group == CHOSEN_CHANNELS:
                         tiles.input_gradient_of_chosen(
-                            3, memory, layer.outputs, gradient, layer.output_plane, layer.choices, choice, places,
-                            table, layer.inputs * tiles.TABLE, target, layer.input_plane,
+                            CHOSEN_CHANNELS, memory, layer.outputs, gradient, layer.output_plane,
+                            layer.choices, choice, places, table, layer.inputs * tiles.TABLE, target, layer.input_plane,
                         )  # fmt: skip
                     else:
                         tiles.input_gradient_of_chosen(
-                            1, memory, layer.outputs, gradient, layer.output_plane, layer.choices, choice, places,
-                            table, layer.inputs * tiles.TABLE, target, layer.input_plane,
+                            1, memory, layer.outputs, gradient, layer.output_plane,
+                            layer.choices, choice, places, table, layer.inputs * tiles.TABLE, target, layer.input_plane,
                         )  # fmt: skip
         channel += group
 

@@ -1,4 +1,4 @@
-"""A sequential Gluon net -> the table of layers that `blocks.run` works through, and the place of every map in memory."""
+"""A sequential Gluon net -> the table of layers that `blocks.py` works through, and every map's place in memory."""
 
 from __future__ import annotations
 
@@ -11,12 +11,11 @@ from gluon_lenet.fused.blocks import (
     AVERAGE_POOLING,
     CONVOLUTION,
     DENSE,
-    GRADIENT_OUTPUTS,
     LAYER,
     MAX_POOLING,
     NO_POOLING,
 )
-from gluon_lenet.fused.tiles import NO_ACTIVATION, RELU, SIGMOID, TABLE, TANH, K
+from gluon_lenet.fused.tiles import GRADIENT_OUTPUTS, NO_ACTIVATION, RELU, SIGMOID, TABLE, TANH, K
 from gluon_lenet.fused.vectors import LANES
 
 ACTIVATIONS = {"sigmoid": SIGMOID, "tanh": TANH, "relu": RELU}

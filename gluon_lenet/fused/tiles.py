@@ -11,6 +11,7 @@ import math
 
 from gluon_lenet.fused.vectors import (
     LANES,
+    REGISTERS,
     Address,
     Floats,
     Int,
@@ -25,6 +26,22 @@ from gluon_lenet.fused.vectors import (
 )
 
 K = 5  # height and width of a convolution's kernel
+
+# The sizes of the tiles: as many sums as leave a few registers free for what is multiplied.
+if REGISTERS == 32:
+    OUTPUTS = 4  # of a convolution, in a window of 2x2 pixels
+    DENSE_OUTPUTS, DENSE_INPUTS = 12, 16  # neurons, forward and backward
+    GRADIENT_OUTPUTS, GRADIENT_VECTORS = 6, 4  # of a dense layer's weight gradient
+    COLUMNS, CHANNELS = 8, 2  # of a convolution's input gradient: columns + 4 sums a channel
+    CHOSEN_CHANNELS = 3  # the same behind max pooling: 6 sums a channel
+    STRIPS = [range(K)]  # the kernel's rows, in one part: 25 sums
+else:
+    OUTPUTS = 2
+    DENSE_OUTPUTS, DENSE_INPUTS = 12, 12
+    GRADIENT_OUTPUTS, GRADIENT_VECTORS = 6, 2
+    COLUMNS, CHANNELS = 8, 1
+    CHOSEN_CHANNELS = 2
+    STRIPS = [range(2), range(2, 4), range(4, 5)]  # one after the other: 10 sums at most
 
 # What max pooling stores about a window: which of its 4 pixels is the largest. Bit 3 says below, bit 0 says left: as it
 # is, the number is a place in the tables of `input_gradient_of_chosen`.
@@ -278,10 +295,10 @@ def average_backward(activation: Literal, memory: Floats, count: Int, x: Int, ro
 
 
 def _add_taps(memory, taps: list[Variable], sums):
-    """Add each tap's lanes up, and the 25 numbers to those at `sums`."""
-    for start in range(0, K * K, LANES):
-        first = min(start, K * K - LANES)  # the last vector of sums may overlap the one before; 0 is added to that part
-        rows = [taps[i].get() if i >= start else vector(0) for i in range(first, first + LANES)]
+    """Add each tap's lanes up, and the numbers to those at `sums`."""
+    for start in range(0, len(taps), LANES):
+        first = max(0, min(start, len(taps) - LANES))  # the last vector may overlap the one before: 0 is added there
+        rows = [taps[i].get() if start <= i < len(taps) else vector(0) for i in range(first, first + LANES)]
         memory.store(sums + first, memory.load(sums + first) + _sums_of_lanes(rows))
 
 
@@ -294,25 +311,26 @@ def weight_gradient(
     sums[ky, kx] += sum over images and pixels of gradient[y, x] * input[y + ky, x + kx].
     `height` and `width` are the gradient's.
     """
-    taps = [Variable(vector(0)) for _ in range(K * K)]
+    for strip in STRIPS:
+        taps = [Variable(vector(0)) for _ in range(len(strip) * K)]
 
-    def pixels(at, gradient_at, count):  # side by side, so that they share what they read of the input
-        gradients = [memory.load(gradient_at + i * LANES) for i in range(count)]
-        for ky in range(K):
-            for column in range(K + count - 1):
-                value = memory.load(at + row * ky + column * LANES)
-                for i in range(count):
-                    if 0 <= column - i < K:
-                        taps[ky * K + column - i].add_product(gradients[i], value)
+        def pixels(at, gradient_at, count, strip=strip, taps=taps):  # side by side: they share what they read
+            gradients = [memory.load(gradient_at + i * LANES) for i in range(count)]
+            for j, ky in enumerate(strip):
+                for column in range(K + count - 1):
+                    value = memory.load(at + row * ky + column * LANES)
+                    for i in range(count):
+                        if 0 <= column - i < K:
+                            taps[j * K + column - i].add_product(gradients[i], value)
 
-    with loop(height) as y:
-        at, gradient_at = x + row * y, gradient + gradient_row * y
-        pairs = width // 2
-        with loop(pairs) as pair:
-            pixels(at + pair * (2 * LANES), gradient_at + pair * (2 * LANES), 2)
-        with loop(width, start=pairs * 2) as column:
-            pixels(at + column * LANES, gradient_at + column * LANES, 1)
-    _add_taps(memory, taps, sums)
+        with loop(height) as y:
+            at, gradient_at = x + row * y, gradient + gradient_row * y
+            pairs = width // 2
+            with loop(pairs) as pair:
+                pixels(at + pair * (2 * LANES), gradient_at + pair * (2 * LANES), 2)
+            with loop(width, start=pairs * 2) as column:
+                pixels(at + column * LANES, gradient_at + column * LANES, 1)
+        _add_taps(memory, taps, sums + strip[0] * K)
 
 
 @tile
@@ -333,22 +351,24 @@ def weight_gradient_of_chosen(
     So the lanes pick the input under that pixel (two selections a tap) and the taps need one multiplication a window
     instead of four. `height` and `width` are the pooled map's, whose gradient this takes.
     """
-    taps = [Variable(vector(0)) for _ in range(K * K)]
     places = memory.bytes_at(choices)
-    with loop(height) as y, loop(width) as column:
-        value = memory.load(gradient + gradient_row * y + column * LANES)
-        place = places.load(choice + (y * width + column) * LANES)
-        left, below = (place & 1) > 0, (place & 8) > 0
-        at = x + row * (y * 2) + column * (2 * LANES)
-        upper = None
-        for i in range(K + 1):
-            field = [memory.load(at + row * i + j * LANES) for j in range(K + 1)]
-            lower = [field[j].where(left, field[j + 1]) for j in range(K)]
-            if upper:
-                for kx in range(K):
-                    taps[(i - 1) * K + kx].add_product(value, lower[kx].where(below, upper[kx]))
-            upper = lower
-    _add_taps(memory, taps, sums)
+    for strip in STRIPS:
+        taps = [Variable(vector(0)) for _ in range(len(strip) * K)]
+        with loop(height) as y, loop(width) as column:
+            value = memory.load(gradient + gradient_row * y + column * LANES)
+            place = places.load(choice + (y * width + column) * LANES)
+            left, below = (place & 1) > 0, (place & 8) > 0
+            at = x + row * (y * 2) + column * (2 * LANES)
+            upper = None
+            for i in range(strip[0], strip[-1] + 2):
+                field = [memory.load(at + row * i + j * LANES) for j in range(K + 1)]
+                lower = [field[j].where(left, field[j + 1]) for j in range(K)]
+                if upper:
+                    for kx in range(K):
+                        tap = taps[(i - 1 - strip[0]) * K + kx]
+                        tap.add_product(value, lower[kx].where(below, upper[kx]))
+                upper = lower
+        _add_taps(memory, taps, sums + strip[0] * K)
 
 
 @tile
