@@ -61,16 +61,23 @@ class Autograd:
         """The sum over the devices of what `backprop` returned; waits for it."""
         return float(sum(part.asscalar() for part in parts))
 
-    def evaluate(self, data_iter: Iterable) -> tuple[int, int]:
-        """The number of correct predictions over one pass, and of images."""
-        counts = (
-            ([_count_correct(self.net(X), y) for X, y in self._split(*batch)], len(batch[1])) for batch in data_iter
+    def evaluate(self, data_iter: Iterable) -> tuple[float, int, int]:
+        """Over one pass: the loss sum, the number of correct predictions, the number of images."""
+
+        def forward(X, y):
+            y_hat = self.net(X)
+            return self.loss(y_hat, y).sum(), _count_correct(y_hat, y)
+
+        results = (
+            (list(zip(*(forward(X, y) for X, y in self._split(*batch)), strict=True)), len(batch[1]))
+            for batch in data_iter
         )
-        num_correct = num_examples = 0
-        for corrects, size in behind(counts):
+        loss_sum = num_correct = num_examples = 0
+        for (losses, corrects), size in behind(results):
+            loss_sum += self.read(losses)
             num_correct += int(self.read(corrects))
             num_examples += size
-        return num_correct, num_examples
+        return loss_sum, num_correct, num_examples
 
     def _split(self, X, y):
         """The batch's parts, one a device, as even as they go."""
@@ -111,13 +118,15 @@ class Fused:
         """What `backprop` returned; there is nothing to wait for."""
         return number
 
-    def evaluate(self, data_iter: Batches) -> tuple[int, int]:
+    def evaluate(self, data_iter: Batches) -> tuple[float, int, int]:
         """As `Autograd.evaluate`."""
-        if data_iter.transform.is_plain:
-            return self.fused.evaluate(data_iter.images, data_iter.labels), data_iter.num_examples
-        return sum(
-            self.fused.evaluate(images[rows], labels[rows]) for images, rows, labels in self.batches(data_iter)
-        ), (data_iter.num_examples)
+        loss_sum = num_correct = 0
+        for images, rows, labels in self.batches(data_iter):
+            logits, y = self.fused.forward(images, rows).astype(np.float64), labels[rows]
+            logits -= logits.max(axis=1, keepdims=True)
+            loss_sum += float((np.log(np.exp(logits).sum(axis=1)) - logits[np.arange(len(y)), y]).sum())
+            num_correct += int((logits.argmax(axis=1) == y).sum())
+        return loss_sum, num_correct, data_iter.num_examples
 
 
 def choose(

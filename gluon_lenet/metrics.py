@@ -18,17 +18,20 @@ class EpochResult:
     test_acc: float  # after the epoch
     train_seconds: float
     eval_seconds: float
+    val_loss: float | None = None  # on held-out training images, after the epoch; None if there are none
+    val_acc: float | None = None
 
     def __str__(self) -> str:
         """The line the book prints; its time includes the test pass."""
+        validation = "" if self.val_acc is None else f"val loss {self.val_loss:.4f}, val acc {self.val_acc:.3f}, "
         return (
-            f"epoch {self.epoch}, loss {self.train_loss:.4f}, train acc {self.train_acc:.3f}, "
+            f"epoch {self.epoch}, loss {self.train_loss:.4f}, train acc {self.train_acc:.3f}, {validation}"
             f"test acc {self.test_acc:.3f}, time {self.train_seconds + self.eval_seconds:.1f} sec"
         )
 
     def to_json(self) -> str:
         """One line of metrics.jsonl."""
-        return json.dumps(asdict(self))
+        return json.dumps({name: value for name, value in asdict(self).items() if value is not None})
 
 
 @dataclass

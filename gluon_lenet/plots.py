@@ -120,14 +120,18 @@ def curves(history: Sequence, title: str) -> Figure:
     figure = Figure(figsize=(9, 3.4), layout="constrained")
     loss_axis, acc_axis = figure.subplots(1, 2)
     loss_axis.plot(epochs, [result.train_loss for result in history], "o-", label="train")
-    loss_axis.set(xlabel="epoch", ylabel="cross-entropy loss", ylim=(0, None))
+    loss_axis.set(xlabel="epoch", ylabel="loss", ylim=(0, None))
     acc_axis.plot(epochs, [result.train_acc for result in history], "o-", label="train")
     acc_axis.plot(epochs, [result.test_acc for result in history], "s--", label="test")
+    if history[0].val_acc is not None:
+        loss_axis.plot(epochs, [result.val_loss for result in history], "^:", label="validation")
+        acc_axis.plot(epochs, [result.val_acc for result in history], "^:", label="validation")
     acc_axis.set(xlabel="epoch", ylabel="accuracy", ylim=(0, 1))
     for axis in (loss_axis, acc_axis):
         axis.xaxis.set_major_locator(MaxNLocator(integer=True))
         axis.grid(alpha=0.3)
-        axis.legend()
+    loss_axis.legend(loc="upper right")
+    acc_axis.legend(loc="lower right")
     figure.suptitle(title)
     return figure
 

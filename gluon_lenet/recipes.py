@@ -88,6 +88,7 @@ RECIPES = {
         resize=32,
         mean=0.1307,
         std=0.3081,
+        num_validation=5000,
     ),
     "lecun1998_mnist": Recipe(
         source="LeCun, Bottou, Bengio, Haffner 1998, section III",

@@ -24,7 +24,7 @@ from gluon_lenet.metrics import EpochResult, Progress
 from gluon_lenet.nets import get_net
 from gluon_lenet.plots import curves
 from gluon_lenet.recipes import Recipe
-from gluon_lenet.run_dir import LAST, RunDir
+from gluon_lenet.run_dir import BEST, LAST, RunDir
 from gluon_lenet.training import run_epochs
 
 
@@ -124,7 +124,7 @@ class Run:
                 "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
             }
         )
-        self.save()
+        self.save(LAST)
 
     def open_directory(self, path: str) -> None:
         """Go on from the run in `path`, which this run's recipe, seed and devices were read from.
@@ -137,10 +137,10 @@ class Run:
         self.progress = Progress(**header["progress"])
         self.history = self.directory.keep_metrics_before(self.progress.epoch)
 
-    def save(self) -> None:
-        """Write where the run stands; the previous state is kept until this one is whole."""
+    def save(self, file: str) -> None:
+        """Write where the run stands; the file's previous state is kept until this one is whole."""
         header = {"recipe": self.name, "net": self.recipe.net, "seed": self.seed, "progress": asdict(self.progress)}
-        checkpoint.save(self.directory.path / LAST, self.net, self.trainer, header)
+        checkpoint.save(self.directory.path / file, self.net, self.trainer, header)
 
     def train(self, watcher: Watcher) -> bool:
         """Train to the recipe's last epoch; False if the watcher stopped it, with the state of that batch saved.
@@ -166,9 +166,12 @@ class Run:
                 self.progress,
                 watcher.batch,
                 watcher.should_stop,
+                self.validation_iter,
             ):
                 self.directory.append_metrics(result)
-                self.save()
+                if result.val_acc is not None and result.val_acc > max([r.val_acc for r in self.history], default=0):
+                    self.save(BEST)  # before LAST, so that a run killed here repeats the epoch and saves it again
+                self.save(LAST)
                 self.history.append(result)
                 watcher.epoch(result)
         finally:
@@ -176,7 +179,7 @@ class Run:
                 self.directory.write_curves(curves(self.history, f"{self.name}, seed {self.seed}"))
         whole = self.progress.epoch > self.recipe.num_epochs
         if not whole:
-            self.save()
+            self.save(LAST)
         return whole
 
 

@@ -27,7 +27,7 @@ def evaluate_accuracy(data_iter: Iterable, net: gluon.Block, ctx: mx.Context | l
         net: maps X to logits (b, classes).
         ctx: the device the net is on, or a list of devices that share each batch; the CPU by default.
     """
-    num_correct, num_examples = backprop.choose(net, _as_list(ctx), data_iter).evaluate(data_iter)
+    _, num_correct, num_examples = backprop.choose(net, _as_list(ctx), data_iter).evaluate(data_iter)
     return num_correct / num_examples
 
 
@@ -123,6 +123,7 @@ def run_epochs(
     progress: Progress | None = None,
     on_batch: Callable[[int], None] = lambda num_examples: None,
     should_stop: Callable[[], bool] = lambda: False,
+    validation_iter: Iterable | None = None,
 ) -> Iterator[EpochResult]:
     """The loop behind `train_ch5` and the command line: yields each epoch's result when its test pass is done.
 
@@ -134,6 +135,7 @@ def run_epochs(
         on_batch: is told the number of images of each batch that the device has finished.
         should_stop: is asked before each batch; when it says yes, the iterator ends, `progress` stands after the last
             batch done and the weights are of that moment.
+        validation_iter: held-out training data, scored after each epoch.
     """
     contexts, progress = _as_list(ctx), progress or Progress()
     engine = engine or backprop.choose(net, contexts, train_iter)
@@ -145,7 +147,8 @@ def run_epochs(
         progress.train_seconds += trained - start
         if not whole:
             return
-        num_correct, num_examples = engine.evaluate(test_iter)
+        _, num_correct, num_examples = engine.evaluate(test_iter)
+        val_loss_sum, val_correct, val_examples = engine.evaluate(validation_iter) if validation_iter else (0, 0, None)
         result = EpochResult(
             epoch=progress.epoch,
             train_loss=float(progress.loss_sum / progress.num_examples),
@@ -153,6 +156,8 @@ def run_epochs(
             test_acc=num_correct / num_examples,
             train_seconds=progress.train_seconds,
             eval_seconds=time.perf_counter() - trained,
+            val_loss=val_examples and val_loss_sum / val_examples,
+            val_acc=val_examples and val_correct / val_examples,
         )
         vars(progress).update(vars(Progress(epoch=progress.epoch + 1)))
         yield result

@@ -104,7 +104,7 @@ def test_same_seed_and_threads_give_the_same_bits(finished, run_module, tmp_path
     assert set(again.stderr.splitlines()) <= {COMPILING}
     same_run(tmp_path / "again", run_dir)
     run_module("train", "--epochs", 1, "--seed", 8, "--threads", 2, "--quiet", "--run-dir", "other")
-    assert (tmp_path / "other/last.safetensors").read_bytes() != (run_dir / "weights.safetensors").read_bytes()
+    assert (tmp_path / "other/last.safetensors").read_bytes() != (run_dir / "last.safetensors").read_bytes()
 
 
 BAD = [
@@ -302,6 +302,19 @@ def test_main_can_be_called_from_python(tmp_path, monkeypatch, capsys):
 
     assert train.main(["--epochs", "1", "--threads", str(compat.num_threads() + 1)]) == 2
     assert "threads" in capsys.readouterr().err
+
+
+def test_the_best_weights_are_those_of_the_best_validation_accuracy(run_module, tmp_path):
+    """A recipe that holds images out scores them each epoch, and keeps the weights of the best one."""
+    args = ["--recipe", "tanh_adam_mnist", "--epochs", 2, "--batch-size", 256, "--run-dir", "run"]
+    process = run_module("train", *args)
+    assert process.returncode == 0, process.stderr
+    assert re.search(r"train acc 0\.\d{3}, val loss \d\.\d{4}, val acc 0\.\d{3}, test acc", process.stdout)
+    results = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    best = max(results, key=lambda result: result["val_acc"])
+    header = checkpoint.read_header(tmp_path / "run" / "best.safetensors")
+    assert header["progress"]["epoch"] == best["epoch"] + 1
+    assert 0.9 < best["val_acc"] < 1
 
 
 def test_every_recipe_names_a_net_and_a_data_set():

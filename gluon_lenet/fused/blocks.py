@@ -172,8 +172,9 @@ def read_images(memory, images, is_float, starts, pixels, target):
 @njit
 def clear(memory, start, count):
     """Write `count` zeros."""
-    for i in range(start, start + count):
-        memory[i] = 0
+    part = memory[start : start + count]  # an index into a part is never negative, so LLVM can use vectors
+    for i in range(count):
+        part[i] = 0
 
 
 @njit
@@ -183,8 +184,9 @@ def copy_map(memory, source, target, channels, height, width, row, plane):
     for channel in range(channels):
         for y in range(height):
             at = target + channel * plane + y * row
+            to, line = memory[at : at + length], memory[source : source + length]
             for i in range(length):
-                memory[at + i] = memory[source + i]
+                to[i] = line[i]
             source += length
 
 
@@ -645,11 +647,13 @@ def write_gradients(task, layers, share):
 def add_threads(memories, task, start, address, length):
     """The sum over the threads of `length` floats from `start` on in their memory -> the floats at an address."""
     gradient = at_address(FLOAT32, address, length)
+    part = memories[start : start + length]
     for i in range(length):
-        gradient[i] = memories[start + i]
+        gradient[i] = part[i]
     for thread in range(1, task.shares):
+        part = memories[thread * task.size + start : thread * task.size + start + length]
         for i in range(length):
-            gradient[i] += memories[thread * task.size + start + i]
+            gradient[i] += part[i]
 
 
 @njit(inline="always")
