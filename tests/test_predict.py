@@ -166,7 +166,7 @@ def test_a_test_image_as_a_file_gives_the_batch_of_the_test_iterator(name, tmp_p
 
 
 def test_nearly_all_clothes_come_through_as_they_are(fashion):
-    """Light and dark: of the 10,000 test images, 15 have a rim whose median is not black."""
+    """Light and dark: 9,992 of the 10,000 test images do; of the others the median of the rim is not black."""
     for images in (fashion.test_images, 255 - fashion.test_images):
         changed = 0
         for image, original in zip(images[:3000], fashion.test_images, strict=False):
@@ -176,7 +176,7 @@ def test_nearly_all_clothes_come_through_as_they_are(fashion):
 
 def test_clothes_on_a_large_light_picture(clothes_run, fashion, tmp_path):
     """Enlarged, negated, off the centre of a white picture, as a JPEG: nearly the image it was, and the same class."""
-    trained, same = Trained(clothes_run), 0
+    trained = Trained(clothes_run)
     for i, image in enumerate(fashion.test_images[:60]):
         picture = np.full((420, 350, 3), 254, dtype=np.uint8)
         rows, columns = (np.nonzero(image.max(axis=1 - axis) > 13)[0] for axis in (0, 1))
