@@ -5,9 +5,10 @@
          -> the drawing: noise and specks gone
          -> scaled to MNIST's box, laid where MNIST lays it
 
-MNIST's form (LeCun et al. 1998, section III.A): the drawing's longer side is scaled to 20 pixels, antialiased, its aspect
-ratio kept; its centre of mass is moved to the centre of a 28x28 field. Of MNIST's 10,000 test images 9,997 fill their 20
-pixels exactly, and every one has its centre of mass within half a pixel of pixel 14, counted from 0, in both directions.
+MNIST's form (LeCun et al. 1998, section III.A): the drawing's longer side is scaled to 20 pixels, antialiased, its
+aspect ratio kept; its centre of mass is moved to the centre of a 28x28 field. Of MNIST's 10,000 test images 9,997 fill
+their 20 pixels exactly, and every one has its centre of mass within half a pixel of pixel 14, counted from 0, in both
+directions.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from collections.abc import Sequence
 import numpy as np
 from matplotlib import font_manager
 from matplotlib.figure import Figure
-from PIL import Image, ImageFilter, ImageOps
+from PIL import Image, ImageFilter
 
 from gluon_lenet.errors import InputError
 
@@ -77,7 +78,7 @@ def read_drawing(path: str | os.PathLike, max_pixels: int = MAX_PIXELS) -> np.nd
         uint8 (28, 28): 0 is background, 255 full ink.
 
     Raises:
-        InputError: missing, no file, unreadable, empty, no image, cut, broken, of 0 pixels, too large, or blank; one line
+        InputError: missing, unreadable, empty, no image, cut, broken, of 0 pixels, too large, or blank; one line
             that begins with the path.
     """
     name = _printable(os.fsdecode(path))
@@ -88,7 +89,7 @@ def read_drawing(path: str | os.PathLike, max_pixels: int = MAX_PIXELS) -> np.nd
 
 
 def normalize_drawing(grey: np.ndarray) -> np.ndarray:
-    """A grey picture (h, w), 0 to 255, dark on light or light on dark -> the drawing in it, uint8 (28, 28) as MNIST has it.
+    """A grey picture (h, w), 0 to 255, dark on light or light on dark -> its drawing, uint8 (28, 28) as MNIST has it.
 
     A picture already in MNIST's form comes through as it is, and its negative with the same pixels.
 
@@ -163,7 +164,7 @@ def _decode(file, max_pixels: int) -> np.ndarray:
     kinds = "PNG, JPEG, BMP, GIF or WebP"
     start = file.read(8)
     file.seek(0)
-    # Pillow lets anything out of its readers when the bytes are broken: OSError, SyntaxError, ValueError, struct.error, ...
+    # Pillow lets anything out of its readers when the bytes are broken: OSError, SyntaxError, struct.error, ...
     try:
         image = Image.open(file, formats=list(_SIGNATURES))
     except Image.DecompressionBombError:  # Pillow's own bound, about 180 million pixels
@@ -244,10 +245,8 @@ def _on_background(grey: np.ndarray, alpha: np.ndarray) -> np.ndarray:
     tones = grey[visible]
     if tones.std() < _MIN_CONTRAST:
         return 255 * alpha
-    if visible.mean() > 0.5:
-        background = float(np.median(tones))
-    else:
-        background = 0.0 if tones.mean() > 127.5 else 255.0
+    unseen = 0.0 if tones.mean() > 127.5 else 255.0
+    background = float(np.median(tones)) if visible.mean() > 0.5 else unseen
     return alpha * grey + (1 - alpha) * background
 
 
@@ -272,8 +271,8 @@ def _ink(grey: np.ndarray) -> np.ndarray:
 def _photo_ink(grey: np.ndarray) -> np.ndarray:
     """As `_ink`, for a picture whose background is uneven: paper lit from one side, a shadow's edge, a table around it.
 
-    The background is the picture without whatever is narrower than a quarter of it: its morphological closing (dark ink)
-    or opening (light ink), which leave slopes and edges where they are. Taken for the wrong ink, paper yields only what
+    The background is the picture without whatever is narrower than a quarter of it: its morphological closing (dark
+    ink) or opening (light ink), which leave slopes and edges where they are. Taken for the wrong ink, paper yields only what
     the strokes enclose, so of two drawings about as strong the one with the larger box is right.
     """
     drawings = []
@@ -293,7 +292,7 @@ def _photo_ink(grey: np.ndarray) -> np.ndarray:
 
 
 def _closing(values: np.ndarray, size: int) -> np.ndarray:
-    """The values (h, w) with hollows narrower than about `size` pixels filled: the largest near each, of that the least."""
+    """The values (h, w) with hollows narrower than about `size` pixels filled: the least of the largest nearby."""
     reach = max(size // 2, 1)
     values = np.pad(values, 2 * reach, mode="edge")
     for extreme in (np.maximum, np.minimum):
@@ -308,12 +307,13 @@ def _closing(values: np.ndarray, size: int) -> np.ndarray:
 
 
 def _stretch(difference: np.ndarray) -> tuple[np.ndarray, float]:
-    """What pixels differ from the background by, on the ink's side -> ink, 0 to 255, without noise; and its mean before.
+    """What pixels differ from the background by, on the ink's side -> ink, 0 to 255, without noise; its mean before.
 
     Raises:
         InputError: nothing stands out.
     """
-    noise = 1.4826 * float(np.median(np.abs(difference)))  # its standard deviation, were it Gaussian; ink is the lesser part
+    # the standard deviation, were it Gaussian; ink is the lesser part
+    noise = 1.4826 * float(np.median(np.abs(difference)))
     ink = np.maximum(difference, 0)
     strokes = ink[ink >= _otsu(ink)]
     contrast = float(strokes.mean()) if strokes.size else 0.0
@@ -327,7 +327,7 @@ def _stretch(difference: np.ndarray) -> tuple[np.ndarray, float]:
 
 
 def _otsu(values: np.ndarray) -> float:
-    """The threshold that parts the values, 0 to 255, best in two classes (Otsu 1979): the largest variance between them."""
+    """The threshold that parts the values, 0 to 255, best in two (Otsu 1979): the largest variance between them."""
     counts = np.bincount(values.astype(np.uint8).ravel(), minlength=256)
     weights = counts.cumsum()[:-1].astype(np.float64)
     sums = (counts * np.arange(256)).cumsum().astype(np.float64)
@@ -427,7 +427,7 @@ def _bounds(ink: np.ndarray) -> tuple[int, int, int, int]:
 
 
 def _thicken(ink: np.ndarray, longer: int) -> np.ndarray:
-    """The ink, its strokes made as thick as MNIST's thin ones if they are thinner: a fine pen would fade at 20 pixels."""
+    """The ink, strokes thinner than MNIST's thin ones made as thick: a fine pen would fade at 20 pixels."""
     # A stroke of width w has 2 of contour a w of area; the contour's length is the total variation.
     contour = np.hypot(np.diff(ink, axis=0)[:, 1:], np.diff(ink, axis=1)[1:]).sum()
     thickness = 2 * ink.sum() / max(contour, 1) * BOX / longer
@@ -476,7 +476,7 @@ def _fonts() -> tuple[list[str], set[int]]:
 
 
 def _escape(text: str, drawable: set[int]) -> str:
-    """The text with what the fonts cannot draw, and control characters, written as Python escapes: 数.png -> \\u6570.png."""
+    """The text with what the fonts cannot draw, and control characters, as Python escapes: 数.png -> \\u6570.png."""
     return "".join(c if ord(c) in drawable or c == "\n" else c.encode("unicode_escape").decode("ascii") for c in text)
 
 

@@ -1,4 +1,4 @@
-"""checkpoint.py and run_dir.py: training state there and back, damaged files, files whole or absent, run directories."""
+"""checkpoint.py and run_dir.py: training state there and back, damaged files, run directories."""
 
 import json
 import os
