@@ -46,6 +46,7 @@ _MIN_CONTRAST = 10  # of 255; fainter marks are dirt or noise
 _UNEVEN = 12  # of 255; a background whose parts differ by more is lit unevenly
 _FULL = 230  # of 255; ink darker than this is left as it is, or MNIST's own images would change
 _EDGE = 0.1  # of full ink; what is fainter does not widen the drawing's box
+_FAINT = 0.3  # of full ink; in a photo what is fainter is no stroke
 _SPECK = 0.02  # of the largest stroke's pixels; smaller spots are dirt
 
 _THIN, _NORMAL = 1.6, 2.4  # pixels, in the box of 20: 5 % of the test strokes are thinner than the first; the median
@@ -264,45 +265,40 @@ def _ink(grey: np.ndarray) -> np.ndarray:
     if not thirds or (np.ptp(thirds) <= _UNEVEN and np.median(np.abs(difference)) <= _UNEVEN):
         # Strokes are few pixels that differ much, so the third moment has their sign.
         sign = -1 if (difference.astype(np.float64) ** 3).sum() < 0 else 1
-        return _without_specks(_stretch(sign * difference)[0])
+        return _without_specks(_stretch(sign * difference))
     return _photo_ink(_filter(grey, ImageFilter.MedianFilter(3)))
 
 
 def _photo_ink(grey: np.ndarray) -> np.ndarray:
     """As `_ink`, for a picture whose background is uneven: paper lit from one side, a shadow's edge, a table around it.
 
-    The background is the picture without whatever is narrower than a quarter of it: its morphological closing (dark
-    ink) or opening (light ink), which leave slopes and edges where they are. Taken for the wrong ink, paper yields only what
-    the strokes enclose, so of two drawings about as strong the one with the larger box is right.
+    The background is the picture without whatever is narrower than a quarter of it: its morphological closing if the ink
+    is dark, which leaves slopes and edges where they are. Which it is the neighbourhood of the strokes tells: most of it
+    is paper, nearer to its lightest than to its darkest.
     """
-    drawings = []
-    for signed in (grey, -grey):
-        difference = _closing(signed, max(grey.shape) // 4) - signed
-        try:
-            ink, contrast = _stretch(difference - np.median(difference))
-        except InputError:
-            continue
-        ink = _without_specks(ink, off_rim=True)
-        top, bottom, left, right = _bounds(ink)
-        drawings.append((ink, contrast, (bottom - top) * (right - left)))
-    if not drawings:
-        raise InputError(_BLANK)
-    strongest = max(contrast for _, contrast, _ in drawings)
-    return max((drawing for drawing in drawings if drawing[1] > 0.5 * strongest), key=lambda drawing: drawing[2])[0]
+    size = max(grey.shape) // 4
+    lightest, darkest = _extreme(grey, size, np.maximum), _extreme(grey, size, np.minimum)
+    range_ = lightest - darkest
+    near = range_ > range_.max() / 2
+    is_light = np.mean(2 * grey[near] > (lightest + darkest)[near]) > 0.5
+    if is_light:
+        difference = _extreme(lightest, size, np.minimum) - grey
+    else:
+        difference = grey - _extreme(darkest, size, np.maximum)
+    return _without_specks(_stretch(difference - np.median(difference)), photo=True)
 
 
-def _closing(values: np.ndarray, size: int) -> np.ndarray:
-    """The values (h, w) with hollows narrower than about `size` pixels filled: the least of the largest nearby."""
-    reach = max(size // 2, 1)
-    values = np.pad(values, 2 * reach, mode="edge")
-    for extreme in (np.maximum, np.minimum):
-        for _ in range(2):  # along one axis, then the other
-            width = 1
-            while width < 2 * reach + 1:  # of windows of `width` two make one of up to twice that
-                step = min(width, 2 * reach + 1 - width)
-                values = extreme(values[:-step], values[step:])
-                width += step
-            values = values.T
+def _extreme(values: np.ndarray, size: int, extreme: np.ufunc) -> np.ndarray:
+    """For each pixel of (h, w) the largest or least value, `np.maximum` or `np.minimum`, in a square about `size` wide."""
+    wanted = size // 2 * 2 + 1
+    values = np.pad(values, size // 2, mode="edge")
+    for _ in range(2):  # along one axis, then the other
+        width = 1
+        while width < wanted:  # two windows of `width`, side by side or overlapping, make one of up to twice that
+            step = min(width, wanted - width)
+            values = extreme(values[:-step], values[step:])
+            width += step
+        values = values.T
     return values
 
 
@@ -323,7 +319,7 @@ def _stretch(difference: np.ndarray) -> tuple[np.ndarray, float]:
     full = float(np.percentile(strokes, 99))
     if floor or full < _FULL:
         ink = np.clip((ink - floor) * (255 / (full - floor)), 0, 255)
-    return ink, contrast
+    return ink
 
 
 def _otsu(values: np.ndarray) -> float:
@@ -337,24 +333,23 @@ def _otsu(values: np.ndarray) -> float:
     return float(np.nan_to_num(between).argmax() + 1)  # values below it are the lower class
 
 
-def _without_specks(ink: np.ndarray, off_rim: bool = False) -> np.ndarray:
+def _without_specks(ink: np.ndarray, photo: bool = False) -> np.ndarray:
     """The ink (h, w) of the drawing alone: without spots far smaller than its largest stroke.
 
-    With `off_rim`, strokes that reach the rim go too, if others stay: they are the table, a shadow or the next word.
+    In a photo what is faint goes too, and strokes that reach the rim, if others stay: table, shadow, the next word.
     """
     if max(ink.shape) <= FIELD:
         return ink  # in so small a picture one pixel may be a stroke's end, as in 168 of MNIST's 10,000 test images
-    labels = _label(ink > _EDGE * 255)
-    sizes = np.bincount(labels.ravel())
+    labels = _label(ink > 255 * (_FAINT if photo else _EDGE))
+    sizes = np.bincount(labels.ravel(), weights=ink.ravel() > 127)  # of each spot, in pixels of more than half ink
     sizes[0] = 0
-    kept = sizes > 0
-    if off_rim:
-        inside = kept.copy()
-        inside[np.concatenate([labels[0], labels[-1], labels[:, 0], labels[:, -1]])] = False
-        if (sizes * inside).max() > _SPECK * sizes.max():
-            kept = inside
-    kept &= sizes > _SPECK * (sizes * kept).max()
-    if kept[1:].all():
+    if photo:
+        inside = sizes.copy()
+        inside[np.concatenate([labels[0], labels[-1], labels[:, 0], labels[:, -1]])] = 0
+        if inside.max() > _SPECK * sizes.max():
+            sizes = inside
+    kept = sizes > _SPECK * sizes.max()
+    if kept[1:].all() and not photo:
         return ink
     drawing = _filter(kept[labels], ImageFilter.MaxFilter(3))  # the antialiased rim of a stroke belongs to it
     return np.where(drawing, ink, 0)
