@@ -313,7 +313,7 @@ def _stretch(difference: np.ndarray) -> tuple[np.ndarray, float]:
     ink = np.maximum(difference, 0)
     strokes = ink[ink >= _otsu(ink)]
     contrast = float(strokes.mean()) if strokes.size else 0.0
-    if contrast < max(_MIN_CONTRAST, 4 * noise):
+    if contrast < max(_MIN_CONTRAST, 3 * noise):
         raise InputError(_BLANK)
     floor = min(3 * noise, contrast / 2)
     full = float(np.percentile(strokes, 99))
@@ -349,6 +349,8 @@ def _without_specks(ink: np.ndarray, photo: bool = False) -> np.ndarray:
         if inside.max() > _SPECK * sizes.max():
             sizes = inside
     kept = sizes > _SPECK * sizes.max()
+    if not kept.any():
+        raise InputError(_BLANK)
     if kept[1:].all() and not photo:
         return ink
     drawing = _filter(kept[labels], ImageFilter.MaxFilter(3))  # the antialiased rim of a stroke belongs to it
