@@ -12,7 +12,7 @@ train: $(VENV)/.ready
 	@$(RUN) -m gluon_lenet.train $(ARGS)
 
 test: $(VENV)/.ready
-	@$(RUN) -m pytest $(ARGS)
+	@$(RUN) -m pytest -n auto --maxprocesses 4 --dist loadfile $(ARGS)
 
 # Fetches the data sets anew by every package manager.
 test-network: $(VENV)/.ready

@@ -99,6 +99,7 @@ class Fused:
         from gluon_lenet.fused import FusedNet  # here: Numba takes a while to import
 
         self.fused = FusedNet(net, image_shape)
+        self.fused.forward(np.zeros((1, *image_shape), np.float32))  # compiles or loads the kernels before anyone times
 
     def __str__(self) -> str:
         return "the fused kernels"

@@ -259,37 +259,47 @@ def _ink(grey: np.ndarray) -> np.ndarray:
     Raises:
         InputError: nothing stands out from the background.
     """
-    rim = (grey[0], grey[-1], grey[:, 0], grey[:, -1])
-    thirds = [np.median(side[: len(side) // 3 * 3].reshape(3, -1), axis=1) for side in rim if len(side) >= 3]
-    difference = grey - np.median(np.concatenate(rim))
-    if not thirds or (np.ptp(thirds) <= _UNEVEN and np.median(np.abs(difference)) <= _UNEVEN):
+    sides = (grey[0], grey[-1], grey[:, 0], grey[:, -1])
+    rim = np.concatenate(sides)
+    difference = grey - np.median(rim)
+    share = np.mean(np.abs(difference) <= _UNEVEN)  # like the rim: paper, or else the rim is a table or a frame
+    if (share > 1 / 3 and _is_drawn(rim)) or (share > 0.45 and _is_even(sides)):
         # Strokes are few pixels that differ much, so the third moment has their sign.
         sign = -1 if (difference.astype(np.float64) ** 3).sum() < 0 else 1
         return _without_specks(_stretch(sign * difference))
     return _photo_ink(_filter(grey, ImageFilter.MedianFilter(3)))
 
 
+def _is_drawn(rim: np.ndarray) -> bool:
+    """Whether half of the rim's pixels are one colour: so a program draws or a scanner clips; a camera adds noise."""
+    return bool(np.mean(np.abs(rim - np.median(rim)) <= 1) > 0.5)
+
+
+def _is_even(sides: Sequence[np.ndarray]) -> bool:
+    """Whether the rim is as light in every third of each of its four sides."""
+    thirds = [np.median(side[: len(side) // 3 * 3].reshape(3, -1), axis=1) for side in sides if len(side) >= 3]
+    return not thirds or bool(np.ptp(thirds) <= _UNEVEN)
+
+
 def _photo_ink(grey: np.ndarray) -> np.ndarray:
     """As `_ink`, for a picture whose background is uneven: paper lit from one side, a shadow's edge, a table around it.
 
-    The background is the picture without whatever is narrower than a quarter of it: its morphological closing if the ink
-    is dark, which leaves slopes and edges where they are. Which it is the neighbourhood of the strokes tells: most of it
-    is paper, nearer to its lightest than to its darkest.
+    The background is the picture without whatever is narrower than a quarter of it: if the ink is dark, the picture's
+    morphological closing, which leaves slopes and edges where they are. Whether it is dark is read off the strokes'
+    neighbourhood: most of that is paper, so most of its pixels are nearer to the lightest there than to the darkest.
     """
     size = max(grey.shape) // 4
     lightest, darkest = _extreme(grey, size, np.maximum), _extreme(grey, size, np.minimum)
-    range_ = lightest - darkest
-    near = range_ > range_.max() / 2
-    is_light = np.mean(2 * grey[near] > (lightest + darkest)[near]) > 0.5
-    if is_light:
-        difference = _extreme(lightest, size, np.minimum) - grey
-    else:
-        difference = grey - _extreme(darkest, size, np.maximum)
+    span = lightest - darkest
+    near = span > span.max() / 2
+    paper_is_light = np.mean(2 * grey[near] > (lightest + darkest)[near]) > 0.5
+    background = _extreme(lightest, size, np.minimum) if paper_is_light else _extreme(darkest, size, np.maximum)
+    difference = background - grey if paper_is_light else grey - background
     return _without_specks(_stretch(difference - np.median(difference)), photo=True)
 
 
 def _extreme(values: np.ndarray, size: int, extreme: np.ufunc) -> np.ndarray:
-    """For each pixel of (h, w) the largest or least value, `np.maximum` or `np.minimum`, in a square about `size` wide."""
+    """The largest or least value, `np.maximum` or `np.minimum`, in the square of `size` pixels around each pixel."""
     wanted = size // 2 * 2 + 1
     values = np.pad(values, size // 2, mode="edge")
     for _ in range(2):  # along one axis, then the other
@@ -309,7 +319,8 @@ def _stretch(difference: np.ndarray) -> tuple[np.ndarray, float]:
         InputError: nothing stands out.
     """
     # the standard deviation, were it Gaussian; ink is the lesser part
-    noise = 1.4826 * float(np.median(np.abs(difference)))
+    # The standard deviation of the noise, were it Gaussian, from the side of the background where there is no ink.
+    noise = 1.4826 * float(np.median(-difference[difference <= 0])) if (difference <= 0).any() else 0.0
     ink = np.maximum(difference, 0)
     strokes = ink[ink >= _otsu(ink)]
     contrast = float(strokes.mean()) if strokes.size else 0.0
@@ -398,16 +409,17 @@ def _lay(ink: np.ndarray) -> np.ndarray:
     top, bottom, left, right = _bounds(ink)
     longer = max(bottom - top, right - left)
     if abs(longer - BOX) > 1:  # within a pixel it is there already, and resampling could only blur it
+        ink = _thicken(ink, longer)
+        top, bottom, left, right = _bounds(ink)
+        longer = max(bottom - top, right - left)
         margin = math.ceil(longer / BOX)  # for the antialiased rim
         ink = np.pad(ink, margin)[top : bottom + 2 * margin, left : right + 2 * margin]
-        ink = _thicken(ink, longer)
-        scale = BOX / longer
-        ink = _resize(ink, [max(1, round(side * scale)) for side in ink.shape])
+        ink = _resize(ink, [max(1, round(side * BOX / longer)) for side in ink.shape])
     pixels = np.rint(ink).clip(0, 255).astype(np.uint8)
     weights = pixels.astype(np.int64)
     total = weights.sum()
     if not total:
-        raise InputError("a blank picture: its strokes are too thin to be seen")
+        raise InputError(_BLANK)
     field = np.pad(pixels, FIELD)
     corner = []
     for axis, side in enumerate(pixels.shape):
@@ -431,7 +443,7 @@ def _thicken(ink: np.ndarray, longer: int) -> np.ndarray:
     if thickness >= _THIN:
         return ink
     grow = round((_NORMAL - thickness) * longer / BOX / 2)
-    return np.asarray(_filter(np.pad(ink, grow), ImageFilter.MaxFilter(2 * grow + 1))) if grow else ink
+    return _extreme(np.pad(ink, grow), 2 * grow + 1, np.maximum)
 
 
 def _filter(values: np.ndarray, kernel: ImageFilter.Filter) -> np.ndarray:
