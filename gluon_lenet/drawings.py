@@ -18,11 +18,12 @@ import os
 import stat
 import warnings
 from collections.abc import Sequence
+from contextlib import suppress
 
 import numpy as np
 from matplotlib import font_manager
 from matplotlib.figure import Figure
-from PIL import Image, ImageFilter
+from PIL import ExifTags, Image, ImageFilter
 
 from gluon_lenet.errors import InputError
 
@@ -39,6 +40,15 @@ _SIGNATURES = {
     "BMP": b"BM",
     "GIF": b"GIF8",
     "WEBP": b"RIFF",
+}
+_TURNS = {  # EXIF's orientation -> what sets it upright
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
 }
 _WORKING = 400  # pixels, the longer side that is looked at; more would only be noise and time
 
@@ -95,13 +105,15 @@ def normalize_drawing(grey: np.ndarray) -> np.ndarray:
     A picture already in MNIST's form comes through as it is, and its negative with the same pixels.
 
     Raises:
-        InputError: not two-dimensional, without pixels, not finite, or blank.
+        InputError: not two-dimensional, without pixels, not of 0 to 255, or blank.
     """
     grey = np.asarray(grey, dtype=np.float32)
     if grey.ndim != 2 or not grey.size:
         raise InputError(f"a picture of shape {grey.shape}; it must be (height, width), both at least 1")
     if not np.isfinite(grey).all():
         raise InputError("a picture with pixels that are no numbers")
+    if grey.min() < 0 or grey.max() > 255:
+        raise InputError(f"a picture with pixels from {grey.min():g} to {grey.max():g}; they must be 0 to 255")
     grey = _shrink(grey, _WORKING)
     return _lay(_ink(grey))
 
@@ -120,13 +132,12 @@ def show_drawings(
     columns = min(len(drawings), 5) or 1
     rows = math.ceil(len(drawings) / columns) or 1
     figure = Figure(figsize=(1.9 * columns, 2.3 * rows), layout="constrained")  # inches
-    axes = figure.subplots(rows, columns, squeeze=False).flat
+    axes = list(figure.subplots(rows, columns, squeeze=False).flat)
     for axis in axes:
         axis.axis("off")
     families, drawable = _fonts()
-    axes = figure.axes[: len(drawings)]
     for axis, drawing, prediction, probability, name in zip(
-        axes, drawings, predictions, probabilities, names, strict=True
+        axes[: len(drawings)], drawings, predictions, probabilities, names, strict=True
     ):
         axis.imshow(drawing, cmap="gray", vmin=0, vmax=255)
         text = f"{_shorten(name)}\n{prediction}  {probability:.1%}"
@@ -174,7 +185,7 @@ def _decode(file, max_pixels: int) -> np.ndarray:
         raise InputError("too large for this machine's memory") from None
     except Exception:
         if any(start.startswith(signature) for signature in _SIGNATURES.values()):
-            raise InputError(f"its header is cut or broken, or declares 0 pixels (as {kinds})") from None
+            raise InputError("begins as an image does, but its header is cut, broken or declares 0 pixels") from None
         raise InputError(f"not an image that can be read here; convert it to {kinds}") from None
     with image:
         if image.width * image.height > max_pixels:
@@ -190,11 +201,13 @@ def _decode(file, max_pixels: int) -> np.ndarray:
 
 
 def _upright(image: Image.Image) -> Image.Image:
-    """The decoded image, in one of the modes L, LA, RGB, RGBA, F, turned as its EXIF data say, and shrunk."""
+    """The decoded image, in one of the modes L, LA, RGB, RGBA, F, shrunk, and turned as its EXIF data say."""
     if image.format in ("JPEG", "MPO"):
         image.draft(None, (2 * _WORKING, 2 * _WORKING))  # a large JPEG is decoded at 1/2, 1/4 or 1/8 of its size
     image.load()
-    orientation = image.getexif().get(0x0112)
+    orientation = 1  # upright
+    with suppress(Exception):  # EXIF data that cannot be read say nothing; the picture is still there
+        orientation = image.getexif().get(ExifTags.Base.Orientation)
     if image.mode.startswith("I") or image.mode == "F":  # 16 bits a pixel
         values = np.asarray(image, dtype=np.float32)
         image = Image.fromarray(values if values.max() <= 255 else values / 257)
@@ -203,16 +216,7 @@ def _upright(image: Image.Image) -> Image.Image:
     else:
         image = image.convert("L" if image.mode in ("1", "L") else "RGB")
     image.thumbnail((_WORKING, _WORKING), Image.Resampling.BOX)
-    turned = {
-        2: Image.Transpose.FLIP_LEFT_RIGHT,
-        3: Image.Transpose.ROTATE_180,
-        4: Image.Transpose.FLIP_TOP_BOTTOM,
-        5: Image.Transpose.TRANSPOSE,
-        6: Image.Transpose.ROTATE_270,
-        7: Image.Transpose.TRANSVERSE,
-        8: Image.Transpose.ROTATE_90,
-    }
-    return image.transpose(turned[orientation]) if orientation in turned else image
+    return image.transpose(_TURNS[orientation]) if orientation in _TURNS else image
 
 
 def _grey(image: Image.Image) -> np.ndarray:
@@ -263,6 +267,7 @@ def _ink(grey: np.ndarray) -> np.ndarray:
     rim = np.concatenate(sides)
     difference = grey - np.median(rim)
     share = np.mean(np.abs(difference) <= _UNEVEN)  # like the rim: paper, or else the rim is a table or a frame
+    # A drawing cropped to its strokes leaves little paper; a table around a photo's paper is less than half of it.
     if (share > 1 / 3 and _is_drawn(rim)) or (share > 0.45 and _is_even(sides)):
         # Strokes are few pixels that differ much, so the third moment has their sign.
         sign = -1 if (difference.astype(np.float64) ** 3).sum() < 0 else 1
@@ -291,7 +296,7 @@ def _photo_ink(grey: np.ndarray) -> np.ndarray:
     size = max(grey.shape) // 4
     lightest, darkest = _extreme(grey, size, np.maximum), _extreme(grey, size, np.minimum)
     span = lightest - darkest
-    near = span > span.max() / 2
+    near = span >= span.max() / 2
     paper_is_light = np.mean(2 * grey[near] > (lightest + darkest)[near]) > 0.5
     background = _extreme(lightest, size, np.minimum) if paper_is_light else _extreme(darkest, size, np.maximum)
     difference = background - grey if paper_is_light else grey - background
@@ -312,13 +317,12 @@ def _extreme(values: np.ndarray, size: int, extreme: np.ufunc) -> np.ndarray:
     return values
 
 
-def _stretch(difference: np.ndarray) -> tuple[np.ndarray, float]:
-    """What pixels differ from the background by, on the ink's side -> ink, 0 to 255, without noise; its mean before.
+def _stretch(difference: np.ndarray) -> np.ndarray:
+    """What pixels differ from the background by, on the ink's side -> ink, 0 to 255, without noise.
 
     Raises:
         InputError: nothing stands out.
     """
-    # the standard deviation, were it Gaussian; ink is the lesser part
     # The standard deviation of the noise, were it Gaussian, from the side of the background where there is no ink.
     noise = 1.4826 * float(np.median(-difference[difference <= 0])) if (difference <= 0).any() else 0.0
     ink = np.maximum(difference, 0)
