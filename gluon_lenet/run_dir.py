@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 import os
 import tempfile
@@ -96,12 +95,6 @@ class RunDir:
         if history or path.exists():
             write_atomically(path, "".join(result.to_json() + "\n" for result in history).encode())
         return history
-
-    def write_curves(self, figure) -> None:
-        """Write a matplotlib figure."""
-        png = io.BytesIO()
-        figure.savefig(png, format="png", dpi=120)
-        write_atomically(self.path / CURVES, png.getvalue())
 
 
 def write_atomically(path: Path, data: bytes) -> None:

@@ -22,9 +22,9 @@ from gluon_lenet.layers import LeCun1998
 from gluon_lenet.losses import MAPLoss
 from gluon_lenet.metrics import EpochResult, Progress
 from gluon_lenet.nets import get_net
-from gluon_lenet.plots import curves
+from gluon_lenet.plots import curves, write_picture
 from gluon_lenet.recipes import Recipe
-from gluon_lenet.run_dir import BEST, LAST, RunDir
+from gluon_lenet.run_dir import BEST, CURVES, LAST, RunDir
 from gluon_lenet.training import run_epochs
 
 
@@ -65,12 +65,13 @@ class Run:
         self.name, self.recipe, self.contexts, self.seed, self.data_dir = name, recipe, contexts, seed, data_dir
         self.data = data = load_dataset(recipe.dataset, data_dir)
         self.transform = transform_of(recipe)
-        train, validation = _hold_out(len(data.train_images), recipe.num_validation)
-        self.train_iter = self._batches(data.train_images[train], data.train_labels[train], shuffle=True)
+        images, labels, self.validation_iter = data.train_images, data.train_labels, None
+        if recipe.num_validation:
+            train, validation = _hold_out(len(images), recipe.num_validation)
+            self.validation_iter = self._batches(images[validation], labels[validation])
+            images, labels = images[train], labels[train]
+        self.train_iter = self._batches(images, labels, shuffle=True)
         self.test_iter = self._batches(data.test_images, data.test_labels)
-        self.validation_iter = (
-            self._batches(data.train_images[validation], data.train_labels[validation]) if len(validation) else None
-        )
         mx.random.seed(seed)
         self.net = get_net(recipe.net, classes=len(data.classes))
         self.net.initialize(INITIALIZERS[recipe.init](), ctx=contexts)
@@ -176,7 +177,8 @@ class Run:
                 watcher.epoch(result)
         finally:
             if self.history:
-                self.directory.write_curves(curves(self.history, f"{self.name}, seed {self.seed}"))
+                figure = curves(self.history, f"{self.name}, seed {self.seed}")
+                write_picture(figure, self.directory.path / CURVES)
         whole = self.progress.epoch > self.recipe.num_epochs
         if not whole:
             self.save(LAST)

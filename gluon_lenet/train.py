@@ -16,7 +16,7 @@ from gluon_lenet.run_dir import RunDir
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Train as `argv` says; returns the exit status: 0, 1 (diverged), 2 (bad input) or 130 (Ctrl-C)."""
+    """Train as `argv` says; returns the exit status: 0, 1 (diverged), 2 (bad input), 130 (Ctrl-C) or 143 (SIGTERM)."""
     args = parse(argv)
     return cli.run(lambda: train(args))
 

@@ -2,7 +2,7 @@
 
 Evaluation and prediction are fed by the `Transform` the run was trained with. In front of it stands, for the user's own
 pictures, a reader that brings them into the form of the run's data set: `drawings.read_drawing` (MNIST) or
-`read_clothing` (Fashion-MNIST).
+`drawings.read_clothing` (Fashion-MNIST).
 """
 
 from __future__ import annotations
@@ -23,10 +23,6 @@ from gluon_lenet.run_dir import BEST, CONFIG, LAST, RunDir
 from gluon_lenet.runs import transform_of
 
 WEIGHTS = {"best": BEST, "last": LAST}
-
-_SIDE = 28  # pixels of an image of MNIST and Fashion-MNIST
-_NEAR = 0.05 * 255  # pixels closer to the background's grey belong to it (Xiao et al. 2017, section 2)
-_BRIGHT = 250  # of 255; every image of Fashion-MNIST's test set has a pixel at least so bright
 
 
 class Trained:
@@ -62,7 +58,9 @@ class Trained:
             raise InputError(f"{directory.path} has no {file.name}; it has {', '.join(kept) or 'no'} weights")
         self.net = get_net(self.recipe.net, classes=len(self.classes))
         self.net.initialize(ctx=self.ctx)
-        self.net(self.transform(np.zeros((1, _SIDE, _SIDE), dtype=np.uint8), self.ctx))  # gives the layers their shapes
+        self.net(
+            self.transform(np.zeros((1, drawings.FIELD, drawings.FIELD), dtype=np.uint8), self.ctx)
+        )  # gives the layers their shapes
         header = checkpoint.load(file, self.net)
         if header.get("net") != self.recipe.net:  # nets may differ in what has no weights: activations, pooling
             raise InputError(f"{file} holds the net {header.get('net')}, the run's is {self.recipe.net}")
@@ -135,53 +133,6 @@ class Scores:
         return list(zip(self.confusion.sum(axis=1).tolist(), self.confusion.diagonal().tolist(), strict=True))
 
 
-def read_clothing(path: str | os.PathLike) -> np.ndarray:
-    """A picture of a piece of clothing in an image file -> uint8 (28, 28) as Fashion-MNIST has it, 0 the background.
-
-    The files `drawings.read_drawing` reads.
-
-    Raises:
-        InputError: as `drawings.read_drawing`.
-    """
-    try:
-        return normalize_clothing(drawings._read_grey(path, drawings.MAX_PIXELS))
-    except InputError as error:
-        raise InputError(f"{drawings._printable(os.fsdecode(path))}: {error}") from None
-
-
-def normalize_clothing(grey: np.ndarray) -> np.ndarray:
-    """A grey picture (h, w), 0 to 255, of one thing on a plain background -> uint8 (28, 28) as Fashion-MNIST has it.
-
-    The steps of its authors (Xiao, Rasul, Vollgraf 2017, section 2): the margins go, the longer side becomes 28 pixels,
-    the thing stands in the middle of a black square, and a light background has been made black by negation. Whether it
-    is light is read off the picture's rim, so there must be some background around the thing. A picture of 28x28 pixels
-    is in that form already; only a light background is negated. Of the 10,000 test images 9,992 come through unchanged.
-
-    Raises:
-        InputError: nothing stands out from the background.
-    """
-    rim = np.concatenate([grey[0], grey[-1], grey[:, 0], grey[:, -1]])
-    background = float(np.median(rim))
-    if min(background, 255 - background) < _NEAR:
-        background = float(np.rint(background / 255) * 255)  # white and black are meant; JPEG makes 253 of 255
-    ink = np.maximum(background - grey if background > 127.5 else grey - background, 0)
-    if grey.shape != (_SIDE, _SIDE):
-        ink = drawings._without_specks(np.where(ink > _NEAR, ink, 0).astype(np.float32))
-        rows, columns = np.nonzero(ink)
-        if rows.size:
-            ink = ink[rows.min() : rows.max() + 1, columns.min() : columns.max() + 1]
-        scale = _SIDE / max(ink.shape)
-        height, width = (max(1, round(side * scale)) for side in ink.shape)
-        ink = np.maximum(drawings._resize(np.ascontiguousarray(ink), (height, width)), 0)
-        top, left = (_SIDE - height + 1) // 2, (_SIDE - width + 1) // 2  # an odd pixel goes before, as in the data set
-        ink = np.pad(ink, ((top, _SIDE - height - top), (left, _SIDE - width - left)))
-    if ink.max() <= _NEAR:
-        raise InputError("a blank picture: nothing stands out from its background")
-    if ink.max() < _BRIGHT:
-        ink = ink * (255 / ink.max())
-    return np.rint(ink).clip(0, 255).astype(np.uint8)
-
-
-_READERS = {"mnist": drawings.read_drawing, "fashion_mnist": read_clothing}
+_READERS = {"mnist": drawings.read_drawing, "fashion_mnist": drawings.read_clothing}
 
 assert _READERS.keys() == CLASSES.keys()

@@ -59,3 +59,19 @@ def one_error_line(process: subprocess.CompletedProcess, *parts: str) -> None:
     assert lines[0].startswith("error: ")
     for part in parts:
         assert part in lines[0]
+
+
+def fails_as_bad_input(main, args, capsys, *parts: str) -> None:
+    """The same for a command line called from Python: also nothing on stdout."""
+    try:
+        status = main(list(map(str, args)))
+    except SystemExit as exit:
+        status = exit.code
+    captured = capsys.readouterr()
+    assert status == 2
+    assert captured.out == ""
+    lines = captured.err.splitlines()
+    assert len(lines) == 1, captured.err
+    assert lines[0].startswith("error: ")
+    for part in parts:
+        assert part in lines[0]

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from conftest import one_error_line
+from conftest import fails_as_bad_input, one_error_line
 from gluon_lenet import checkpoint, evaluate, train
 from gluon_lenet.recipes import RECIPES
 from gluon_lenet.runs import Run
@@ -177,7 +177,7 @@ def spoil(copy, kind):
 @pytest.mark.parametrize("kind", ["empty", "cut", "flipped bit", "random", "pickle"])
 def test_damaged_weights(kind, copy, capsys):
     spoil(copy, kind)
-    bad_input(["--run", copy], capsys, "last.safetensors")
+    fails_as_bad_input(evaluate.main, ["--run", copy], capsys, "last.safetensors")
 
 
 def test_damaged_weights_in_a_process_of_its_own(copy, run_module):
@@ -193,32 +193,21 @@ def rewrite_settings(run_dir, **settings):
 
 def test_weights_of_another_net(copy, capsys):
     rewrite_settings(copy, net="lenet5_sigmoid_avgpool")
-    bad_input(["--run", copy], capsys, "last.safetensors: 4.weight is float32 (120, 256)")
+    fails_as_bad_input(evaluate.main, ["--run", copy], capsys, "last.safetensors: 4.weight is float32 (120, 256)")
     rewrite_settings(copy, net="lenet5_1998", dataset="mnist", pad=2)
-    bad_input(["--run", copy], capsys, "last.safetensors holds other parameters than the net")
+    fails_as_bad_input(evaluate.main, ["--run", copy], capsys, "last.safetensors holds other parameters than the net")
 
 
 def test_weights_of_a_net_that_differs_only_in_what_has_no_weights(tmp_path, capsys):
     run = Run("d2l_v2_fashion", RECIPES["d2l_v2_fashion"], [mx.cpu()], seed=0)
     run.create_directory(str(tmp_path / "run"))
     rewrite_settings(tmp_path / "run", net="lenet5_relu_maxpool")
-    bad_input(
-        ["--run", tmp_path / "run"], capsys, "holds the net lenet5_sigmoid_avgpool, the run's is lenet5_relu_maxpool"
+    fails_as_bad_input(
+        evaluate.main,
+        ["--run", tmp_path / "run"],
+        capsys,
+        "holds the net lenet5_sigmoid_avgpool, the run's is lenet5_relu_maxpool",
     )
-
-
-def bad_input(args, capsys, *parts):
-    """Call `evaluate.main`; it must end as bad input must."""
-    try:
-        status = evaluate.main(list(map(str, args)))
-    except SystemExit as exit:
-        status = exit.code
-    captured = capsys.readouterr()
-    assert (status, captured.out) == (2, "")
-    (line,) = captured.err.splitlines()
-    assert line.startswith("error: ")
-    for part in parts:
-        assert part in line
 
 
 BAD = [
@@ -254,10 +243,15 @@ def test_bad_input_is_one_line_and_writes_nothing(args, says, run_dir, tmp_path,
     (tmp_path / "binary" / "config.json").write_bytes(b"\xff\xfe\x00")
     shutil.copy(run_dir / "config.json", tmp_path / "bare")
     before = sorted(map(str, tmp_path.rglob("*")))
-    bad_input([run_dir if arg == "RUN" else arg for arg in args], capsys, says)
+    fails_as_bad_input(evaluate.main, [run_dir if arg == "RUN" else arg for arg in args], capsys, says)
     assert sorted(map(str, tmp_path.rglob("*"))) == before
 
 
 def test_an_unknown_data_set_in_the_configuration(copy, capsys):
     rewrite_settings(copy, dataset="cifar10")
-    bad_input(["--run", copy], capsys, "config.json: unknown data set 'cifar10'; choose from fashion_mnist, mnist")
+    fails_as_bad_input(
+        evaluate.main,
+        ["--run", copy],
+        capsys,
+        "config.json: unknown data set 'cifar10'; choose from fashion_mnist, mnist",
+    )

@@ -9,14 +9,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from conftest import one_error_line
+from conftest import fails_as_bad_input, one_error_line
 from gluon_lenet import predict, train
 from gluon_lenet.data.batches import Batches
 from gluon_lenet.data.datasets import CLASSES, load_dataset
+from gluon_lenet.drawings import normalize_clothing, read_clothing
 from gluon_lenet.errors import InputError
 from gluon_lenet.recipes import RECIPES
 from gluon_lenet.runs import Run
-from gluon_lenet.trained import Trained, normalize_clothing, read_clothing
+from gluon_lenet.trained import Trained
 
 
 @pytest.fixture(scope="module")
@@ -236,15 +237,7 @@ BAD = [
 @pytest.mark.parametrize(("args", "says"), BAD, ids=lambda value: " ".join(value) if isinstance(value, list) else "")
 def test_bad_input_is_one_line_and_writes_nothing(args, says, digits_run, files, capsys):
     before = sorted(os.listdir())
-    try:
-        status = predict.main([str(digits_run) if arg == "RUN" else arg for arg in args])
-    except SystemExit as exit:
-        status = exit.code
-    captured = capsys.readouterr()
-    assert (status, captured.out) == (2, "")
-    (line,) = captured.err.splitlines()
-    assert line.startswith("error: ")
-    assert says in line
+    fails_as_bad_input(predict.main, [digits_run if arg == "RUN" else arg for arg in args], capsys, says)
     assert sorted(os.listdir()) == before
 
 

@@ -16,7 +16,7 @@ from PIL import Image
 from safetensors.numpy import load_file
 
 import gluon_lenet
-from conftest import module_env, one_error_line
+from conftest import fails_as_bad_input, module_env, one_error_line
 from gluon_lenet import checkpoint, train
 from gluon_lenet.recipes import RECIPES
 
@@ -152,17 +152,7 @@ def test_bad_input_is_one_line_and_writes_nothing(args, says, tmp_path, monkeypa
     (tmp_path / "taken").mkdir()
     (tmp_path / "taken" / "config.json").write_text("{}")
     before = sorted(map(str, tmp_path.rglob("*")))
-    try:
-        status = train.main(args)
-    except SystemExit as exit:
-        status = exit.code
-    captured = capsys.readouterr()
-    assert status == 2
-    assert captured.out == ""
-    lines = captured.err.splitlines()
-    assert len(lines) == 1, captured.err
-    assert lines[0].startswith("error: ")
-    assert says in lines[0]
+    fails_as_bad_input(train.main, args, capsys, says)
     assert sorted(map(str, tmp_path.rglob("*"))) == before
     assert (tmp_path / "file").read_text() == "mine"
 
