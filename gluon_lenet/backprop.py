@@ -107,7 +107,7 @@ class Fused:
     def batches(self, data_iter: Batches) -> Iterator:
         """The batches of one pass, as `backprop` takes them: images, which of them, labels."""
         if data_iter.transform.is_plain:
-            return ((data_iter.images, rows, data_iter.labels) for rows in data_iter.rows())
+            return data_iter.raw()
         return ((X.asnumpy(), np.arange(len(X)), y.asnumpy()) for X, y in data_iter)
 
     def backprop(self, batch: tuple[np.ndarray, np.ndarray, np.ndarray]) -> tuple[float, int, int]:

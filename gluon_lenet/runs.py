@@ -14,6 +14,7 @@ from mxnet import gluon
 
 import gluon_lenet
 from gluon_lenet import backprop, checkpoint, compat
+from gluon_lenet.data.augment import AUGMENTATIONS
 from gluon_lenet.data.batches import Batches
 from gluon_lenet.data.datasets import load_dataset
 from gluon_lenet.data.transforms import Transform
@@ -71,6 +72,7 @@ class Run:
             self.validation_iter = self._batches(images[validation], labels[validation])
             images, labels = images[train], labels[train]
         self.train_iter = self._batches(images, labels, shuffle=True)
+        self.train_iter.augment = recipe.augment and AUGMENTATIONS[recipe.augment]
         self.test_iter = self._batches(data.test_images, data.test_labels)
         mx.random.seed(seed)
         self.net = get_net(recipe.net, classes=len(data.classes))

@@ -11,7 +11,7 @@ from tqdm import tqdm
 
 from gluon_lenet import cli, compat
 from gluon_lenet.errors import InputError
-from gluon_lenet.recipes import DEFAULT_RECIPE, RECIPES, Recipe, get_recipe
+from gluon_lenet.recipes import AUGMENT, DEFAULT_RECIPE, RECIPES, Recipe, get_recipe
 from gluon_lenet.run_dir import RunDir
 
 
@@ -31,6 +31,7 @@ def parse(argv: list[str] | None = None):
     add("--epochs", "--num-epochs", type=cli.positive_int, metavar="N", help="passes over the training data")
     add("--batch-size", type=cli.positive_int, metavar="N", help="images a step")
     add("--lr", type=cli.positive_float, metavar="LR", help="learning rate, on the mean gradient of a batch")
+    add("--augment", action="store_true", default=None, help="bend the training images at random, anew each epoch")
     add("--seed", type=cli.natural_int, metavar="N", help="of weights and shuffling (default: 0)")
     add("--threads", type=cli.positive_int, metavar="N", help="CPU threads (default: all physical cores)")
     add("--backprop", metavar="MODE", help="auto, autograd or fused (default: auto, fused where it serves)")
@@ -44,7 +45,7 @@ def parse(argv: list[str] | None = None):
             parser.error("--ctx and --num-gpus both name the device; give one of them")
         args.ctx = ",".join(f"gpu({i})" for i in range(args.num_gpus)) or "cpu"
     if args.resume is not None:
-        fixed = ["recipe", "ctx", "batch_size", "lr", "seed", "threads", "backprop", "run_dir"]
+        fixed = ["recipe", "ctx", "batch_size", "lr", "augment", "seed", "threads", "backprop", "run_dir"]
         given = [f"--{name.replace('_', '-')}" for name in fixed if getattr(args, name) is not None]
         if given:
             parser.error(f"--resume goes on by the run's own settings; drop {', '.join(given)}")
@@ -63,6 +64,7 @@ def train(args) -> int:
         settings = {"name": config["recipe"], "seed": config["seed"], "data_dir": args.data_dir or config["data_dir"]}
         ctx, threads, mode = ",".join(config["ctx"]), config["threads"], config["backprop"]
     chosen = {"num_epochs": args.epochs, "batch_size": args.batch_size, "lr": args.lr}
+    chosen["augment"] = AUGMENT[recipe.dataset] if args.augment and recipe.augment is None else None
     recipe = replace(recipe, **{name: value for name, value in chosen.items() if value is not None})
     if threads not in (None, compat.num_threads()):
         try:

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 from mxnet import nd
 
+from gluon_lenet.data.augment import Augmentation
 from gluon_lenet.data.datasets import load_dataset
 from gluon_lenet.data.transforms import Transform
 from gluon_lenet.errors import InputError
@@ -16,11 +17,10 @@ class Batches:
     """Mini-batches of a data set in memory; iterates like a Gluon `DataLoader`: `len(it)`, `for X, y in it`.
 
     X is float32 (b, 1, h, w), in [0, 1] unless `transform` says otherwise, y is int32 (b,); the last batch holds what
-    is left. Nothing is done image by
-    image: one batch is one gather of uint8 rows and one conversion.
+    is left. Nothing is done image by image: one batch is one gather of uint8 rows and one conversion.
 
-    The order of the k-th pass over the data follows from `seed` and k alone, so a pass can be repeated by setting
-    `epoch`, the number of passes begun so far.
+    The order of the k-th pass over the data, and how `augment` bends each image in it, follow from `seed` and k alone,
+    so a pass can be repeated by setting `epoch`, the number of passes begun so far.
     """
 
     def __init__(
@@ -32,6 +32,7 @@ class Batches:
         shuffle: bool = False,
         seed: int = 0,
         transform: Transform | None = None,
+        augment: Augmentation | None = None,
     ):
         if len(images) != len(labels):
             raise ValueError(f"{len(images)} images but {len(labels)} labels; there must be one label an image")
@@ -39,7 +40,7 @@ class Batches:
             raise InputError(f"batch size {batch_size} must be between 1 and the number of images, {len(images)}")
         self.images, self.labels = images, labels.astype(np.int32)
         self.batch_size, self.shuffle, self.seed = batch_size, shuffle, seed
-        self.transform = transform or Transform()
+        self.transform, self.augment = transform or Transform(), augment
         self.epoch = 0
 
     @property
@@ -55,18 +56,37 @@ class Batches:
     def __len__(self) -> int:
         return -(-len(self.images) // self.batch_size)
 
-    def rows(self) -> Iterator[np.ndarray]:
-        """One pass: which images make up each batch."""
+    def raw(self) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+        """One pass before `transform`: for each batch images uint8 (m, h, w), which of them (b,), and labels (m,).
+
+        The images are all there are, or, if they are augmented, those of a few batches.
+        """
         epoch, self.epoch = self.epoch, self.epoch + 1
         order = np.arange(len(self.images))
         if self.shuffle:
             np.random.default_rng([self.seed, epoch]).shuffle(order)
-        for start in range(0, len(order), self.batch_size):
-            yield order[start : start + self.batch_size]
+        if self.augment is None:
+            for rows in _slices(order, self.batch_size):
+                yield self.images, rows, self.labels
+        else:
+            rng = np.random.default_rng([self.seed, epoch, 1])
+            # Several batches at once: MXNet takes half a millisecond to begin
+            for rows in _slices(order, self.batch_size * max(1, _AUGMENTED // self.batch_size)):
+                images, labels = self.augment(self.images[rows], rng), self.labels[rows]
+                for part in _slices(np.arange(len(rows)), self.batch_size):
+                    yield images, part, labels
 
     def __iter__(self) -> Iterator[tuple[nd.NDArray, nd.NDArray]]:
-        for rows in self.rows():
-            yield self.transform(self.images[rows]), nd.array(self.labels[rows], dtype=np.int32)
+        for images, rows, labels in self.raw():
+            yield self.transform(images[rows]), nd.array(labels[rows], dtype=np.int32)
+
+
+_AUGMENTED = 1024  # about how many images are augmented at once
+
+
+def _slices(array: np.ndarray, size: int) -> Iterator[np.ndarray]:
+    """The array in pieces of `size`; the last holds what is left."""
+    return (array[start : start + size] for start in range(0, len(array), size))
 
 
 def load_data(

@@ -1,0 +1,62 @@
+"""uint8 images (n, h, w) -> as many, each turned, scaled, slanted and moved a little, at random; for training only."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from mxnet import nd
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """How far an image may be bent: every amount is drawn evenly between minus and plus its bound, for each image.
+
+    Bilinear; what comes in from outside the image is background, 0.
+    """
+
+    rotation: float = 0.0  # degrees
+    scale: float = 0.0  # share of the size: 0.1 makes an image 10 % smaller to 10 % larger
+    squeeze: float = 0.0  # share of the size: wider and at once lower, or narrower and higher
+    shear: float = 0.0  # pixels sideways a row: slanted handwriting
+    shift: float = 0.0  # pixels, in each direction
+    flip: bool = False  # left and right exchanged, in half of the images
+
+    def __call__(self, images: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        """uint8 (n, h, w) -> uint8 (n, h, w); what is drawn depends on `rng` and n only."""
+        n, height, width = images.shape
+        grid = nd.GridGenerator(
+            nd.array(self.matrices(n, height, width, rng).reshape(n, 6)),
+            transform_type="affine",
+            target_shape=(height, width),
+        )  # (n, 2, h, w), where in the image each pixel of the result comes from
+        pixels = nd.array(images[:, None], dtype=np.float32)  # (n, 1, h, w)
+        return nd.BilinearSampler(pixels, grid).round().astype(np.uint8).asnumpy()[:, 0]
+
+    def matrices(self, n: int, height: int, width: int, rng: np.random.Generator) -> np.ndarray:
+        """float32 (n, 2, 3): from a place (x, y, 1) in the result to the place (x, y) in the image.
+
+        Places are counted as `nd.GridGenerator` does, -1 to 1 from the first pixel's centre to the last's.
+        """
+        turn, scale, squeeze, shear, x, y, flip = rng.uniform(-1, 1, size=(7, n))
+        angle, larger, wider = np.radians(self.rotation) * turn, 1 + self.scale * scale, 1 + self.squeeze * squeeze
+        mirror = np.where(flip < 0, -1, 1) if self.flip else 1
+        across, down = mirror / (larger * wider), wider / larger
+        cos, sin = np.cos(angle), np.sin(angle)
+        slant = self.shear * shear
+        # the inverse of: scale and squeeze, then slant, then turn, then shift
+        matrices = np.array(
+            [
+                [across * (cos + slant * sin), across * (sin - slant * cos), 2 * self.shift * x / (width - 1)],
+                [down * -sin, down * cos, 2 * self.shift * y / (height - 1)],
+            ]
+        )
+        return matrices.transpose(2, 0, 1).astype(np.float32)
+
+
+AUGMENTATIONS = {
+    "handwriting": Augmentation(rotation=25, scale=0.12, shear=0.15, shift=2.8),
+    # The paper names its distortions, not their bounds: shifts, scaling, squeezing, horizontal shearing (section III.B).
+    "lecun1998": Augmentation(scale=0.1, squeeze=0.1, shear=0.2, shift=1.5),
+    "clothing": Augmentation(shift=1.5, scale=0.06, flip=True),
+}
