@@ -31,7 +31,11 @@ def parse(argv: list[str] | None = None):
     add("--confusion", metavar="FILE", help="draw the confusion matrix")
     add("--grid", metavar="FILE", help=f"draw {NUM_RANDOM} random test images, or those of --show, with predictions")
     add("--show", type=cli.positive_int, metavar="N", help="print what the first N test images are taken for")
-    add("--seed", type=cli.natural_int, default=0, metavar="N", help="of the random test images (default: 0)")
+    add(
+        "--rotate", type=cli.positive_float, metavar="DEG", help="turn each test image by a random angle of at most DEG"
+    )
+    add("--invert", action="store_true", help="score the test images' negatives, read as predict reads a picture")
+    add("--seed", type=cli.natural_int, default=0, metavar="N", help="of the random images and angles (default: 0)")
     add("--json", action="store_true", help="print all numbers as one JSON object instead")
     add("--data-dir", metavar="DIR", help="folder with the four IDX files (default: as in training)")
     add("--ctx", default="auto", help="auto, cpu, gpu or gpu(1) (default: auto)")
@@ -44,6 +48,7 @@ def evaluate(args) -> int:
     import numpy as np
 
     from gluon_lenet import plots
+    from gluon_lenet.data.augment import Augmentation
     from gluon_lenet.trained import Trained
 
     for picture in filter(None, (args.confusion, args.grid)):
@@ -55,7 +60,14 @@ def evaluate(args) -> int:
     if args.show and args.grid and args.show > MOST_PICTURED:
         raise InputError(f"--show {args.show}: --grid draws at most {MOST_PICTURED} images")
 
-    predictions, scores = trained.score(data.test_images, data.test_labels)
+    images, changes = data.test_images, ""
+    if args.rotate:
+        images = Augmentation(rotation=args.rotate)(images, np.random.default_rng(args.seed))
+        changes += f", turned by up to {args.rotate:g} degrees"
+    if args.invert:
+        images = np.stack([trained.normalize(255 - image) for image in images])
+        changes += ", made negative and read as pictures"
+    predictions, scores = trained.score(images, data.test_labels)
     shown = [
         {"test_image": i, "predicted": classes[predictions[i]], "actual": classes[data.test_labels[i]]}
         for i in range(args.show or 0)
@@ -63,7 +75,7 @@ def evaluate(args) -> int:
     if args.json:
         print(json.dumps(_numbers(args.run, trained, scores, shown)))
     else:
-        print(_text(trained, scores, shown))
+        print(_text(trained, scores, shown, changes))
     if args.confusion:
         title = f"{trained.name}: {scores.num_correct:,} of {scores.num_examples:,} test images right"
         plots.write_picture(plots.confusion_matrix(scores.confusion, classes, title), args.confusion)
@@ -73,11 +85,11 @@ def evaluate(args) -> int:
         num_wrong = int((predictions[rows] != data.test_labels[rows]).sum())
         title = f"{trained.name}: {len(rows)} test images, {num_wrong} wrong: predicted (actual)"
         predicted, actual = ([classes[k] for k in numbers[rows]] for numbers in (predictions, data.test_labels))
-        plots.write_picture(plots.prediction_grid(data.test_images[rows], predicted, actual, title), args.grid)
+        plots.write_picture(plots.prediction_grid(images[rows], predicted, actual, title), args.grid)
     return 0
 
 
-def _text(trained, scores, shown: list[dict]) -> str:
+def _text(trained, scores, shown: list[dict], changes: str) -> str:
     """The report: a line an image shown, accuracy, the table by class, the confusion matrix."""
     from gluon_lenet.summary import align
 
@@ -85,7 +97,7 @@ def _text(trained, scores, shown: list[dict]) -> str:
     lines = ["test image {test_image}: predicted {predicted}, actual {actual}".format(**row) for row in shown]
     lines.append(
         f"test accuracy {scores.accuracy:.4f}: {scores.num_correct:,} of {scores.num_examples:,} images of "
-        f"{trained.recipe.dataset} right, by the {trained.weights} weights of {trained.name}"
+        f"{trained.recipe.dataset}{changes} right, by the {trained.weights} weights of {trained.name}"
     )
     table = [("class", "images", "correct", "accuracy")]
     for name, (images, correct) in zip(classes, scores.by_class, strict=True):

@@ -80,7 +80,11 @@ class Trained:
         Raises:
             InputError: it cannot be read, or is blank; one line that begins with the path.
         """
-        return _READERS[self.recipe.dataset](path)
+        return _READERS[self.recipe.dataset][0](path)
+
+    def normalize(self, grey: np.ndarray) -> np.ndarray:
+        """The same for a grey picture (h, w), 0 to 255, in memory."""
+        return _READERS[self.recipe.dataset][1](grey)
 
     def probabilities(self, images: np.ndarray, batch_size: int = 256) -> np.ndarray:
         """uint8 images (n, 28, 28) -> float32 (n, classes), the softmax of the net's outputs.
@@ -133,6 +137,9 @@ class Scores:
         return list(zip(self.confusion.sum(axis=1).tolist(), self.confusion.diagonal().tolist(), strict=True))
 
 
-_READERS = {"mnist": drawings.read_drawing, "fashion_mnist": drawings.read_clothing}
+_READERS = {  # of a file, of an array
+    "mnist": (drawings.read_drawing, drawings.normalize_drawing),
+    "fashion_mnist": (drawings.read_clothing, drawings.normalize_clothing),
+}
 
 assert _READERS.keys() == CLASSES.keys()

@@ -255,3 +255,16 @@ def test_an_unknown_data_set_in_the_configuration(copy, capsys):
         capsys,
         "config.json: unknown data set 'cifar10'; choose from fashion_mnist, mnist",
     )
+
+
+def test_turned_and_negative_test_images(run_dir, capsys, fashion):
+    plain, negative = (report(["--run", run_dir, *args], capsys) for args in ([], ["--invert"]))
+    assert abs(negative["accuracy"] - plain["accuracy"]) <= 0.001
+    turned = [report(["--run", run_dir, "--rotate", 45, "--seed", seed], capsys) for seed in (0, 0, 1)]
+    assert turned[0] == turned[1]
+    assert turned[0]["confusion"] != turned[2]["confusion"]
+    assert turned[0]["accuracy"] < plain["accuracy"] - 0.1
+    slightly = report(["--run", run_dir, "--rotate", 0.01], capsys)
+    assert abs(slightly["accuracy"] - plain["accuracy"]) <= 0.001
+    assert evaluate.main(["--run", str(run_dir), "--rotate", "30", "--invert"]) == 0
+    assert "turned by up to 30 degrees, made negative and read as pictures right" in capsys.readouterr().out

@@ -1,0 +1,138 @@
+"""data/augment.py: what a random bend does to an image, and that a pass can be repeated."""
+
+import mxnet as mx
+import numpy as np
+import pytest
+from PIL import Image
+
+from gluon_lenet import train
+from gluon_lenet.data.augment import AUGMENTATIONS, Augmentation
+from gluon_lenet.data.batches import Batches
+from gluon_lenet.recipes import AUGMENT, RECIPES
+from gluon_lenet.run_dir import RunDir
+
+
+class Drawn:
+    """In place of a random generator: every amount at this share of its bound."""
+
+    def __init__(self, turn=0.0, scale=0.0, squeeze=0.0, shear=0.0, x=0.0, y=0.0, flip=1.0):
+        self.amounts = [turn, scale, squeeze, shear, x, y, flip]
+
+    def uniform(self, low, high, size):
+        assert (low, high, size[0]) == (-1, 1, len(self.amounts))
+        return np.repeat(np.array(self.amounts)[:, None], size[1], axis=1)
+
+
+def mass(image):
+    """Centre of mass (x, y) and standard deviations along x and y, in pixels."""
+    y, x = np.mgrid[: image.shape[0], : image.shape[1]]
+    weights = image / image.sum()
+    centre = [(weights * axis).sum() for axis in (x, y)]
+    return *centre, *(np.sqrt((weights * (axis - c) ** 2).sum()) for axis, c in zip((x, y), centre, strict=True))
+
+
+@pytest.fixture(scope="module")
+def block():
+    """A bright rectangle left of and above the middle of a 28 x 28 image, as a batch of one."""
+    image = np.zeros((1, 28, 28), np.uint8)
+    image[0, 8:14, 6:16] = 200
+    return image
+
+
+def test_no_bound_changes_nothing(fashion):
+    images = fashion.test_images[:100]
+    assert (Augmentation()(images, np.random.default_rng(0)) == images).all()
+
+
+def test_shift_is_in_pixels(block):
+    moved = Augmentation(shift=2)(block, Drawn(x=1, y=-0.5))
+    assert (moved[0] == np.roll(block[0], (1, -2), axis=(0, 1))).all()
+
+
+def test_flip_exchanges_left_and_right_of_half_the_images(fashion, block):
+    assert (Augmentation(flip=True)(block, Drawn(flip=-1))[0] == block[0, :, ::-1]).all()
+    images = fashion.test_images[:400]
+    flipped = Augmentation(flip=True)(images, np.random.default_rng(0))
+    as_they_are, mirrored = ((flipped == other).all(axis=(1, 2)) for other in (images, images[:, :, ::-1]))
+    assert (as_they_are | mirrored).all()
+    assert 160 < as_they_are.sum() < 240
+
+
+@pytest.mark.parametrize(
+    ("augmentation", "drawn", "wider", "higher"),
+    [
+        (Augmentation(scale=0.25), Drawn(scale=1), 1.25, 1.25),
+        (Augmentation(scale=0.25), Drawn(scale=-1), 0.75, 0.75),
+        (Augmentation(squeeze=0.25), Drawn(squeeze=1), 1.25, 1 / 1.25),
+    ],
+)
+def test_scale_and_squeeze(block, augmentation, drawn, wider, higher):
+    *_, width, height = mass(block[0])
+    *_, new_width, new_height = mass(augmentation(block, drawn)[0])
+    assert new_width / width == pytest.approx(wider, rel=0.03)
+    assert new_height / height == pytest.approx(higher, rel=0.03)
+
+
+def test_rotation_is_pillows(fashion):
+    """Held against Pillow's rotation about the centre, whose way round is the other."""
+    image = fashion.test_images[1]
+    turned = Augmentation(rotation=30)(image[None], Drawn(turn=1))[0]
+    expected = np.asarray(Image.fromarray(image).rotate(-30, Image.Resampling.BILINEAR))
+    assert np.abs(turned.astype(int) - expected).mean() < 2
+    assert np.abs(turned.astype(int) - image).mean() > 20
+
+
+def test_shear_slants_and_keeps_the_height(block):
+    before, after = block[0], Augmentation(shear=0.5)(block, Drawn(shear=1))[0]
+    rows = [mass(after[row : row + 1])[0] for row in range(9, 13)]
+    assert np.diff(rows) == pytest.approx(np.full(3, 0.5), abs=0.05)
+    assert mass(after)[3] == pytest.approx(mass(before)[3], rel=0.03)
+
+
+@pytest.mark.parametrize("name", sorted(AUGMENTATIONS))
+def test_every_augmentation_keeps_most_of_every_image(name, fashion):
+    images = fashion.train_images[:2000]
+    bent = AUGMENTATIONS[name](images, np.random.default_rng(0))
+    assert bent.dtype == np.uint8
+    assert (bent != images).any(axis=(1, 2)).all()
+    share = bent.reshape(2000, -1).sum(axis=1) / images.reshape(2000, -1).sum(axis=1)
+    assert share.min() > 0.5
+
+
+def test_a_pass_is_repeated_by_seed_and_number(fashion):
+    def batches(seed=0, epoch=0, augment=AUGMENTATIONS["clothing"]):
+        it = Batches(fashion.train_images[:2500], fashion.train_labels[:2500], 300, shuffle=True, seed=seed)
+        it.augment, it.epoch = augment, epoch
+        return [(images[rows], labels[rows]) for images, rows, labels in it.raw()]
+
+    first = batches()
+    assert [len(labels) for _, labels in first] == 8 * [300] + [100]
+    for again, expected in zip(batches(), first, strict=True):
+        assert (again[0] == expected[0]).all()
+        assert (again[1] == expected[1]).all()
+    plain = batches(augment=None)
+    assert all((a[1] == b[1]).all() for a, b in zip(first, plain, strict=True)), "the order is that without"
+    for other in (batches(epoch=1), batches(seed=1), plain):
+        assert (first[0][0] != other[0][0]).any()
+
+
+def test_batches_are_those_of_raw_transformed(fashion):
+    it = Batches(fashion.train_images[:50], fashion.train_labels[:50], 20, augment=AUGMENTATIONS["clothing"])
+    X, y = next(iter(it))
+    it.epoch = 0
+    images, rows, labels = next(it.raw())
+    assert (X.asnumpy()[:, 0] == (mx.nd.array(images[rows]) / 255).asnumpy()).all()
+    assert (y.asnumpy() == labels[rows]).all()
+
+
+def test_the_command_lines_augment(tmp_path):
+    run = tmp_path / "run"
+    args = ["--recipe", "relu_adam_mnist", "--augment", "--epochs", "1", "--quiet", "--run-dir", str(run)]
+    assert train.main(args) == 0
+    assert RunDir(run).read_config()["settings"]["augment"] == "handwriting"
+
+
+def test_recipes_name_augmentations():
+    names = {recipe.augment for recipe in RECIPES.values()} | set(AUGMENT.values())
+    assert names - {None} <= set(AUGMENTATIONS)
+    assert {recipe.dataset for recipe in RECIPES.values()} == set(AUGMENT)
