@@ -51,7 +51,7 @@ def lenet5_sigmoid_avgpool(classes: int = 10) -> nn.HybridSequential:
     return net
 
 
-assert 156 + 2416 + 48120 + 10164 + 850 == 61_706  # and so for the next three
+assert 156 + 2416 + 48120 + 10164 + 850 == 61_706  # and so for the other three of 61,706
 
 
 def lenet5_relu_maxpool(classes: int = 10) -> nn.HybridSequential:
@@ -70,6 +70,28 @@ def lenet5_relu_maxpool(classes: int = 10) -> nn.HybridSequential:
 
 
 assert 150 + 2400 + 48000 + 10080 + 840 == 61_470 == 61_706 - (6 + 16 + 120 + 84 + 10)
+
+
+def lenet5_relu_maxpool_wide(classes: int = 10) -> nn.HybridSequential:
+    """`lenet5_relu_maxpool` with 24 and 48 maps, an answer to the chapter's exercise: a better LeNet; 184,606 parameters.
+
+    Four times the first maps and three times the second; nothing else is new, so the gain is the width's, and the
+    recipe's augmentation.
+    """
+    net = nn.HybridSequential()
+    net.add(
+        nn.Conv2D(channels=24, kernel_size=5, padding=2, activation="relu"),  # (b, 1, 28, 28) -> (b, 24, 28, 28)
+        nn.MaxPool2D(pool_size=2, strides=2),  # -> (b, 24, 14, 14)
+        nn.Conv2D(channels=48, kernel_size=5, activation="relu"),  # -> (b, 48, 10, 10)
+        nn.MaxPool2D(pool_size=2, strides=2),  # -> (b, 48, 5, 5)
+        nn.Dense(120, activation="relu"),  # -> (b, 120), after flattening to (b, 1200)
+        nn.Dense(84, activation="relu"),  # -> (b, 84)
+        nn.Dense(classes),  # -> (b, classes)
+    )
+    return net
+
+
+assert 624 + 28848 + 144120 + 10164 + 850 == 184_606
 
 
 def lenet5_sigmoid_avgpool_c5(classes: int = 10) -> nn.HybridSequential:
@@ -149,6 +171,7 @@ NETS = {
     "lenet5_sigmoid_maxpool": lenet5_sigmoid_maxpool,
     "lenet5_sigmoid_avgpool": lenet5_sigmoid_avgpool,
     "lenet5_relu_maxpool": lenet5_relu_maxpool,
+    "lenet5_relu_maxpool_wide": lenet5_relu_maxpool_wide,
     "lenet5_sigmoid_avgpool_c5": lenet5_sigmoid_avgpool_c5,
     "lenet5_tanh_avgpool": lenet5_tanh_avgpool,
     "lenet5_1998": lenet5_1998,

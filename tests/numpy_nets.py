@@ -77,6 +77,7 @@ NETS = {
     "lenet5_sigmoid_maxpool": sigmoid_maxpool,
     "lenet5_sigmoid_avgpool": sigmoid_avgpool,
     "lenet5_relu_maxpool": relu_maxpool,
+    "lenet5_relu_maxpool_wide": relu_maxpool,
     "lenet5_sigmoid_avgpool_c5": sigmoid_avgpool_c5,
     "lenet5_tanh_avgpool": tanh_avgpool,
     "lenet5_1998": lecun1998,
