@@ -55,7 +55,7 @@ class Augmentation:
 
 
 AUGMENTATIONS = {
-    "handwriting": Augmentation(rotation=25, scale=0.12, shear=0.15, shift=2.8),
+    "handwriting": Augmentation(rotation=25, scale=0.12, shear=0.15, shift=1.4),
     # The paper names these (section III.B): shifts, scaling, squeezing, horizontal shearing; the bounds are ours.
     "lecun1998": Augmentation(scale=0.1, squeeze=0.1, shear=0.2, shift=1.5),
     "clothing": Augmentation(shift=1.5, scale=0.06, flip=True),
