@@ -73,7 +73,7 @@ assert 150 + 2400 + 48000 + 10080 + 840 == 61_470 == 61_706 - (6 + 16 + 120 + 84
 
 
 def lenet5_relu_maxpool_wide(classes: int = 10) -> nn.HybridSequential:
-    """`lenet5_relu_maxpool` with 24 and 48 maps, an answer to the chapter's exercise: 184,606 parameters.
+    """`lenet5_relu_maxpool` with 24 and 48 maps, in answer to the chapter's exercise; 184,606 parameters.
 
     Four times the first maps and three times the second; nothing else is new, so the gain is the width's, and the
     recipe's augmentation.
