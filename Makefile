@@ -2,7 +2,7 @@
 # make test PYTHON=python3.13   the same with a Python of your choice, in .venv-python3.13
 # make train ARGS="--epochs 1"  arguments of python -m gluon_lenet.train
 .DELETE_ON_ERROR:
-.PHONY: train test test-network test-python reproduce lint lock clean
+.PHONY: train test test-network test-slow test-python reproduce lint lock clean
 
 VENV   := .venv$(if $(PYTHON),-$(notdir $(PYTHON)))
 RUN    := $(VENV)/bin/python
@@ -17,6 +17,10 @@ test: $(VENV)/.ready
 # Fetches the data sets anew by every package manager.
 test-network: $(VENV)/.ready
 	@$(RUN) -m pytest -m network $(ARGS)
+
+# Runs killed at random moments and resumed, a few minutes.
+test-slow: $(VENV)/.ready
+	@$(RUN) -m pytest -m slow $(ARGS)
 
 # What every supported Python must do: import, read the data, train.
 test-python: $(VENV)/.ready

@@ -3,7 +3,11 @@
     make reproduce                                            every recipe, seeds 0-4
     python benchmarks/reproduce.py d2l_v1_fashion --seeds 3   one recipe, seeds 0-2
 
-Each run is a process of its own: `python -m gluon_lenet.train --recipe NAME --seed N`.
+Each run is a process of its own: `python -m gluon_lenet.train --recipe NAME --seed N`. Each result is kept as it comes:
+a seed that was measured, by the recipe as it is now, is not measured again unless `--again` says so.
+
+A recipe that holds training images out is scored at the weights it keeps as its best, by those images; the others at
+the end of the last epoch.
 """
 
 from __future__ import annotations
@@ -19,74 +23,108 @@ import subprocess
 import sys
 import tempfile
 import time
+from dataclasses import MISSING, fields
 from pathlib import Path
 
-from gluon_lenet.recipes import DEFAULT_RECIPE, RECIPES
+from gluon_lenet.recipes import DEFAULT_RECIPE, RECIPES, Recipe
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "benchmarks" / "results" / "reproduce.json"
+READMES = [ROOT / "README.md", ROOT / "README.zh-CN.md"]
 
 
-def main() -> None:
+def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("recipes", nargs="*", default=list(RECIPES), metavar="RECIPE")
     parser.add_argument("--seeds", type=int, default=5, metavar="N", help="seeds 0 to N-1 (default: %(default)s)")
-    args = parser.parse_args()
+    parser.add_argument("--again", action="store_true", help="measure what was measured, too")
+    args = parser.parse_args(argv)
+    unknown = sorted(set(args.recipes) - RECIPES.keys())
+    if unknown:
+        parser.error(f"unknown recipe {unknown[0]!r}; choose from {', '.join(RECIPES)}")
     results = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
     for name in args.recipes:
-        results[name] = reproduce(name, range(args.seeds))
-        RESULTS.write_text(json.dumps(results, indent=2) + "\n")
-    table = as_table({name: results[name] for name in RECIPES if name in results})
+        if args.again or results.get(name, {}).get("settings") != settings_of(RECIPES[name]):
+            results[name] = {"settings": settings_of(RECIPES[name]), "runs": {}}
+        for seed in map(str, range(args.seeds)):
+            if seed not in results[name]["runs"]:
+                results[name]["runs"][seed] = measure(name, seed)
+                RESULTS.write_text(json.dumps(results, indent=2) + "\n")
+        table = as_table({name: results[name] for name in RECIPES if name in results})
+        for readme in READMES:
+            insert(readme, "reproduce", table)
+            if name == DEFAULT_RECIPE:
+                insert(readme, "train", f"```text\n{results[name]['runs']['0']['printed']}\n```")
     print(table)
-    for readme in ("README.md", "README.zh-CN.md"):
-        insert(ROOT / readme, "reproduce", table)
-        if DEFAULT_RECIPE in args.recipes:
-            insert(ROOT / readme, "train", f"```text\n{results[DEFAULT_RECIPE]['printed']}\n```")
 
 
-def reproduce(name: str, seeds: range) -> dict:
-    """Train `name` once a seed; the final test accuracies, the seconds of each whole process, and where it ran."""
-    accuracies, seconds, printed = [], [], None
-    for seed in seeds:
-        with tempfile.TemporaryDirectory() as folder:
-            run_dir = Path(folder, "run")
-            command = [sys.executable, "-m", "gluon_lenet.train", "--recipe", name, "--seed", str(seed)]
-            start = time.perf_counter()
-            run = subprocess.run(
-                [*command, "--run-dir", run_dir], check=True, cwd=ROOT, stdout=subprocess.PIPE, text=True
-            )
-            seconds.append(round(time.perf_counter() - start, 2))
-            config = json.loads((run_dir / "config.json").read_text())
-            accuracies.append(json.loads((run_dir / "metrics.jsonl").read_text().splitlines()[-1])["test_acc"])
-            if printed is None:
-                printed = run.stdout.replace(str(run_dir), f"runs/{name}-{time.strftime('%Y%m%d-%H%M%S')}").rstrip()
-                shutil.copyfile(run_dir / "curves.png", RESULTS.with_name(f"{name}.png"))
-        print(f"{name}, seed {seed}: {accuracies[-1]:.4f} in {seconds[-1]:.1f} s", flush=True)
+def settings_of(recipe: Recipe) -> dict:
+    """What decides the recipe's results and is not as in most: a field that is added later changes nothing here."""
     return {
-        "command": f"python benchmarks/reproduce.py {name} --seeds {len(seeds)}",
-        "test_acc": accuracies,
-        "seconds": seconds,
-        "threads": config["threads"],
-        "versions": config["versions"],
-        "printed": printed,
-        "machine": f"{platform.machine()}, {os.cpu_count()} CPUs",
+        field.name: getattr(recipe, field.name)
+        for field in fields(recipe)
+        if field.name not in ("source", "published")
+        and (field.default is MISSING or getattr(recipe, field.name) != field.default)
     }
 
 
+def measure(name: str, seed: str) -> dict:
+    """Train `name` with this seed: the test accuracy, the seconds of the whole process, and where it ran."""
+    with tempfile.TemporaryDirectory() as folder:
+        run_dir = Path(folder, "run")
+        command = [sys.executable, "-m", "gluon_lenet.train", "--recipe", name, "--seed", seed]
+        start = time.perf_counter()
+        run = subprocess.run([*command, "--run-dir", run_dir], check=True, cwd=ROOT, stdout=subprocess.PIPE, text=True)
+        seconds = round(time.perf_counter() - start, 2)
+        config = json.loads((run_dir / "config.json").read_text())
+        history = [json.loads(line) for line in (run_dir / "metrics.jsonl").read_text().splitlines()]
+        if seed == "0":
+            shutil.copyfile(run_dir / "curves.png", RESULTS.with_name(f"{name}.png"))
+    kept = epoch_kept(history)
+    print(f"{name}, seed {seed}: {kept['test_acc']:.4f} after epoch {kept['epoch']}, {seconds:.1f} s", flush=True)
+    printed = run.stdout.replace(str(run_dir), f"runs/{name}-{time.strftime('%Y%m%d-%H%M%S')}").rstrip()
+    return {
+        "test_acc": kept["test_acc"],
+        "epoch": kept["epoch"],
+        "seconds": seconds,
+        "threads": config["threads"],
+        "versions": config["versions"],
+        "machine": f"{platform.machine()}, {os.cpu_count()} CPUs",
+        **({"printed": printed} if seed == "0" else {}),
+    }
+
+
+def epoch_kept(history: list[dict]) -> dict:
+    """The lines of metrics.jsonl -> that of the weights a run recommends: best.safetensors, if there is one, or last."""
+    if "val_acc" in history[-1]:
+        return max(history, key=lambda result: result["val_acc"])  # the first of equals, as the run saves it
+    return history[-1]
+
+
 def as_table(results: dict) -> str:
-    """The results as a Markdown table, a recipe a row."""
+    """The results as a Markdown table, a recipe a row; in per cent of error where that is what was published."""
     lines = [
-        "| recipe | published | ours: mean (min-max) over seeds | seconds a run | command |",
+        "| recipe | published | ours: mean ± standard deviation (min-max) over seeds | seconds a run | command |",
         "|---|---|---|---|---|",
     ]
     for name, result in results.items():
-        accs = result["test_acc"]
-        ours = f"{statistics.mean(accs):.3f} ({min(accs):.3f}-{max(accs):.3f}), {len(accs)} seeds"
+        runs = list(result["runs"].values())
+        if "error" in RECIPES[name].published:
+            ours = f"{spread([100 - 100 * run['test_acc'] for run in runs], 2)} % test error"
+        else:
+            ours = f"{spread([run['test_acc'] for run in runs], 4)}"
         lines.append(
-            f"| `{name}` | {RECIPES[name].published} | {ours} | {statistics.median(result['seconds']):.0f} "
-            f"| `{result['command']}` |"
+            f"| `{name}` | {RECIPES[name].published} | {ours}, {len(runs)} seed{'s' * (len(runs) > 1)} "
+            f"| {statistics.median(run['seconds'] for run in runs):.0f} "
+            f"| `python benchmarks/reproduce.py {name} --seeds {len(runs)}` |"
         )
     return "\n".join(lines)
+
+
+def spread(numbers: list[float], digits: int) -> str:
+    """`0.7451 ± 0.0083 (0.7328-0.7535)`; a single number as it is."""
+    mean, low, high = (f"{number:.{digits}f}" for number in (statistics.mean(numbers), min(numbers), max(numbers)))
+    return f"{mean} ± {statistics.stdev(numbers):.{digits}f} ({low}-{high})" if len(numbers) > 1 else mean
 
 
 def insert(readme: Path, mark: str, content: str) -> None:

@@ -43,11 +43,10 @@ def load(path: str | Path, net: Block, trainer: gluon.Trainer | None = None) -> 
     """
     arrays, header = _read(Path(path))
     weights = {name.removeprefix("weights/"): array for name, array in arrays.items() if name.startswith("weights/")}
-    _check_fit(path, weights, _parameters(net))
+    check_fit(path, weights, _parameters(net))
     if trainer is not None:
         states = _optimizer_states(path, arrays, header, net, trainer)
-    for name, param in _parameters(net).items():
-        param.set_data(nd.array(weights[name], dtype=weights[name].dtype))
+    set_weights(net, weights)
     if trainer is not None:
         _set_optimizer_states(net, trainer, states, header["updates"])
     return header
@@ -56,6 +55,29 @@ def load(path: str | Path, net: Block, trainer: gluon.Trainer | None = None) -> 
 def read_header(path: str | Path) -> dict:
     """The header `save` was given; raises InputError as `load` does."""
     return _read(Path(path))[1]
+
+
+def set_weights(net: Block, weights: dict[str, np.ndarray]) -> None:
+    """Give `net`, initialized, the weights by their places in it ("0.weight"), which must fit (`check_fit`)."""
+    for name, param in _parameters(net).items():
+        param.set_data(nd.array(weights[name], dtype=weights[name].dtype))
+
+
+def check_fit(path: str | Path, arrays: dict, parameters: dict) -> None:
+    """Raise InputError, with `path`, unless names, shapes and dtypes of the arrays are those of the parameters."""
+    if arrays.keys() != parameters.keys():
+        odd = sorted(arrays.keys() ^ parameters.keys())
+        raise InputError(f"{path} holds other parameters than the net: {', '.join(odd)} on one side only")
+    for name, param in parameters.items():
+        # a net that has seen no data does not know all of its shapes: 0 stands for any
+        fits = len(param.shape) == arrays[name].ndim and all(
+            want in (0, got) for want, got in zip(param.shape, arrays[name].shape, strict=True)
+        )
+        if not fits or arrays[name].dtype != np.dtype(param.dtype):
+            raise InputError(
+                f"{path}: {name} is {arrays[name].dtype} {arrays[name].shape}, the net's is "
+                f"{np.dtype(param.dtype)} {param.shape}"
+            )
 
 
 def _read(path: Path) -> tuple[dict[str, np.ndarray], dict]:
@@ -79,22 +101,6 @@ def _digest(arrays: dict[str, np.ndarray], text: str) -> str:
         digest.update(f"{name} {array.dtype} {array.shape}".encode())
         digest.update(np.ascontiguousarray(array))
     return digest.hexdigest()
-
-
-def _check_fit(path, arrays: dict, parameters: dict) -> None:
-    if arrays.keys() != parameters.keys():
-        odd = sorted(arrays.keys() ^ parameters.keys())
-        raise InputError(f"{path} holds other parameters than the net: {', '.join(odd)} on one side only")
-    for name, param in parameters.items():
-        # a net that has seen no data does not know all of its shapes: 0 stands for any
-        fits = len(param.shape) == arrays[name].ndim and all(
-            want in (0, got) for want, got in zip(param.shape, arrays[name].shape, strict=True)
-        )
-        if not fits or arrays[name].dtype != np.dtype(param.dtype):
-            raise InputError(
-                f"{path}: {name} is {arrays[name].dtype} {arrays[name].shape}, the net's is "
-                f"{np.dtype(param.dtype)} {param.shape}"
-            )
 
 
 def _flat(state) -> list[nd.NDArray]:

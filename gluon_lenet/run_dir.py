@@ -72,6 +72,12 @@ class RunDir:
         except (ValueError, KeyError, TypeError) as error:
             raise InputError(f"{path} is no configuration this version can read: {error!r}") from None
 
+    def remove_half_written(self) -> None:
+        """Remove what a process that was killed in the middle of `write_atomically` left."""
+        for name in (CONFIG, METRICS, CURVES, LAST, BEST):
+            for temporary in self.path.glob(f".{name}.*.tmp"):
+                temporary.unlink(missing_ok=True)
+
     def append_metrics(self, result: EpochResult) -> None:
         """Append an epoch's result as one line, on disk before this returns."""
         with open(self.path / METRICS, "a", encoding="utf-8") as file:

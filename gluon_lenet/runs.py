@@ -136,14 +136,34 @@ class Run:
             InputError: its files are damaged or another run's.
         """
         self.directory = RunDir(path)
+        self.directory.remove_half_written()
         header = checkpoint.load(self.directory.path / LAST, self.net, self.trainer)
         self.progress = Progress(**header["progress"])
+        if header.get("rng") != self.rng_state():
+            raise InputError(
+                f"{self.directory.path / LAST} cannot be gone on with to the bit: its random numbers stand at "
+                f"{header.get('rng')}, this version's at {self.rng_state()}"
+            )
         self.history = self.directory.keep_metrics_before(self.progress.epoch)
 
     def save(self, file: str) -> None:
         """Write where the run stands; the file's previous state is kept until this one is whole."""
-        header = {"recipe": self.name, "net": self.recipe.net, "seed": self.seed, "progress": asdict(self.progress)}
+        header = {
+            "recipe": self.name,
+            "net": self.recipe.net,
+            "seed": self.seed,
+            "progress": asdict(self.progress),
+            "rng": self.rng_state(),
+        }
         checkpoint.save(self.directory.path / file, self.net, self.trainer, header)
+
+    def rng_state(self) -> dict:
+        """Where the generators of random numbers stand: the numbers they are seeded with."""
+        epoch, batch = self.progress.epoch, self.progress.batch
+        return {
+            "shuffle": {"generator": "numpy PCG64", "seed": [self.seed, epoch - 1]},  # anew each epoch
+            "dropout": {"generator": "mxnet", "seed": backprop.net_seed(self.seed, epoch, batch)},  # anew each batch
+        }
 
     def train(self, watcher: Watcher) -> bool:
         """Train to the recipe's last epoch; False if the watcher stopped it, with the state of that batch saved.
@@ -170,6 +190,7 @@ class Run:
                 watcher.batch,
                 watcher.should_stop,
                 self.validation_iter,
+                self.seed,
             ):
                 self.directory.append_metrics(result)
                 if result.val_acc is not None and result.val_acc > max([r.val_acc for r in self.history], default=0):

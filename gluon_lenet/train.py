@@ -5,12 +5,14 @@ from __future__ import annotations
 import signal
 import sys
 import threading
+from copy import copy
 from dataclasses import replace
 
 from tqdm import tqdm
 
 from gluon_lenet import cli, compat
 from gluon_lenet.errors import InputError
+from gluon_lenet.metrics import Progress
 from gluon_lenet.recipes import AUGMENT, DEFAULT_RECIPE, RECIPES, Recipe, get_recipe
 from gluon_lenet.run_dir import RunDir
 
@@ -38,12 +40,15 @@ def parse(argv: list[str] | None = None):
     add("--data-dir", metavar="DIR", help="folder with the four IDX files (default: found or fetched)")
     add("--run-dir", metavar="DIR", help="folder for the results (default: runs/<recipe>-<time>)")
     add("--resume", metavar="DIR", help="go on with the run in DIR, by its own settings, to the bit")
+    add("--log-every", type=cli.positive_int, metavar="N", help="print loss and accuracy every N batches, too")
     add("--quiet", action="store_true", help="print the run directory and nothing else")
     args = parser.parse_args(argv)
     if args.num_gpus is not None:
         if args.ctx is not None:
             parser.error("--ctx and --num-gpus both name the device; give one of them")
         args.ctx = ",".join(f"gpu({i})" for i in range(args.num_gpus)) or "cpu"
+    if args.quiet and args.log_every is not None:
+        parser.error("--quiet prints no lines that --log-every asks for; give one of them")
     if args.resume is not None:
         fixed = ["recipe", "ctx", "batch_size", "lr", "augment", "seed", "threads", "backprop", "run_dir"]
         given = [f"--{name.replace('_', '-')}" for name in fixed if getattr(args, name) is not None]
@@ -77,7 +82,7 @@ def train(args) -> int:
     from gluon_lenet.runs import Run
     from gluon_lenet.training import DivergedError
 
-    with Console(args.quiet) as console:
+    with Console(args.quiet, args.log_every) as console:
         run = Run(recipe=recipe, contexts=parse_ctx(ctx), mode=mode, **settings)
         if args.resume is None:
             run.create_directory(args.run_dir)
@@ -103,8 +108,8 @@ class Console:
     second ends it at once.
     """
 
-    def __init__(self, quiet: bool):
-        self.quiet = quiet
+    def __init__(self, quiet: bool, log_every: int | None = None):
+        self.quiet, self.log_every = quiet, log_every
         self.bar = self.signal = None
         self.handlers = {}
 
@@ -127,6 +132,7 @@ class Console:
                 f"training on {devices} with {compat.num_threads()} CPU threads, gradients by {run.engine}", flush=True
             )
         self.num_epochs = run.recipe.num_epochs
+        self.progress, self.num_batches, self.logged = run.progress, len(run.train_iter), copy(run.progress)
         disable = True if self.quiet else None  # None: on a terminal only
         self.bar = tqdm(total=run.train_iter.num_examples, unit=" images", leave=False, disable=disable)
         self._start_bar(run.progress.epoch, run.progress.num_examples)
@@ -142,8 +148,22 @@ class Console:
         return self.signal is not None
 
     def batch(self, num_examples: int) -> None:
-        """Move the bar."""
+        """Move the bar; print a line if one is due."""
         self.bar.update(num_examples)
+        if self.log_every is not None and self.progress.batch % self.log_every == 0:
+            self._log()
+
+    def _log(self) -> None:
+        """Print the means since the last line; the first of an epoch, or after `--resume`, begins there."""
+        now, before = self.progress, self.logged if self.logged.epoch == self.progress.epoch else Progress()
+        num_examples = now.num_examples - before.num_examples
+        loss = (now.loss_sum - before.loss_sum) / num_examples
+        acc = (now.num_correct - before.num_correct) / num_examples
+        self.bar.clear()
+        print(
+            f"epoch {now.epoch}, batch {now.batch}/{self.num_batches}, loss {loss:.4f}, train acc {acc:.3f}", flush=True
+        )
+        self.logged = copy(now)
 
     def epoch(self, result) -> None:
         """Print the epoch's line and start the bar anew."""

@@ -124,6 +124,7 @@ def run_epochs(
     on_batch: Callable[[int], None] = lambda num_examples: None,
     should_stop: Callable[[], bool] = lambda: False,
     validation_iter: Iterable | None = None,
+    seed: int | None = None,
 ) -> Iterator[EpochResult]:
     """The loop behind `train_ch5` and the command line: yields each epoch's result when its test pass is done.
 
@@ -136,13 +137,15 @@ def run_epochs(
         should_stop: is asked before each batch; when it says yes, the iterator ends, `progress` stands after the last
             batch done and the weights are of that moment.
         validation_iter: held-out training data, scored after each epoch.
+        seed: from which, with the epoch and the batch, the net's random numbers (dropout) follow; None leaves MXNet's
+            generator alone, which `mx.random.seed` governs.
     """
     contexts, progress = _as_list(ctx), progress or Progress()
     engine = engine or backprop.choose(net, contexts, train_iter)
     while progress.epoch <= num_epochs:
         mx.nd.waitall()
         start = time.perf_counter()
-        whole = _train_epoch(engine, train_iter, batch_size, trainer, progress, on_batch, should_stop)
+        whole = _train_epoch(engine, train_iter, batch_size, trainer, progress, on_batch, should_stop, seed)
         trained = time.perf_counter()
         progress.train_seconds += trained - start
         if not whole:
@@ -163,10 +166,10 @@ def run_epochs(
         yield result
 
 
-def _train_epoch(engine, train_iter, batch_size, trainer, progress, on_batch, should_stop) -> bool:
+def _train_epoch(engine, train_iter, batch_size, trainer, progress, on_batch, should_stop, seed) -> bool:
     """The rest of one pass over the training data, counted up in `progress`; False if it was stopped on the way."""
     batches = islice(engine.batches(train_iter), progress.batch, None)
-    unstopped = takewhile(lambda _: not should_stop(), batches)
+    unstopped = takewhile(lambda _: not should_stop(), _seeded(engine, batches, seed, progress.epoch, progress.batch))
     for losses, corrects, size, finite in backprop.behind(_steps(engine, unstopped, batch_size, trainer)):
         progress.batch += 1
         where = f"epoch {progress.epoch}, batch {progress.batch}"
@@ -181,6 +184,14 @@ def _train_epoch(engine, train_iter, batch_size, trainer, progress, on_batch, sh
         progress.num_examples += size
         on_batch(size)
     return progress.batch == len(train_iter)
+
+
+def _seeded(engine, batches, seed, epoch, first):
+    """The batches, the first of them number `first`, each after the generators were set for it."""
+    for number, batch in enumerate(batches, first):
+        if seed is not None:
+            engine.seed(seed, epoch, number)
+        yield batch
 
 
 def _steps(engine, batches, batch_size, trainer):

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from safetensors.numpy import load_file
 
 import gluon_lenet
 from gluon_lenet.data.datasets import load_dataset
@@ -75,3 +77,18 @@ def fails_as_bad_input(main, args, capsys, *parts: str) -> None:
     assert lines[0].startswith("error: ")
     for part in parts:
         assert part in lines[0]
+
+
+def same_run(run_dir, other):
+    """Assert that two runs kept the same weights and optimizer states to the bit, and measured the same."""
+    files, other_files = ({file.name: file for file in folder.glob("*.safetensors")} for folder in (run_dir, other))
+    assert files.keys() == other_files.keys() >= {"last.safetensors"}
+    for name, file in files.items():
+        arrays, others = load_file(file), load_file(other_files[name])
+        assert arrays.keys() == others.keys()
+        for key in arrays:
+            assert arrays[key].tobytes() == others[key].tobytes(), (name, key)
+    lines, other_lines = ((folder / "metrics.jsonl").read_text().splitlines() for folder in (run_dir, other))
+    for line, other_line in zip(lines, other_lines, strict=True):
+        measured = [{k: v for k, v in json.loads(text).items() if "seconds" not in k} for text in (line, other_line)]
+        assert measured[0] == measured[1]

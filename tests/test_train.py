@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 
 import mxnet as mx
 import numpy as np
@@ -16,8 +17,10 @@ from PIL import Image
 from safetensors.numpy import load_file
 
 import gluon_lenet
-from conftest import fails_as_bad_input, module_env, one_error_line
-from gluon_lenet import checkpoint, train
+import small_train
+from conftest import fails_as_bad_input, module_env, one_error_line, same_run
+from gluon_lenet import checkpoint, runs, train
+from gluon_lenet.errors import InputError
 from gluon_lenet.recipes import RECIPES
 
 FILES = ["config.json", "curves.png", "last.safetensors", "metrics.jsonl"]
@@ -140,6 +143,8 @@ BAD = [
         ["--resume", "taken", "--lr", "1", "--seed", "2"],
         "--resume goes on by the run's own settings; drop --lr, --seed",
     ),
+    (["--log-every", "0"], "--log-every: '0' is not a whole number of at least 1"),
+    (["--log-every", "50", "--quiet"], "--quiet prints no lines that --log-every asks for"),
     (["--wheels", "4"], "unrecognized arguments: --wheels 4"),
 ]
 
@@ -227,18 +232,6 @@ def test_a_signal_ends_the_run_between_two_batches_and_resuming_gives_the_same_b
     same_run(tmp_path / "run", whole)
 
 
-def same_run(run_dir, other):
-    """Assert that two runs have the same weights and optimizer states to the bit, and measured the same."""
-    arrays, others = (load_file(folder / "last.safetensors") for folder in (run_dir, other))
-    assert arrays.keys() == others.keys()
-    for name in arrays:
-        assert arrays[name].tobytes() == others[name].tobytes(), name
-    lines, other_lines = ((folder / "metrics.jsonl").read_text().splitlines() for folder in (run_dir, other))
-    for line, other_line in zip(lines, other_lines, strict=True):
-        measured = [{k: v for k, v in json.loads(text).items() if "seconds" not in k} for text in (line, other_line)]
-        assert measured[0] == measured[1]
-
-
 def test_a_finished_run_can_go_on(run_module, finished, tmp_path):
     _, whole = finished
     run_module("train", "--epochs", 1, "--seed", 7, "--threads", 2, "--quiet", "--run-dir", "run")
@@ -247,13 +240,13 @@ def test_a_finished_run_can_go_on(run_module, finished, tmp_path):
 
 
 def test_kill_at_random_moments_and_resume_gives_the_same_bits(finished, tmp_path):
-    """SIGKILL at ten moments spread over the run, resumed each time from what was on the disk."""
+    """SIGKILL at three moments spread over the run, resumed each time; test_kill.py has more, of slower runs."""
     _, whole = finished
     process = start(tmp_path, "--epochs", 2, "--seed", 7, "--threads", 2, "--run-dir", "run", "--quiet")
     while not (tmp_path / "run" / "last.safetensors").exists():
         time.sleep(0.01)
     generator = np.random.default_rng(0)
-    for _ in range(10):
+    for _ in range(3):
         time.sleep(generator.uniform(0, 1.5))
         process.kill()
         process.communicate()
@@ -261,6 +254,81 @@ def test_kill_at_random_moments_and_resume_gives_the_same_bits(finished, tmp_pat
     _, stderr = process.communicate(timeout=100)
     assert process.returncode == 0, stderr
     same_run(tmp_path / "run", whole)
+
+
+@pytest.fixture
+def small(monkeypatch):
+    """The recipes of small_train.py, by name."""
+    small_train.shrink(monkeypatch.setitem, monkeypatch.setattr)
+
+
+class Stopper:
+    """A watcher that stops a run after so many batches."""
+
+    def __init__(self, num_batches):
+        self.left = num_batches
+
+    def begin(self, run):
+        pass
+
+    def batch(self, num_examples):
+        pass
+
+    def epoch(self, result):
+        pass
+
+    def should_stop(self):
+        self.left -= 1
+        return self.left < 0
+
+
+def test_a_run_with_dropout_goes_on_to_the_bit(small, tmp_path):
+    """Stopped in the middle of an epoch, and at its end, with other random numbers drawn meanwhile."""
+
+    def new_run():
+        return runs.Run("small_dropout", replace(RECIPES["small_dropout"], num_epochs=2), [mx.cpu()], seed=4)
+
+    whole = new_run()
+    whole.create_directory(str(tmp_path / "whole"))
+    assert whole.train(Stopper(10**9))
+    run = new_run()
+    run.create_directory(str(tmp_path / "run"))
+    for num_batches in (30, 49, 1, 10**9):  # an epoch has 79
+        finished = run.train(Stopper(num_batches))
+        header = checkpoint.read_header(tmp_path / "run" / "last.safetensors")
+        assert header["rng"] == run.rng_state()
+        mx.random.seed(num_batches)
+        run = new_run()
+        run.open_directory(tmp_path / "run")
+    assert finished
+    same_run(tmp_path / "run", tmp_path / "whole")
+
+
+def test_random_numbers_that_stand_elsewhere_are_refused(small, tmp_path):
+    run = runs.Run("small_dropout", RECIPES["small_dropout"], [mx.cpu()], seed=4)
+    run.create_directory(str(tmp_path / "run"))
+    other = runs.Run("small_dropout", RECIPES["small_dropout"], [mx.cpu()], seed=5)
+    with pytest.raises(InputError, match=r"last.safetensors cannot be gone on with to the bit: its random numbers"):
+        other.open_directory(tmp_path / "run")
+
+
+@pytest.mark.parametrize("engine", ["autograd", "fused"])
+def test_a_line_every_so_many_batches_has_the_means_since_the_last(engine, small, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    args = ["--recipe", "small_momentum", "--backprop", engine, "--batch-size", "140", "--run-dir", "run"]
+    assert train.main([*args, "--epochs", "2", "--log-every", "6"]) == 0
+    lines = [line for line in capsys.readouterr().out.splitlines() if re.match("epoch", line)]
+    results = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    for epoch, result in enumerate(results, 1):
+        own = [line for line in lines if line.startswith(f"epoch {epoch}, ")]
+        line = rf"epoch {epoch}, batch (\d+)/36, loss (\d\.\d{{4}}), train acc (\d\.\d{{3}})"
+        logged = np.array([[float(number) for number in re.fullmatch(line, text).groups()] for text in own[:-1]])
+        assert logged[:, 0].tolist() == [6, 12, 18, 24, 30, 36]
+        sizes = np.array([6 * 140] * 5 + [5 * 140 + 100]) / 5000  # the last batch is smaller
+        assert sizes @ logged[:, 1] == pytest.approx(result["train_loss"], abs=1e-4)
+        assert sizes @ logged[:, 2] == pytest.approx(result["train_acc"], abs=1e-3)
+        assert own[-1].startswith(f"epoch {epoch}, loss {result['train_loss']:.4f}, train acc")
+    assert len(lines) == 14
 
 
 def test_a_terminal_sees_a_bar_that_goes_away(tmp_path):

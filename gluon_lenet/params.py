@@ -1,0 +1,67 @@
+"""Command line: a run's weights <-> Gluon's own .params file. `python -m gluon_lenet.params --help`"""
+
+from __future__ import annotations
+
+import sys
+
+from gluon_lenet import cli
+from gluon_lenet.recipes import RECIPES, get_recipe
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Export or import as `argv` says; returns the exit status: 0, 1 (data or disk) or 2 (bad input)."""
+    args = parse(argv)
+    return cli.run(lambda: export_params(args) if args.action == "export" else import_params(args))
+
+
+def parse(argv: list[str] | None = None):
+    """The command line's arguments; leaves with status 2 and one line if one of them is wrong."""
+    parser = cli.Parser(
+        prog="python -m gluon_lenet.params",
+        description="Exchange weights with stock Gluon: net.save_parameters, net.load_parameters.",
+    )
+    actions = parser.add_subparsers(dest="action", required=True, metavar="export | import")
+    out = actions.add_parser("export", help="write a run's weights as net.save_parameters does")
+    out.add_argument("file", metavar="FILE", help="the .params file; an old one is replaced")
+    out.add_argument("--run", metavar="DIR", required=True, help="a run's folder, as gluon_lenet.train prints it")
+    out.add_argument("--weights", choices=["best", "last"], help="which (default: best if there, else last)")
+    into = actions.add_parser(
+        "import",
+        help="make a run of a .params file: to evaluate, to predict by, or to train on by train --resume",
+    )
+    into.add_argument("file", metavar="FILE", help="written by save_parameters, collect_params().save or export")
+    into.add_argument(
+        "--recipe", metavar="NAME", required=True, help=f"which net it is, and how it is fed: {', '.join(RECIPES)}"
+    )
+    into.add_argument("--run-dir", metavar="DIR", help="folder of the run (default: runs/<recipe>-<time>)")
+    into.add_argument("--data-dir", metavar="DIR", help="folder with the four IDX files (default: found or fetched)")
+    return parser.parse_args(argv)
+
+
+def export_params(args) -> int:
+    """Export as the parsed arguments say."""
+    # MXNet is loaded by what is imported here, after the arguments turned out right
+    from gluon_lenet.params_file import save_params
+    from gluon_lenet.trained import Trained
+
+    save_params(args.file, Trained(args.run, args.weights, ctx="cpu").net)
+    print(args.file)
+    return 0
+
+
+def import_params(args) -> int:
+    """Import as the parsed arguments say."""
+    recipe = get_recipe(args.recipe)
+    from gluon_lenet.devices import parse_ctx
+    from gluon_lenet.params_file import load_params
+    from gluon_lenet.runs import Run
+
+    run = Run(args.recipe, recipe, parse_ctx("auto"), seed=0, data_dir=args.data_dir)
+    load_params(args.file, run.net)
+    run.create_directory(args.run_dir)
+    print(run.directory.path)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,55 @@
+"""gluon_lenet.train's arguments -> its run, on the first 6,000 training and 1,000 test images, and by two more recipes.
+
+`python tests/small_train.py ARGS` is `python -m gluon_lenet.train ARGS` with these; `shrink` puts them into the calling
+process. Every image is real, and so are the loop, the kernels and the files: only an epoch is short.
+"""
+
+import sys
+from dataclasses import replace
+
+from gluon_lenet import recipes, runs, train
+from gluon_lenet.data.datasets import load_dataset
+from gluon_lenet.nets import NETS, nn  # by way of gluon_lenet, since today's NumPy must be mended before MXNet comes
+
+SMALL = {  # each holds 1,000 images out and has an optimizer with states
+    "small_momentum": replace(recipes.RECIPES["sgd_step_mnist"], lr=0.01, num_epochs=12, num_validation=1000),
+    "small_dropout": replace(
+        recipes.RECIPES["relu_adam_mnist"], net="lenet_dropout", num_epochs=12, num_validation=1000
+    ),
+}
+
+
+def lenet_dropout(classes=10):
+    net = nn.HybridSequential()
+    net.add(
+        nn.Conv2D(channels=4, kernel_size=5, strides=2, activation="relu"),  # (b, 1, 28, 28) -> (b, 4, 12, 12)
+        nn.Dropout(0.5),
+        nn.Dense(32, activation="relu"),  # -> (b, 32)
+        nn.Dropout(0.5),
+        nn.Dense(classes),  # -> (b, classes)
+    )
+    return net
+
+
+def small_dataset(name, data_dir=None):
+    data = load_dataset(name, data_dir)
+    return replace(
+        data,
+        train_images=data.train_images[:6000],
+        train_labels=data.train_labels[:6000],
+        test_images=data.test_images[:1000],
+        test_labels=data.test_labels[:1000],
+    )
+
+
+def shrink(set_item, set_attribute):
+    """Put the small recipes, the net and the small data in place."""
+    set_item(NETS, "lenet_dropout", lenet_dropout)
+    for name, recipe in SMALL.items():
+        set_item(recipes.RECIPES, name, recipe)
+    set_attribute(runs, "load_dataset", small_dataset)
+
+
+if __name__ == "__main__":
+    shrink(lambda table, name, value: table.__setitem__(name, value), setattr)
+    sys.exit(train.main())

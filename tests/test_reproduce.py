@@ -1,0 +1,89 @@
+"""benchmarks/reproduce.py: what is kept of a run, what is measured again, and the table."""
+
+import importlib.util
+import json
+from dataclasses import replace
+
+import pytest
+
+from conftest import ROOT
+from gluon_lenet.recipes import RECIPES
+
+spec = importlib.util.spec_from_file_location("reproduce", ROOT / "benchmarks" / "reproduce.py")
+reproduce = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(reproduce)
+
+
+@pytest.fixture
+def measured(tmp_path, monkeypatch):
+    """The script in an empty folder, with invented results; a list of what it measures."""
+    (tmp_path / "README.md").write_text(
+        "<!-- train -->\n<!-- /train -->\nwords\n<!-- reproduce -->\nold\n<!-- /reproduce -->\nend\n"
+    )
+    monkeypatch.setattr(reproduce, "RESULTS", tmp_path / "reproduce.json")
+    monkeypatch.setattr(reproduce, "READMES", [tmp_path / "README.md"])
+    calls = []
+
+    def measure(name, seed):
+        if (name, seed) == ("lecun1998_mnist", "2") and (name, seed) not in calls:
+            calls.append((name, seed))
+            raise KeyboardInterrupt
+        calls.append((name, seed))
+        return {"test_acc": 0.99 + int(seed) / 1000, "seconds": 10.0 + int(seed), "printed": f"run {seed}"}
+
+    monkeypatch.setattr(reproduce, "measure", measure)
+    return calls
+
+
+def test_an_interrupted_measurement_goes_on(measured, tmp_path, capsys, monkeypatch):
+    args = ["d2l_v1_fashion", "lecun1998_mnist", "--seeds", "3"]
+    with pytest.raises(KeyboardInterrupt):
+        reproduce.main(args)
+    assert "| `d2l_v1_fashion` |" in (tmp_path / "README.md").read_text(), "what is whole is written at once"
+    del measured[:-1]
+    reproduce.main(args)
+    assert measured == [("lecun1998_mnist", "2")] * 2, "only the seed that was interrupted"
+    text = (tmp_path / "README.md").read_text()
+    assert "<!-- train -->\n```text\nrun 0\n```\n<!-- /train -->\nwords\n" in text
+    assert (
+        f"| `d2l_v1_fashion` | {RECIPES['d2l_v1_fashion'].published} | 0.9910 ± 0.0010 (0.9900-0.9920), 3 seeds | 11 "
+        "| `python benchmarks/reproduce.py d2l_v1_fashion --seeds 3` |\n"
+    ) in text
+    assert "| 0.90 ± 0.10 (0.80-1.00) % test error, 3 seeds | 11 |" in text, "the paper speaks of errors"
+    assert text.endswith("|\n<!-- /reproduce -->\nend\n")
+
+    reproduce.main(["d2l_v1_fashion", "--seeds", "2"])
+    assert len(measured) == 2
+    reproduce.main(["d2l_v1_fashion", "--seeds", "1", "--again"])
+    assert measured[2:] == [("d2l_v1_fashion", "0")]
+    assert list(json.loads(reproduce.RESULTS.read_text())["d2l_v1_fashion"]["runs"]) == ["0"]
+    assert "| 0.9900, 1 seed |" in (tmp_path / "README.md").read_text()
+
+    monkeypatch.setitem(RECIPES, "d2l_v1_fashion", replace(RECIPES["d2l_v1_fashion"], published="other words"))
+    reproduce.main(["d2l_v1_fashion", "--seeds", "1"])
+    monkeypatch.setitem(RECIPES, "d2l_v1_fashion", replace(RECIPES["d2l_v1_fashion"], lr=0.8))
+    reproduce.main(["d2l_v1_fashion", "--seeds", "1"])
+    assert measured[3:] == [("d2l_v1_fashion", "0")], "another lr makes other results, other words do not"
+
+
+def test_the_score_is_that_of_the_weights_a_run_recommends():
+    history = [{"epoch": n, "test_acc": n / 10} for n in (1, 2, 3)]
+    assert reproduce.epoch_kept(history)["epoch"] == 3
+    validated = [{**result, "val_acc": acc} for result, acc in zip(history, [0.8, 0.9, 0.9], strict=True)]
+    assert reproduce.epoch_kept(validated)["epoch"] == 2, "the first of equals, which is what best.safetensors holds"
+
+
+def test_the_results_in_the_readme_are_those_that_were_measured():
+    results = json.loads(reproduce.RESULTS.read_text())
+    table = reproduce.as_table({name: results[name] for name in RECIPES if name in results})
+    for readme in reproduce.READMES:
+        assert f"<!-- reproduce -->\n{table}\n<!-- /reproduce -->" in readme.read_text(encoding="utf-8")
+    for name, result in results.items():
+        assert result["settings"] == reproduce.settings_of(RECIPES[name]), f"{name} is another recipe by now"
+
+
+def test_an_unknown_recipe_is_named(capsys):
+    with pytest.raises(SystemExit) as exit:
+        reproduce.main(["lent"])
+    assert exit.value.code == 2
+    assert "unknown recipe 'lent'; choose from d2l_v1_fashion" in capsys.readouterr().err
