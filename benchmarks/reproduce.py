@@ -95,7 +95,7 @@ def measure(name: str, seed: str) -> dict:
 
 
 def epoch_kept(history: list[dict]) -> dict:
-    """The lines of metrics.jsonl -> that of the weights a run recommends: best.safetensors, if there is one, or last."""
+    """The lines of metrics.jsonl -> that of the weights which evaluate takes: the best if they were kept, else last."""
     if "val_acc" in history[-1]:
         return max(history, key=lambda result: result["val_acc"])  # the first of equals, as the run saves it
     return history[-1]

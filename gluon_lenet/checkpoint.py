@@ -32,18 +32,21 @@ def save(path: Path, net: Block, trainer: gluon.Trainer | None, header: dict) ->
     write_atomically(path, safetensors.save(arrays, metadata))
 
 
-def load(path: str | Path, net: Block, trainer: gluon.Trainer | None = None) -> dict:
+def load(path: str | Path, net: Block, trainer: gluon.Trainer | None = None, name: str | None = None) -> dict:
     """Give `net`, initialized, the weights in `path`, and the trainer its optimizer's states; returns the header.
 
-    Nothing is changed unless everything fits.
+    Nothing is changed unless everything fits. Nets may differ in what has no weights, activations or pooling: with
+    `name`, the header's "net" must be that.
 
     Raises:
         InputError: the file cannot be read, was changed after it was written, or its names, shapes or dtypes are not
-            those of the net and the optimizer.
+            those of the net and the optimizer, or the net is not called `name`.
     """
     arrays, header = _read(Path(path))
     weights = {name.removeprefix("weights/"): array for name, array in arrays.items() if name.startswith("weights/")}
     check_fit(path, weights, _parameters(net))
+    if name is not None and header.get("net") != name:
+        raise InputError(f"{path} holds the net {header.get('net')}, the run's is {name}")
     if trainer is not None:
         states = _optimizer_states(path, arrays, header, net, trainer)
     set_weights(net, weights)

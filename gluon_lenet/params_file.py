@@ -169,7 +169,7 @@ def _match(path: Path, names: list[str], net: Block) -> dict[str, str]:
 
 
 def _by_rank(names: dict[str, tuple[str, str, str]]) -> dict[tuple[str, int, str], str]:
-    """Name -> kind of layer, layer, its parameter; turned into kind, rank of the layer among its kind, parameter -> name.
+    """Name -> kind of layer, layer, its parameter; turned into kind, rank of the layer in its kind, parameter -> name.
 
     Layers are ranked by the numbers in their names: conv9_ comes before conv10_.
     """

@@ -137,7 +137,7 @@ class Run:
         """
         self.directory = RunDir(path)
         self.directory.remove_half_written()
-        header = checkpoint.load(self.directory.path / LAST, self.net, self.trainer)
+        header = checkpoint.load(self.directory.path / LAST, self.net, self.trainer, self.recipe.net)
         self.progress = Progress(**header["progress"])
         if header.get("rng") != self.rng_state():
             raise InputError(

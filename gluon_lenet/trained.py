@@ -61,9 +61,7 @@ class Trained:
         self.net(
             self.transform(np.zeros((1, drawings.FIELD, drawings.FIELD), dtype=np.uint8), self.ctx)
         )  # gives the layers their shapes
-        header = checkpoint.load(file, self.net)
-        if header.get("net") != self.recipe.net:  # nets may differ in what has no weights: activations, pooling
-            raise InputError(f"{file} holds the net {header.get('net')}, the run's is {self.recipe.net}")
+        checkpoint.load(file, self.net, name=self.recipe.net)
         self.net.hybridize()
 
     def load_data(self, data_dir: str | None = None) -> Dataset:

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from conftest import fails_as_bad_input, one_error_line
-from gluon_lenet import checkpoint, evaluate, train
+from gluon_lenet import checkpoint, evaluate, predict, train
 from gluon_lenet.recipes import RECIPES
 from gluon_lenet.runs import Run
 from gluon_lenet.trained import Scores, Trained
@@ -174,10 +174,22 @@ def spoil(copy, kind):
     file.write_bytes(data)
 
 
+def fails_to_load(run_dir, capsys, *says):
+    """To evaluate, to predict and to go on with the run is one error line each, and its files stay as they are."""
+    before = {file.name: file.read_bytes() for file in run_dir.iterdir()}
+    for main, args in (
+        (evaluate.main, ["--run", run_dir]),
+        (predict.main, ["--run", run_dir, "--first", 5]),
+        (train.main, ["--resume", run_dir]),
+    ):
+        fails_as_bad_input(main, args, capsys, *says)
+    assert {file.name: file.read_bytes() for file in run_dir.iterdir()} == before
+
+
 @pytest.mark.parametrize("kind", ["empty", "cut", "flipped bit", "random", "pickle"])
 def test_damaged_weights(kind, copy, capsys):
     spoil(copy, kind)
-    fails_as_bad_input(evaluate.main, ["--run", copy], capsys, "last.safetensors")
+    fails_to_load(copy, capsys, str(copy / "last.safetensors"))
 
 
 def test_damaged_weights_in_a_process_of_its_own(copy, run_module):
@@ -193,7 +205,7 @@ def rewrite_settings(run_dir, **settings):
 
 def test_weights_of_another_net(copy, capsys):
     rewrite_settings(copy, net="lenet5_sigmoid_avgpool")
-    fails_as_bad_input(evaluate.main, ["--run", copy], capsys, "last.safetensors: 4.weight is float32 (120, 256)")
+    fails_to_load(copy, capsys, "last.safetensors: 4.weight is float32 (120, 256)")
     rewrite_settings(copy, net="lenet5_1998", dataset="mnist", pad=2)
     fails_as_bad_input(evaluate.main, ["--run", copy], capsys, "last.safetensors holds other parameters than the net")
 
@@ -202,12 +214,7 @@ def test_weights_of_a_net_that_differs_only_in_what_has_no_weights(tmp_path, cap
     run = Run("d2l_v2_fashion", RECIPES["d2l_v2_fashion"], [mx.cpu()], seed=0)
     run.create_directory(str(tmp_path / "run"))
     rewrite_settings(tmp_path / "run", net="lenet5_relu_maxpool")
-    fails_as_bad_input(
-        evaluate.main,
-        ["--run", tmp_path / "run"],
-        capsys,
-        "holds the net lenet5_sigmoid_avgpool, the run's is lenet5_relu_maxpool",
-    )
+    fails_to_load(tmp_path / "run", capsys, "holds the net lenet5_sigmoid_avgpool, the run's is lenet5_relu_maxpool")
 
 
 BAD = [

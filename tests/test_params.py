@@ -1,4 +1,4 @@
-"""params_file.py and params.py: Gluon's own .params there and back, its other names, and files that are something else."""
+"""params_file.py and params.py: Gluon's own .params there and back, its other names, and files that are no such."""
 
 import os
 import pickle
@@ -169,7 +169,7 @@ def test_what_does_not_fit_is_named_and_changes_nothing(wrong, tmp_path):
 
 
 def test_every_flipped_bit_before_the_first_weight_is_read_or_refused(tmp_path):
-    """There is no checksum: what a flip leaves readable is the same net's, with other numbers; MXNet crashes on some."""
+    """MXNet crashes on some of them. A flip in a weight itself cannot be found: the file has no checksum."""
     net, path = new_net(seed=1), tmp_path / "f"
     net.save_parameters(str(path))
     data, refused = path.read_bytes(), 0

@@ -64,7 +64,7 @@ def read_net(net: nn.Block, input_shape: tuple[int, int, int]) -> list[Step]:
     shape = tuple(input_shape)
     for number, block in enumerate(net._children.values()):
         block = getattr(block, "_block", block)  # a child may be a weak reference in some versions
-        shape = _read(block, f"layer {number}, {block!r},", steps, shape)
+        shape = _read(block, f"layer {number}, {' '.join(repr(block).split())},", steps, shape)
     if not steps or steps[-1].kind != DENSE:
         raise Unsupported(f"the last layer must be a Dense that gives the logits; {SERVED}")
     if steps[-1].activation != NO_ACTIVATION:
