@@ -20,11 +20,12 @@
     recipes.py           the recipes side by side
     run_dir.py           a run's directory
     checkpoint.py        a net and its trainer <-> one verified file
+    params_file.py       a net <-> Gluon's own .params file
     runs.py              a recipe -> a trained net and its run directory
     drawings.py          a user's picture -> a 28x28 drawing as in MNIST
     trained.py           a run's directory -> the trained net with its preprocessing
     book.py              d2lzh, the book's own package, mended
-    cli.py train.py evaluate.py predict.py summary.py    command lines
+    cli.py train.py evaluate.py predict.py params.py summary.py    command lines
 
 Importing the package puts back what today's NumPy and IPython took from MXNet and d2lzh (compat.py) and nothing more:
 MXNet is loaded at the first use of a name that needs it.

@@ -161,7 +161,8 @@ class Run:
         """Where the generators of random numbers stand: the numbers they are seeded with."""
         epoch, batch = self.progress.epoch, self.progress.batch
         return {
-            "shuffle": {"generator": "numpy PCG64", "seed": [self.seed, epoch - 1]},  # anew each epoch
+            "shuffle": {"generator": "numpy PCG64", "seed": [self.seed, epoch - 1]},  # anew each epoch, as the next
+            "augment": {"generator": "numpy PCG64", "seed": [self.seed, epoch - 1, 1]},
             "dropout": {"generator": "mxnet", "seed": backprop.net_seed(self.seed, epoch, batch)},  # anew each batch
         }
 

@@ -12,7 +12,9 @@ from gluon_lenet.data.datasets import load_dataset
 from gluon_lenet.nets import NETS, nn  # by way of gluon_lenet, since today's NumPy must be mended before MXNet comes
 
 SMALL = {  # each holds 1,000 images out and has an optimizer with states
-    "small_momentum": replace(recipes.RECIPES["sgd_step_mnist"], lr=0.01, num_epochs=12, num_validation=1000),
+    "small_momentum": replace(
+        recipes.RECIPES["sgd_step_mnist"], lr=0.01, num_epochs=12, num_validation=1000, augment="handwriting"
+    ),
     "small_dropout": replace(
         recipes.RECIPES["relu_adam_mnist"], net="lenet_dropout", num_epochs=12, num_validation=1000
     ),
