@@ -77,12 +77,12 @@ def read_params(path: str | Path) -> dict[str, np.ndarray]:
             raise InputError(f"{path} is {'no file' if path.exists() else 'not there'}")
         if path.stat().st_size > LARGEST:
             raise InputError(f"{path} has {path.stat().st_size:,} bytes, which no LeNet has")
-        return _parse(path.read_bytes())
+        data = path.read_bytes()
     except OSError as error:
         raise InputError(f"{path} cannot be read: {error.strerror}") from None
+    try:
+        return _parse(data)
     except ValueError as error:
-        if isinstance(error, InputError):
-            raise
         raise InputError(f"{path} is no .params file of Gluon: {error}") from None
 
 
@@ -115,14 +115,14 @@ def _parse(data: bytes) -> dict[str, np.ndarray]:
 
     if number("Q") != LIST_MAGIC:
         raise ValueError("it does not begin as one")
-    number("Q")
+    piece(8)  # reserved
     arrays = []
     for k in range(number("Q")):  # a false count ends where the file does
         magic, kind, ndim = number("I"), number("i"), number("i")
         if magic not in (ARRAY_MAGIC, NUMPY_MAGIC) or kind != DENSE or not 1 <= ndim <= 8:
             raise ValueError(f"array {k} has a form that is not MXNet 1's for dense arrays")
         shape = [number("q") for _ in range(ndim)]
-        number("i"), number("i")  # the device it was on
+        piece(8)  # the device it was on
         dtype = number("i")
         if min(shape) < 1 or not 0 <= dtype < len(DTYPES):
             raise ValueError(f"array {k} has the shape {tuple(shape)} and the number {dtype} for its dtype")

@@ -14,7 +14,7 @@ from gluon_lenet import cli, compat
 from gluon_lenet.errors import InputError
 from gluon_lenet.metrics import Progress
 from gluon_lenet.recipes import AUGMENT, DEFAULT_RECIPE, RECIPES, Recipe, get_recipe
-from gluon_lenet.run_dir import RunDir
+from gluon_lenet.run_dir import BEST, RunDir
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -186,6 +186,9 @@ class Console:
         """Print what the run came to."""
         self.close()
         if not self.quiet and run.history:
+            if run.history[0].val_acc is not None:
+                best = max(run.history, key=lambda result: result.val_acc)  # the first of equals, as it was kept
+                print(f"best val acc {best.val_acc:.3f} after epoch {best.epoch}, kept in {BEST}")
             seconds = sum(result.train_seconds for result in run.history)
             images = len(run.history) * run.train_iter.num_examples
             print(f"{images / seconds:,.0f} examples/s in training; results are in", end=" ")

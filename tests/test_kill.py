@@ -23,7 +23,7 @@ def test_a_run_killed_at_ten_random_moments_ends_with_the_same_bits(recipe, tmp_
     results = [json.loads(line) for line in (tmp_path / "whole" / "metrics.jsonl").read_text().splitlines()]
     epoch_seconds = np.mean([result["train_seconds"] + result["eval_seconds"] for result in results])
 
-    seed = int.from_bytes(os.urandom(4))
+    seed = int.from_bytes(os.urandom(4), "little")
     print(f"moments drawn with seed {seed}")  # shown if the test fails
     generator = np.random.default_rng(seed)
     kills = ["moment"] * 10 + ["save"] * 3

@@ -370,6 +370,7 @@ def test_the_best_weights_are_those_of_the_best_validation_accuracy(run_module, 
     assert re.search(r"train acc 0\.\d{3}, val loss \d\.\d{4}, val acc 0\.\d{3}, test acc", process.stdout)
     results = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
     best = max(results, key=lambda result: result["val_acc"])
+    assert f"best val acc {best['val_acc']:.3f} after epoch {best['epoch']}, kept in best.safetensors" in process.stdout
     header = checkpoint.read_header(tmp_path / "run" / "best.safetensors")
     assert header["progress"]["epoch"] == best["epoch"] + 1
     assert 0.9 < best["val_acc"] < 1
