@@ -138,6 +138,7 @@ def workers(wanted: dict[str, tuple[Contender, Path, int]], left_out: dict[str, 
         for name, arguments in wanted.items():
             try:
                 started[name] = Worker(*arguments)
+                say(f"  started {name}")
             except LeftOut as reason:
                 left_out[name] = str(reason)
                 say(f"{name} is left out: {reason}")
@@ -334,7 +335,8 @@ def recipes(jobs: Jobs, contenders: dict, threads: int, rounds: int, left_out: d
             continue
         say(f"recipes: {recipe}")
         job = jobs.write(recipe)
-        with workers({name: (CONTENDERS[name], job, threads) for name in (OURS, CHANNELS_LAST)}, left_out) as started:
+        pair = [name for name in (OURS, CHANNELS_LAST) if name in contenders]
+        with workers({name: (CONTENDERS[name], job, threads) for name in pair}, left_out) as started:
             answers = interleave(started, min(rounds, 2), left_out)
         results[recipe] = {name: given["epoch"] for name, given in answers.items()}
     return results
@@ -348,20 +350,21 @@ def scaling(jobs: Jobs, contenders: dict, threads: int, rounds: int, left_out: d
     repeated = [jobs.write(DEFAULT_RECIPE, copies=copies) for copies in (1, 2, 4)]
     counts = sorted({2**power for power in range(threads.bit_length()) if 2**power <= threads} | {threads})
     wanted = {
-        "batch size": {(name, size): (job, threads) for size, job in sizes.items() for name in (OURS, *others[:1])},
-        "threads": {(name, count): (chapter, count) for count in counts for name in (OURS, *others)},
-        "training images": {(OURS, num_train(job)): (job, threads) for job in repeated},
+        "batch size": [(name, size, job, threads) for size, job in sizes.items() for name in (OURS, *others[:1])],
+        "threads": [(name, count, chapter, count) for count in counts for name in (OURS, *others)],
+        "training images": [(OURS, num_train(job), job, threads) for job in repeated],
     }
     results = {}
     for what, points in wanted.items():
         say(f"scaling: {what}")
-        start = {point: (CONTENDERS[point[0]], *arguments) for point, arguments in points.items()}
+        named = {f"{name}, {what} {x}": (name, x, *arguments) for name, x, *arguments in points}
+        start = {label: (CONTENDERS[name], *arguments) for label, (name, _, *arguments) in named.items()}
         with workers(start, left_out) as started:
             answers = interleave(started, min(rounds, 2), left_out)
-            memory = {point: started[point].ask("memory") for point in answers}
+            memory = {label: started[label].ask("memory") for label in answers}
         results[what] = [
-            {"name": name, "x": x, "epochs": given["epoch"], "memory": memory[name, x]}
-            for (name, x), given in answers.items()
+            {"name": named[label][0], "x": named[label][1], "epochs": given["epoch"], "memory": memory[label]}
+            for label, given in answers.items()
         ]
     return results
 

@@ -37,9 +37,10 @@ def forward(layers: tuple, parameters: list, X):
             X = X @ weight + bias
         elif kind == "flatten":
             X = X.reshape(len(X), -1)
-        elif kind in ("max", "avg"):
-            start, pool = (-jnp.inf, lax.max) if kind == "max" else (0.0, lax.add)
-            X = lax.reduce_window(X, start, pool, (1, 2, 2, 1), (1, 2, 2, 1), "VALID") / (1 if kind == "max" else 4)
+        elif kind in ("max", "avg"):  # windows as axes of their own: faster than lax.reduce_window
+            b, h, w, c = X.shape
+            windows = X.reshape(b, h // 2, 2, w // 2, 2, c)
+            X = windows.max((2, 4)) if kind == "max" else windows.mean((2, 4))
         else:
             X = ACTIVATIONS[kind](X)
     return X
