@@ -2,11 +2,12 @@
 # make test PYTHON=python3.13   the same with a Python of your choice, in .venv-python3.13
 # make train ARGS="--epochs 1"  arguments of python -m gluon_lenet.train
 .DELETE_ON_ERROR:
-.PHONY: train test test-network test-slow test-python reproduce lint lock clean
+.PHONY: train test test-network test-slow test-python reproduce bench lint lock clean
 
 VENV   := .venv$(if $(PYTHON),-$(notdir $(PYTHON)))
 RUN    := $(VENV)/bin/python
 ARGS   :=
+FRAMEWORKS := torch tensorflow jax
 
 train: $(VENV)/.ready
 	@$(RUN) -m gluon_lenet.train $(ARGS)
@@ -30,12 +31,31 @@ test-python: $(VENV)/.ready
 reproduce: $(VENV)/.ready
 	@PYTHONPATH=. $(RUN) benchmarks/reproduce.py $(ARGS)
 
+# Side by side with other frameworks (benchmarks/README.md), into benchmarks/results/ and the READMEs.
+bench: $(VENV)/.ready $(FRAMEWORKS:%=.venv-bench/%.tried)
+	@PYTHONPATH=. $(RUN) benchmarks/bench.py $(ARGS)
+
+# A framework that does not install is left out of the benchmark; the next call tries again. PyTorch's Linux wheel on PyPI
+# does not load without CUDA's libraries (4 GB); where pip finds a CPU wheel (2.13.0+cpu), they are not needed.
+.venv-bench/%.tried: benchmarks/requirements/%.txt $(VENV)/.ready
+	@echo "installing $* for the benchmark into .venv-bench/$* ..."; \
+	rm -rf .venv-bench/$* .venv-bench/$*.*; mkdir -p .venv-bench; \
+	$(RUN) -m venv .venv-bench/$* && { \
+		pip=".venv-bench/$*/bin/python -m pip install -qq --disable-pip-version-check"; \
+		loads() { .venv-bench/$*/bin/python -c 'import $*'; }; \
+		$$pip --no-deps -r $< && { loads 2>/dev/null || { $$pip -r $< && loads; }; } && touch $@; \
+	} 2>.venv-bench/$*.failed && rm .venv-bench/$*.failed || \
+	{ echo "$* is left out of the benchmark: $$(tail -1 .venv-bench/$*.failed)"; rm -rf .venv-bench/$*; }
+
 lint: $(VENV)/.ready
 	@$(RUN) -m ruff check . && $(RUN) -m ruff format --check .
 
 # The lock: every package pinned for Python 3.10 to 3.13, from the direct dependencies in pyproject.toml.
 lock:
 	uv pip compile --universal --python-version 3.10 --all-extras --group frozen pyproject.toml -o requirements.txt $(ARGS)
+	for framework in $(FRAMEWORKS); do \
+		uv pip compile --universal --python-version 3.10 --group $$framework -o benchmarks/requirements/$$framework.txt; \
+	done
 
 clean:
 	rm -rf .venv .venv-* build *.egg-info .pytest_cache .ruff_cache

@@ -1,0 +1,439 @@
+"""Frameworks at the same job, one after another in rounds -> tables and plots in benchmarks/results/ and the READMEs.
+
+    make bench                         everything, about ten minutes; only this writes results/ and the READMEs
+    make bench ARGS="--quick"          one round of everything, into build/bench/
+    make bench ARGS="--parts recipes"  a part of it, likewise; also --only torch
+
+README.md beside this file says what is measured and how it is kept fair.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import os
+import platform
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import report
+from report import CHANNELS_LAST, D2LZH, OURS, SCRIPT
+from reproduce import ROOT, insert
+
+from gluon_lenet import compat
+from gluon_lenet.data.datasets import load_dataset
+from gluon_lenet.recipes import DEFAULT_RECIPE, RECIPES, Recipe
+
+WORKERS = ROOT / "benchmarks" / "workers"
+RESULTS = ROOT / "benchmarks" / "results"
+FRAMEWORKS = ROOT / ".venv-bench"  # a virtual environment a framework, made by `make bench`
+PARTS = ("chapter", "jobs", "recipes", "scaling")
+JOB_EPOCHS = RECIPES[DEFAULT_RECIPE].num_epochs
+
+
+@dataclass(frozen=True)
+class Contender:
+    """A worker script, the way it runs the net, and the virtual environment it needs besides ours."""
+
+    script: str
+    mode: str
+    framework: str | None = None
+
+    @property
+    def python(self) -> str:
+        """The Python that has the framework."""
+        return str(FRAMEWORKS / self.framework / "bin" / "python") if self.framework else sys.executable
+
+
+CONTENDERS = {
+    OURS: Contender("ours.py", "fused"),
+    "gluon_lenet, autograd": Contender("ours.py", "autograd"),
+    D2LZH: Contender("with_d2lzh.py", "train_ch5"),
+    "Gluon, hybridized": Contender("with_gluon.py", "hybridized"),
+    "PyTorch eager": Contender("with_torch.py", "eager", "torch"),
+    CHANNELS_LAST: Contender("with_torch.py", "channels_last", "torch"),
+    "PyTorch compile": Contender("with_torch.py", "compile", "torch"),
+    "TensorFlow tf.function": Contender("with_tensorflow.py", "function", "tensorflow"),
+    "Keras fit": Contender("with_tensorflow.py", "fit", "tensorflow"),
+    "JAX": Contender("with_jax.py", "jit", "jax"),
+}
+SGEMM = (OURS, CHANNELS_LAST)  # whose matrix products are timed: NumPy's OpenBLAS, PyTorch's library
+
+
+class LeftOut(Exception):
+    """A contender cannot take part; the message says why."""
+
+
+class Worker:
+    """A contender's process. It is stopped, threads, children and all, whenever it is not the one asked."""
+
+    def __init__(self, contender: Contender, job: Path, threads: int):
+        failed = FRAMEWORKS / f"{contender.framework}.failed"
+        if contender.framework and not os.path.exists(contender.python):
+            reason = failed.read_text().strip().splitlines()[-1:] if failed.exists() else ["run `make bench`"]
+            raise LeftOut(f"{contender.framework} is not installed: {''.join(reason)}")
+        self.errors = tempfile.TemporaryFile("w+")  # noqa: SIM115  # closed in end()
+        self.process = subprocess.Popen(
+            [contender.python, WORKERS / contender.script, contender.mode, job],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self.errors,
+            text=True,
+            env=environment(threads),
+            preexec_fn=lambda: (os.setpgrp(), bind(threads)),  # a group of its own, which is stopped as a whole
+        )
+        try:
+            self.versions = self._answer()
+        except LeftOut:
+            self.end()
+            raise
+
+    def ask(self, request: str):
+        """Wake the process up, put the request, wait for the answer, and stop the process again."""
+        os.killpg(self.process.pid, signal.SIGCONT)
+        print(request, file=self.process.stdin, flush=True)
+        return self._answer()
+
+    def _answer(self):
+        line = self.process.stdout.readline()
+        if not line:
+            self.errors.seek(0)
+            raise LeftOut((self.errors.read().strip().splitlines() or ["it ended without a word"])[-1])
+        os.killpg(self.process.pid, signal.SIGSTOP)
+        return json.loads(line)
+
+    def end(self) -> None:
+        """End the process and its children."""
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.communicate()
+        self.errors.close()
+
+
+def environment(threads: int) -> dict[str, str]:
+    """The environment of a process that computes with so many threads."""
+    names = ("OMP_NUM_THREADS", "MXNET_OMP_MAX_THREADS", "OPENBLAS_NUM_THREADS")
+    quiet = {"TF_CPP_MIN_LOG_LEVEL": "3", "JAX_PLATFORMS": "cpu", "CUDA_VISIBLE_DEVICES": ""}
+    return {**os.environ, **dict.fromkeys(names, str(threads)), **quiet, "PYTHONPATH": str(ROOT)}
+
+
+def bind(threads: int) -> None:
+    """Keep this process on so many processors: some frameworks count those, whatever the environment says."""
+    if hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:threads])
+
+
+@contextlib.contextmanager
+def workers(wanted: dict[str, tuple[Contender, Path, int]], left_out: dict[str, str]):
+    """Start a worker for each (contender, job, threads); those that cannot start go to `left_out`, with the reason."""
+    started = {}
+    try:
+        for name, arguments in wanted.items():
+            try:
+                started[name] = Worker(*arguments)
+                say(f"  started {name}")
+            except LeftOut as reason:
+                left_out[name] = str(reason)
+                say(f"{name} is left out: {reason}")
+        yield started
+    finally:
+        for worker in started.values():
+            worker.end()
+
+
+def interleave(started: dict[str, Worker], rounds: int, left_out: dict[str, str], requests=("epoch",)) -> dict:
+    """Ask every worker in turn, `rounds` times after a round that warms up: name -> request -> the answers."""
+    answers = {name: {request: [] for request in requests} for name in started}
+    for number in range(rounds + 1):
+        for name, worker in list(started.items()):
+            try:
+                for request in requests:
+                    answer = worker.ask(request)
+                    if number:
+                        answers[name][request].append(answer)
+                    if request == "epoch":
+                        say(f"  {number or 'warm-up'}: {name}: {answer['seconds']:.2f} s with the test pass")
+            except LeftOut as reason:
+                left_out[name] = str(reason)
+                say(f"{name} is left out: {reason}")
+                started.pop(name).end()
+                answers.pop(name)
+    return answers
+
+
+# --- jobs -------------------------------------------------------------------------------------------------------------
+
+
+class Jobs:
+    """Writes what the workers are told and the data they read, both as files of a folder."""
+
+    def __init__(self, folder: str, num_images: int | None = None):
+        self.folder, self.num_images = Path(folder), num_images
+
+    def write(self, recipe: str, copies: int = 1, **changes) -> Path:
+        """The job of a recipe, its training set repeated `copies` times, with changed settings if any."""
+        settings = replace(RECIPES[recipe], **changes)
+        data = self._data(settings, copies)
+        job = {
+            "recipe": recipe,
+            "net": settings.net,
+            "layers": layers_of(settings),
+            "resized": f"_{settings.resize}" if settings.resize else "",
+            "folder": str(data),
+            "num_train": len(np.load(data / "train_labels.npy")),
+            "num_test": len(np.load(data / "test_labels.npy")),
+            "seed": 0,
+        }
+        job |= {name: getattr(settings, name) for name in ("batch_size", "optimizer", "lr", "momentum", "mean", "std")}
+        path = self.folder / f"{recipe}-{settings.batch_size}-{copies}.json"
+        path.write_text(json.dumps(job))
+        return path
+
+    def _data(self, settings: Recipe, copies: int) -> Path:
+        folder = self.folder / f"{settings.dataset}-{copies}-{settings.resize}"
+        if folder.exists():
+            return folder
+        folder.mkdir()
+        data = load_dataset(settings.dataset)
+        for part in ("train", "test"):
+            images, labels = getattr(data, f"{part}_images"), getattr(data, f"{part}_labels")
+            if part == "train":
+                images = np.concatenate([images[: self.num_images]] * copies)
+                labels = np.concatenate([labels[: self.num_images]] * copies)
+            np.save(folder / f"{part}_images.npy", images)
+            np.save(folder / f"{part}_labels.npy", labels)
+            if settings.resize:
+                np.save(folder / f"{part}_images_{settings.resize}.npy", resized(images, settings.resize))
+        return folder
+
+
+def num_train(job: Path) -> int:
+    """How many training images a job has."""
+    return json.loads(job.read_text())["num_train"]
+
+
+def resized(images: np.ndarray, side: int) -> np.ndarray:
+    """uint8 images (n, h, w) -> (n, side, side), by MXNet as in `data/transforms.py`."""
+    from mxnet import nd
+
+    return nd.image.resize(nd.array(images[..., None], dtype="uint8"), size=(side, side)).asnumpy()[..., 0]
+
+
+def layers_of(settings: Recipe) -> list[list]:
+    """The recipe's net as rows for other frameworks: ["conv", channels in, out, kernel, padding], ["max", 2], ..."""
+    from mxnet import nd
+    from mxnet.gluon import nn
+
+    from gluon_lenet.nets import INPUT_SHAPES, get_net
+
+    net, rows = get_net(settings.net), []
+    net.initialize()
+    net(nd.zeros((1, *INPUT_SHAPES[settings.net])))
+    for block in net:
+        if isinstance(block, nn.Conv2D):
+            channels_out, channels_in, kernel, _ = block.weight.shape
+            rows.append(["conv", channels_in, channels_out, kernel, block._kwargs["pad"][0]])
+        elif isinstance(block, nn.Dense):
+            if ["flatten"] not in rows:
+                rows.append(["flatten"])
+            rows.append(["dense", *reversed(block.weight.shape)])
+        elif isinstance(block, nn.MaxPool2D | nn.AvgPool2D):
+            rows.append([block._kwargs["pool_type"], block._kwargs["kernel"][0]])
+        if getattr(block, "act", None) is not None:
+            rows.append([block.act._act_type])
+    return rows
+
+
+def flops(layers: list[list], side: int) -> int:
+    """Floating-point operations of training on one image of `side` pixels, counting multiply-adds alone.
+
+    Forward, gradient of the weights, gradient of the input: three times the same number a layer. The first layer's
+    input is the image, of which nobody wants a gradient.
+    """
+    multiply_adds = []
+    for kind, *sizes in layers:
+        if kind == "conv":
+            channels_in, channels_out, kernel, padding = sizes
+            side = side + 2 * padding - kernel + 1
+            multiply_adds.append(channels_in * channels_out * kernel**2 * side**2)
+        elif kind in ("max", "avg"):
+            side //= sizes[0]
+        elif kind == "dense":
+            multiply_adds.append(sizes[0] * sizes[1])
+    return 2 * (3 * sum(multiply_adds) - multiply_adds[0])
+
+
+# --- what is measured -------------------------------------------------------------------------------------------------
+
+
+def chapter(jobs: Jobs, contenders: dict, threads: int, rounds: int, left_out: dict) -> dict:
+    """The chapter's recipe by every contender: epochs, inference, memory, and the peak of sgemm."""
+    job = jobs.write(DEFAULT_RECIPE)
+    say("chapter: an epoch and inference, every contender in turn")
+    wanted = {name: (contender, job, threads) for name, contender in contenders.items()}
+    with workers(wanted, left_out) as started:
+        versions = {name: worker.versions for name, worker in started.items()}
+        answers = interleave(started, rounds, left_out, ("epoch", "infer 1", "infer 1000"))
+        memory = {name: started[name].ask("memory") for name in answers}
+        sgemm = {name: started[name].ask("sgemm") for name in SGEMM if name in started}
+    layers = json.loads(job.read_text())["layers"]
+    return {
+        "epochs": {name: given["epoch"] for name, given in answers.items()},
+        "inference": {name: {n: given[f"infer {n}"] for n in ("1", "1000")} for name, given in answers.items()},
+        "memory": memory,
+        "sgemm": sgemm,
+        "flop_an_epoch": flops(layers, 28) * num_train(job),
+        "versions": versions,
+    }
+
+
+def whole_jobs(jobs: Jobs, contenders: dict, threads: int, rounds: int, left_out: dict) -> dict:
+    """Seconds from prompt to prompt of the chapter's job, the imports and five epochs with their test passes."""
+    job = jobs.write(DEFAULT_RECIPE)
+    train = [sys.executable, "-m", "gluon_lenet.train", "--recipe", DEFAULT_RECIPE, "--run-dir"]
+    commands = {}
+    for name, contender in contenders.items():
+        if contender.script == "ours.py":
+            commands[name] = [*train, "RUN_DIR", "--backprop", contender.mode]
+        elif name not in left_out:
+            script = WORKERS / contender.script
+            commands[name] = [contender.python, script, contender.mode, job, "--epochs", str(JOB_EPOCHS)]
+    commands[SCRIPT] = [sys.executable, WORKERS / "chapter.py"]
+    seconds = {name: [] for name in commands}
+    for number in range(rounds):
+        say(f"jobs: prompt to prompt, round {number + 1} of {rounds}")
+        for name, command in commands.items():
+            with tempfile.TemporaryDirectory(dir=jobs.folder) as folder:
+                command = [str(part).replace("RUN_DIR", f"{folder}/run") for part in command]
+                start = time.perf_counter()
+                done = subprocess.run(
+                    command,
+                    cwd=folder,
+                    env=environment(threads),
+                    preexec_fn=lambda: bind(threads),
+                    capture_output=True,
+                    text=True,
+                )
+                seconds[name].append(time.perf_counter() - start)
+            if done.returncode:
+                raise SystemExit(f"{name} failed: {done.stderr}")
+    return seconds
+
+
+def recipes(jobs: Jobs, contenders: dict, threads: int, rounds: int, left_out: dict) -> dict:
+    """An epoch of every other sequential recipe, ours and PyTorch channels_last; neither augments the images."""
+    results = {}
+    for recipe, settings in RECIPES.items():
+        if recipe == DEFAULT_RECIPE or settings.loss != "cross_entropy":
+            continue
+        say(f"recipes: {recipe}")
+        job = jobs.write(recipe)
+        pair = [name for name in (OURS, CHANNELS_LAST) if name in contenders]
+        with workers({name: (CONTENDERS[name], job, threads) for name in pair}, left_out) as started:
+            answers = interleave(started, min(rounds, 2), left_out)
+        results[recipe] = {name: given["epoch"] for name, given in answers.items()}
+    return results
+
+
+def scaling(jobs: Jobs, contenders: dict, threads: int, rounds: int, left_out: dict) -> dict:
+    """Epochs of the chapter's recipe by batch size, by threads, and by size of the training set, with its memory."""
+    others = [name for name in (CHANNELS_LAST, "TensorFlow tf.function") if name in contenders]
+    chapter = jobs.write(DEFAULT_RECIPE)
+    sizes = {size: jobs.write(DEFAULT_RECIPE, batch_size=size) for size in (16, 64, 256, 1024)}
+    repeated = [jobs.write(DEFAULT_RECIPE, copies=copies) for copies in (1, 2, 4)]
+    counts = sorted({2**power for power in range(threads.bit_length()) if 2**power <= threads} | {threads})
+    wanted = {
+        "batch size": [(name, size, job, threads) for size, job in sizes.items() for name in (OURS, *others[:1])],
+        "threads": [(name, count, chapter, count) for count in counts for name in (OURS, *others)],
+        "training images": [(OURS, num_train(job), job, threads) for job in repeated],
+    }
+    results = {}
+    for what, points in wanted.items():
+        say(f"scaling: {what}")
+        named = {f"{name}, {what} {x}": (name, x, *arguments) for name, x, *arguments in points}
+        start = {label: (CONTENDERS[name], *arguments) for label, (name, _, *arguments) in named.items()}
+        with workers(start, left_out) as started:
+            answers = interleave(started, min(rounds, 2), left_out)
+            memory = {label: started[label].ask("memory") for label in answers}
+        results[what] = [
+            {"name": named[label][0], "x": named[label][1], "epochs": given["epoch"], "memory": memory[label]}
+            for label, given in answers.items()
+        ]
+    return results
+
+
+def machine(threads: int) -> dict:
+    """Where and when the figures were measured."""
+    cpuinfo = Path("/proc/cpuinfo")
+    models = [line.split(":")[1].strip() for line in cpuinfo.read_text().splitlines() if line.startswith("model name")]
+    return {
+        "cpu": models[0] if models else platform.processor(),
+        "cpus": os.cpu_count(),
+        "cores": compat.physical_cores(),
+        "threads": threads,
+        "system": f"{platform.system()} {platform.machine()}",
+        "python": platform.python_version(),
+        "date": time.strftime("%Y-%m-%d"),
+        "load_before": os.getloadavg()[0],
+    }
+
+
+def say(text: str) -> None:
+    print(f"[{time.perf_counter() - STARTED:4.0f} s] {text}", file=sys.stderr, flush=True)
+
+
+STARTED = time.perf_counter()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--rounds", type=int, default=5, metavar="N", help="after one that warms up (default: 5)")
+    parser.add_argument("--quick", action="store_true", help="one round")
+    parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS, metavar="PART", help=", ".join(PARTS))
+    parser.add_argument("--only", nargs="+", default=[], metavar="WORD", help="contenders whose name holds a word")
+    parser.add_argument(
+        "--images", type=int, metavar="N", help="train on the first N images only, to try the benchmark"
+    )
+    parser.add_argument("--threads", type=int, default=compat.physical_cores(), metavar="N", help="default: all cores")
+    args = parser.parse_args()
+    rounds = 1 if args.quick else args.rounds
+    words = [word.lower() for word in args.only]
+    contenders = {
+        name: contender
+        for name, contender in CONTENDERS.items()
+        if name == OURS or not words or any(word in name.lower() for word in words)
+    }
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("ended by SIGTERM"))  # the stopped processes are ended on the way
+    results, left_out, machine_now = {}, {}, machine(args.threads)
+    with tempfile.TemporaryDirectory() as folder:
+        measure = {"chapter": chapter, "jobs": whole_jobs, "recipes": recipes, "scaling": scaling}
+        jobs = Jobs(folder, args.images)
+        for part in PARTS:
+            if part in args.parts:
+                share = max(1, rounds // 2) if part == "jobs" else rounds
+                results[part] = measure[part](jobs, contenders, args.threads, share, left_out)
+    results["left_out"] = left_out
+    results["machine"] = machine_now | {"load_after": os.getloadavg()[0], "seconds": time.perf_counter() - STARTED}
+    results["command"] = " ".join(["python benchmarks/bench.py", *sys.argv[1:]])
+    whole = not (args.quick or args.only or args.images) and set(args.parts) == set(PARTS)
+    folder = RESULTS if whole else ROOT / "build" / "bench"
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "bench.json").write_text(json.dumps(results, indent=1) + "\n")
+    text = report.as_markdown(results)
+    (folder / "bench.md").write_text(text + "\n")
+    report.plots(results, folder)
+    print(text)
+    if whole:
+        for readme in ("README.md", "README.zh-CN.md"):
+            insert(ROOT / readme, "bench", report.chapter_table(results))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,173 @@
+"""What bench.py measured (bench.json) -> Markdown tables and plots."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from statistics import median
+
+from matplotlib.figure import Figure
+
+from gluon_lenet.plots import write_picture
+
+# The contenders that the tables and bounds name.
+OURS, D2LZH, CHANNELS_LAST = "gluon_lenet, fused", "d2lzh", "PyTorch channels_last"
+SCRIPT = "gluon_lenet, the chapter's script"
+
+
+def as_markdown(results: dict) -> str:
+    """All tables, with what stands around them."""
+    parts = ["# Results of bench.py", machine_line(results)]
+    if "chapter" in results:
+        parts += ["## The chapter's recipe", chapter_table(results), sgemm_line(results["chapter"])]
+    if "jobs" in results:
+        parts += ["## From prompt to prompt", jobs_table(results["jobs"])]
+    if "recipes" in results:
+        parts += ["## The other sequential recipes", recipes_table(results["recipes"])]
+    if "scaling" in results:
+        parts += ["## Scaling", *(scaling_table(what, points) for what, points in results["scaling"].items())]
+    return "\n\n".join(parts)
+
+
+def machine_line(results: dict) -> str:
+    """Where, when and by which command; which contenders are missing."""
+    machine = results["machine"]
+    lines = [
+        f"{machine['cpu']}, {machine['cores']} cores, {machine['threads']} threads each; {machine['system']}, "
+        f"Python {machine['python']}; {machine['date']}; load {machine['load_before']:.2f} before; "
+        f"by `{results['command']}` in {machine['seconds'] / 60:.0f} minutes.\n"
+    ]
+    for name, versions in results.get("chapter", {}).get("versions", {}).items():
+        lines.append(f"- {name}: " + ", ".join(f"{package} {version}" for package, version in versions.items()))
+    lines += [f"- left out: {name}: {reason}" for name, reason in results["left_out"].items()]
+    return "\n".join(lines)
+
+
+def chapter_table(results: dict) -> str:
+    """A contender a row: seconds an epoch, how many times ours is as fast, inference, job, memory, share of sgemm."""
+    chapter, jobs = results["chapter"], results.get("jobs", {})
+    ours, peak = chapter["epochs"][OURS], max(chapter["sgemm"].values())
+    rows = []
+    for name, epochs in chapter["epochs"].items():
+        train, both = seconds(epochs, "train_seconds"), seconds(epochs, "seconds")
+        inference = chapter["inference"][name]
+        rows.append(
+            [
+                name,
+                spread(train),
+                spread(both),
+                ratio(train, seconds(ours, "train_seconds")),
+                ratio(both, seconds(ours, "seconds")),
+                f"{median(jobs[name]):.1f}" if jobs.get(name) else "-",
+                f"{median(inference['1']):,.0f}",
+                f"{median(inference['1000']):,.0f}",
+                f"{chapter['memory'][name] / 2**20:,.0f}",
+                f"{chapter['flop_an_epoch'] / median(train) / peak:.0%}" if train else "-",
+                f"{epochs[-1]['test_acc']:.3f}",
+            ]
+        )
+    return table(
+        [
+            "2 threads" if results["machine"]["threads"] == 2 else f"{results['machine']['threads']} threads",
+            "training, s/epoch",
+            "with test pass",
+            "ours faster: training",
+            "with test pass",
+            "whole job, s",
+            "images/s, 1 at a time",
+            "1,000 at a time",
+            "peak MiB",
+            "of sgemm's peak",
+            "test acc",
+        ],
+        rows,
+    )
+
+
+def sgemm_line(chapter: dict) -> str:
+    """The peak that the shares are of."""
+    name, peak = max(chapter["sgemm"].items(), key=lambda item: item[1])
+    flop = chapter["flop_an_epoch"]
+    return (
+        f"sgemm's peak, measured in the same run: {peak / 1e9:,.0f} GFLOP/s (the library of {name}). The net's "
+        f"multiply-adds are {flop / 1e9:.0f} GFLOP an epoch: {flop / peak:.3f} s at that speed."
+    )
+
+
+def jobs_table(jobs: dict) -> str:
+    """Seconds from prompt to prompt, a command a row, and d2lzh's as a multiple."""
+    rows = [[name, spread(values), ratio(jobs.get(D2LZH, []), values)] for name, values in jobs.items()]
+    return table(["5 epochs, imports and all", "s", "d2lzh's time is x this"], rows)
+
+
+def recipes_table(recipes: dict) -> str:
+    """A recipe a row: ours against PyTorch channels_last."""
+    rows = []
+    for recipe, given in recipes.items():
+        ours, theirs = (seconds(given.get(name, []), "train_seconds") for name in (OURS, CHANNELS_LAST))
+        accuracies = [
+            f"{given[name][-1]['test_acc']:.3f}" if given.get(name) else "-" for name in (OURS, CHANNELS_LAST)
+        ]
+        rows.append([f"`{recipe}`", spread(ours), spread(theirs), ratio(theirs, ours), *accuracies])
+    heads = ["training, s/epoch", OURS, CHANNELS_LAST, "ours faster", "test acc: ours", "PyTorch's"]
+    return table(heads, rows)
+
+
+def scaling_table(what: str, points: list[dict]) -> str:
+    """A point a row."""
+    rows = [
+        [
+            point["name"],
+            f"{point['x']:,}",
+            spread(seconds(point["epochs"], "train_seconds")),
+            f"{point['memory'] / 2**20:,.0f}",
+        ]
+        for point in points
+    ]
+    return table(["", what, "training, s/epoch", "peak MiB"], rows)
+
+
+def plots(results: dict, folder: Path) -> None:
+    """bench_scaling.png: seconds an epoch by batch size, threads and images, and memory by images."""
+    if "scaling" not in results:
+        return
+    figure = Figure(figsize=(12, 3), layout="constrained")
+    panels = [(what, points, "s/epoch") for what, points in results["scaling"].items()]
+    panels.append(("training images", results["scaling"]["training images"], "peak MiB"))
+    for axes, (what, points, unit) in zip(figure.subplots(1, len(panels)), panels, strict=True):
+        for name in dict.fromkeys(point["name"] for point in points):
+            mine = [point for point in points if point["name"] == name]
+            x = [point["x"] for point in mine]
+            if unit == "peak MiB":
+                y = [point["memory"] / 2**20 for point in mine]
+                images = [y[0] + (n - x[0]) * 28 * 28 / 2**20 for n in x]
+                axes.plot(x, images, "--", color="grey", label="the images' bytes alone")
+            else:
+                y = [median(seconds(point["epochs"], "train_seconds")) for point in mine]
+            axes.plot(x, y, "o-", label=name)
+        if what == "batch size":
+            axes.set_xscale("log", base=2)
+        axes.set(xlabel=what, ylabel=unit, xticks=x, xticklabels=[f"{n:,}" for n in x], ylim=(0, None))
+        axes.legend(fontsize="x-small")
+    write_picture(figure, folder / "bench_scaling.png")
+
+
+def seconds(epochs: list[dict], which: str) -> list[float]:
+    """`train_seconds`, or `seconds` with the test pass, of each epoch; d2lzh times only both together."""
+    return [epoch[which] for epoch in epochs if epoch[which] is not None]
+
+
+def spread(values: list[float]) -> str:
+    """Median (smallest-largest)."""
+    return f"{median(values):.2f} ({min(values):.2f}-{max(values):.2f})" if values else "-"
+
+
+def ratio(theirs: list[float], ours: list[float]) -> str:
+    """How many times `theirs` is `ours`: the median over the rounds, in each of which both ran."""
+    pairs = [their / our for their, our in zip(theirs, ours, strict=False)]
+    return f"{median(pairs):.1f}x" if pairs else "-"
+
+
+def table(heads: list[str], rows: list[list[str]]) -> str:
+    """A Markdown table."""
+    lines = [heads, ["---"] * len(heads), *rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)

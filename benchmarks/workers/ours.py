@@ -1,0 +1,66 @@
+"""gluon_lenet itself: its loop, its batches, its gradients by the fused kernels or by autograd."""
+
+import gluon_lenet  # isort: skip  # first: it mends NumPy for MXNet
+
+import mxnet as mx
+import numpy as np
+from mxnet import gluon, init, nd
+from protocol import Contender, main
+
+from gluon_lenet import backprop
+from gluon_lenet.nets import get_net
+from gluon_lenet.recipes import get_recipe
+from gluon_lenet.runs import optimizer_settings, transform_of
+from gluon_lenet.training import run_epochs
+
+
+class Ours(Contender):
+    """As `python -m gluon_lenet.train` trains, but with every training image, none held out; modes: fused, autograd."""
+
+    def build(self):
+        recipe = get_recipe(self.job["recipe"])
+        transform = transform_of(recipe)
+        batches = {}
+        for part in ("train", "test"):
+            images, labels = self.arrays(part, raw=True)
+            size = min(self.batch_size, len(images))
+            batches[part] = gluon_lenet.Batches(
+                images, labels, size, shuffle=part == "train", seed=self.job["seed"], transform=transform
+            )
+        mx.random.seed(self.job["seed"])
+        self.net = get_net(recipe.net)
+        self.net.initialize(init.Xavier())
+        self.net(nd.zeros((1, *batches["train"].image_shape)))
+        self.net.hybridize(static_alloc=True, static_shape=True)
+        settings = optimizer_settings(recipe, len(batches["train"]))
+        trainer = gluon.Trainer(self.net.collect_params(), recipe.optimizer, settings, update_on_kvstore=False)
+        engine = backprop.choose(self.net, [mx.cpu()], batches["train"], self.mode)
+        self.epochs = run_epochs(
+            self.net, batches["train"], batches["test"], None, trainer, mx.cpu(), num_epochs=1000, engine=engine
+        )
+        if self.mode == "fused":
+            self.fused = engine.fused
+            self.test_images = batches["test"].images if transform.is_plain else self.floats("test")[0]
+        else:
+            self.test_images = nd.array(self.floats("test")[0])
+
+    def run_epoch(self):
+        result = next(self.epochs)
+        return {
+            "train_seconds": result.train_seconds,
+            "seconds": result.train_seconds + result.eval_seconds,
+            "loss": result.train_loss,
+            "test_acc": result.test_acc,
+        }
+
+    def logits(self, first, last):
+        if self.mode == "fused":
+            return self.fused.forward(self.test_images, np.arange(first, last))
+        return self.net(self.test_images[first:last]).asnumpy()
+
+    def versions(self):
+        return {"gluon_lenet": gluon_lenet.__version__, "mxnet": mx.__version__}
+
+
+if __name__ == "__main__":
+    main(Ours)
