@@ -8,11 +8,14 @@ from collections.abc import Callable, Iterable, Iterator
 from itertools import islice, takewhile
 
 import mxnet as mx
-from mxnet import gluon, nd
+from mxnet import gluon
 
 from gluon_lenet import backprop
 from gluon_lenet.metrics import EpochResult, Progress
 from gluon_lenet.plots import Animator
+
+
+MOST_AGGREGATED = 60  # arrays that one of MXNet's `multi_sgd_update` operations can hold
 
 
 class DivergedError(ArithmeticError):
@@ -176,7 +179,7 @@ def _train_epoch(engine, train_iter, batch_size, trainer, progress, on_batch, sh
         loss_sum = engine.read(losses)
         if not math.isfinite(loss_sum):
             raise DivergedError(f"{where}: the loss is {loss_sum}; try a smaller lr")
-        if not finite.asscalar():
+        if not engine.are_finite(finite):
             # NaN weights can hide behind max pooling and ReLU: the loss stays finite
             raise DivergedError(f"{where}: a weight is NaN or infinite; try a smaller lr")
         progress.loss_sum += loss_sum
@@ -195,12 +198,15 @@ def _seeded(engine, batches, seed, epoch, first):
 
 
 def _steps(engine, batches, batch_size, trainer):
-    """Take one training step a batch: yields losses and correct counts (for `engine.read`), images, weights finite?"""
+    """Take one training step a batch: yields what `engine.backprop` and `engine.check_weights` returned."""
+    num_params = len(trainer._params)
+    if type(trainer._optimizer) is mx.optimizer.SGD:  # others do not group, or compute something else in groups
+        trainer._optimizer.aggregate_num = min(num_params, MOST_AGGREGATED)  # by default 4 parameters an operation
     for batch in batches:
         losses, corrects, size = engine.backprop(batch)
-        trainer.step(size if batch_size is None else batch_size)
-        weights = [param.list_data()[0] for param in trainer._params]
-        yield losses, corrects, size, nd.multi_all_finite(*weights, num_arrays=len(weights))
+        with mx.engine.bulk(num_params):  # one hand-over to MXNet's threads, not one a parameter
+            trainer.step(size if batch_size is None else batch_size)
+        yield losses, corrects, size, engine.check_weights()
 
 
 def _as_list(ctx) -> list[mx.Context]:

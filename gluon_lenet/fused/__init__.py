@@ -103,6 +103,11 @@ class FusedNet:
         self._connect()
         return self._run(images, np.arange(len(images)), labels)[1]
 
+    def weights_are_finite(self) -> bool:
+        """Whether no weight is NaN or infinite, after all that MXNet was asked to do with them."""
+        self._connect()
+        return all(np.isfinite(parameter.weight).all() for parameter in self._parameters)
+
     def _connect(self):
         # Whatever MXNet still does with weights or gradients, the trainer's last step for one, must be done. (Waiting
         # for each array to be written costs a round trip to a thread of MXNet's an array.)
@@ -160,6 +165,7 @@ class _Parameter:
     def __init__(self, name, layer, parameter):
         self.name, self.layer, self.parameter = name, layer, parameter
         self._arrays = self._gradients = None
+        self.weight = None  # float32 (n,), the weight where MXNet has it
         self._memory = []  # of the weight, and of the gradient if there is one
 
     def connect(self, layers):
@@ -170,6 +176,8 @@ class _Parameter:
         for name, memory in zip((self.name, f"{self.name}_gradient"), self._memory, strict=False):
             if memory.moved():
                 layers[name][self.layer] = memory.address
+                if name == self.name:
+                    self.weight = memory.as_numpy()
 
     def _look_up(self):
         parameter = self.parameter
