@@ -5,6 +5,7 @@
     compat.py            MXNet 1.9.1 and d2lzh on today's Python, NumPy and IPython
     errors.py            what bad input raises
     data/sources.py      where the IDX files come from, and their SHA-256
+    data/records.py      which files were hashed before and have not changed since
     data/idx.py          IDX bytes <-> uint8 arrays
     data/datasets.py     a name -> train and test arrays, class names
     data/transforms.py   uint8 images -> float32 batches

@@ -23,7 +23,7 @@ from pathlib import Path
 import pytest
 from filelock import FileLock
 
-from gluon_lenet.data import idx, sources
+from gluon_lenet.data import idx, records, sources
 from gluon_lenet.data.sources import DATASETS, Folder, IdxFile, Mirror, NpmPackage
 from gluon_lenet.errors import DataError, InputError
 
@@ -46,7 +46,7 @@ def small(name, *places):
 
 
 def read_all(folder):
-    return {path.name: path.read_bytes() for path in folder.iterdir() if path.name != ".lock"}
+    return {path.name: path.read_bytes() for path in folder.iterdir() if path.name not in (".lock", records.NAME)}
 
 
 def unpacked(name):
@@ -386,6 +386,90 @@ def test_others_may_read_a_shared_cache(server, cache):
     finally:
         os.umask(before)
     assert {path.stat().st_mode & 0o777 for path in (cache / "mnist").glob("t*")} == {0o644}
+
+
+@pytest.fixture
+def hashed(monkeypatch):
+    """The names of the files that are hashed."""
+    names, check = [], sources.check
+
+    def noting(data, file, name):
+        names.append(file.name)
+        check(data, file, name)
+
+    monkeypatch.setattr(sources, "check", noting)
+    return names
+
+
+def test_a_file_of_the_cache_is_hashed_again_only_when_it_changed(server, cache, monkeypatch, hashed):
+    dataset = small("mnist", mirror(server, "good"))
+    sources.fetch(dataset)
+    sources.fetch(dataset)
+    assert hashed == NAMES * 2, "files this young may change without a change of their times: nothing is noted"
+    monkeypatch.setattr(records, "_TICK", -(10**12))  # as if they were old
+    sources.fetch(dataset)
+    hashed.clear()
+    path = cache / "mnist" / TEST_IMAGES
+    before, right = path.stat(), path.read_bytes()
+    for _ in range(2):
+        assert {name: file.data for name, file in sources.fetch(dataset).items()} == unpacked("mnist")
+    assert hashed == []
+
+    path.write_bytes(right[:-1] + b"x")  # as long as before, and with its old time
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert sources.fetch(dataset)[TEST_IMAGES].origin == str(dataset.sources[0])
+    assert set(hashed) == {TEST_IMAGES}
+    assert read_all(cache / "mnist") == unpacked("mnist")
+    sources.fetch(dataset)
+    hashed.clear()
+    path.with_name("copy").write_bytes(right)
+    path.with_name("copy").replace(path)  # another file of the same contents
+    sources.fetch(dataset)
+    assert hashed == [TEST_IMAGES]
+    hashed.clear()
+    sources.fetch(dataset)
+    assert hashed == []
+
+
+@pytest.mark.parametrize("text", ["", "[1, 2]", "{}", '{"train-images-idx3-ubyte": {"sha256": 0}}', "\0\xff"])
+def test_records_that_are_damaged_or_another_data_sets_are_worth_nothing(server, cache, monkeypatch, hashed, text):
+    monkeypatch.setattr(records, "_TICK", -(10**12))
+    dataset = small("mnist", mirror(server, "good"))
+    sources.fetch(dataset)
+    (cache / "mnist" / records.NAME).write_text(text)
+    hashed.clear()
+    sources.fetch(dataset)
+    sources.fetch(dataset)
+    assert hashed == NAMES
+    other = replace(small("fashion_mnist"), name="mnist")
+    with pytest.raises(DataError, match="cannot get"):
+        sources.fetch(other)
+    assert hashed == NAMES * 3  # before and after it had the lock
+
+
+def test_a_cache_whose_records_cannot_be_written_is_hashed_each_time(server, cache, monkeypatch, hashed):
+    monkeypatch.setattr(records, "_TICK", -(10**12))
+    dataset = small("mnist", mirror(server, "good"))
+    sources.fetch(dataset)
+    (cache / "mnist" / records.NAME).mkdir()
+    for _ in range(2):
+        hashed.clear()
+        assert {file.origin for file in sources.fetch(dataset).values()} == {"cache"}
+        assert hashed == NAMES
+
+
+def test_verify_hashes_what_the_records_vouch_for(server, cache, monkeypatch):
+    """The records themselves are believed: a wrong file that they vouch for is found by `verify` alone."""
+    dataset = small("mnist", mirror(server, "good"))
+    monkeypatch.setitem(sources.DATASETS, "mnist", dataset)
+    sources.fetch("mnist")
+    path = cache / "mnist" / TEST_LABELS
+    path.write_bytes(path.read_bytes()[:-1] + b"\x0b")
+    forged = records.Records(cache / "mnist")
+    forged.add(TEST_LABELS, path.stat(), dataset.files[3].sha256, time.time_ns() + 10**10)
+    forged.save()
+    assert sources.fetch("mnist")[TEST_LABELS].origin == "cache"
+    assert [why is None for why in sources.verify("mnist").values()] == [True, True, True, False]
 
 
 # Other processes

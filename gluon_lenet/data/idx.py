@@ -72,7 +72,7 @@ def unpack(data: bytes, name: str, limit: int = MAX_BYTES) -> bytes:
     return data
 
 
-def parse_idx(data: bytes, name: str) -> np.ndarray:
+def parse_idx(data: bytes | memoryview, name: str) -> np.ndarray:
     """IDX bytes -> a read-only uint8 array of one to three dimensions that shares their memory.
 
     Args:
@@ -105,7 +105,7 @@ def parse_idx(data: bytes, name: str) -> np.ndarray:
     return np.frombuffer(data, np.uint8, offset=header).reshape(shape)
 
 
-def parse_images(data: bytes, name: str, size: tuple[int, int] = (28, 28)) -> np.ndarray:
+def parse_images(data: bytes | memoryview, name: str, size: tuple[int, int] = (28, 28)) -> np.ndarray:
     """IDX bytes -> images, uint8 (n, h, w) with (h, w) = `size`; raises IDXError for anything else."""
     images = parse_idx(data, name)
     if images.ndim != 3 or images.shape[1:] != size:
@@ -113,7 +113,7 @@ def parse_images(data: bytes, name: str, size: tuple[int, int] = (28, 28)) -> np
     return images
 
 
-def parse_labels(data: bytes, name: str, num_classes: int = 10) -> np.ndarray:
+def parse_labels(data: bytes | memoryview, name: str, num_classes: int = 10) -> np.ndarray:
     """IDX bytes -> labels, uint8 (n,), each below `num_classes`; raises IDXError for anything else."""
     labels = parse_idx(data, name)
     if labels.ndim != 1:

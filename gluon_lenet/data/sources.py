@@ -25,6 +25,7 @@ from filelock import FileLock, Timeout
 from tqdm import tqdm
 
 from gluon_lenet.data import idx
+from gluon_lenet.data.records import Records, map_file
 from gluon_lenet.errors import DataError, InputError
 
 log = logging.getLogger(__name__)
@@ -60,7 +61,7 @@ class Found:
 
     path: Path
     origin: str
-    data: bytes = field(repr=False)  # unpacked
+    data: bytes | memoryview = field(repr=False)  # unpacked
 
 
 # Raises SourceError, IDXError or OSError; what it returns is verified by the caller
@@ -429,12 +430,29 @@ def read_verified(path: Path, file: IdxFile) -> bytes:
     return data
 
 
-def check(data: bytes, file: IdxFile, name: str) -> None:
+def _map_verified(path: Path, file: IdxFile, records: Records) -> bytes | memoryview:
+    """As `read_verified`, but mapped, and not hashed if the records have it: for files of the cache.
+
+    Those are replaced when they are wrong, never written again, so what is mapped stays what it is.
+    """
+    with path.open("rb") as stream:
+        state = os.fstat(stream.fileno())
+        if state.st_size != file.size:
+            return read_verified(path, file)  # says what is wrong
+        data = map_file(stream)
+    if not records.has(file.name, state, file.sha256):
+        hashed = time.time_ns()
+        check(data, file, str(path))
+        records.add(file.name, state, file.sha256, hashed)
+    return data
+
+
+def check(data: bytes | memoryview, file: IdxFile, name: str) -> None:
     """Raise IDXError, with the best reason there is, unless `data` is that of `file`; errors call it `name`."""
     sha256 = hashlib.sha256(data).hexdigest()
     if sha256 == file.sha256:
         return
-    if data.lstrip()[:1] == b"<":
+    if bytes(data[:1000]).lstrip()[:1] == b"<":
         raise idx.IDXError(f"{name}: a web page, not {file.name}")
     shape = idx.parse_idx(data, name).shape
     if shape != file.shape:
@@ -447,17 +465,18 @@ def check(data: bytes, file: IdxFile, name: str) -> None:
 
 def _read_cache(dataset: DatasetFiles, folder: Path) -> tuple[dict[str, Found], dict[Path, str]]:
     """What the cache holds: the files that are right, and path -> reason of those that are not."""
-    found, wrong = {}, {}
+    found, wrong, records = {}, {}, Records(folder)
     for file in dataset.files:
         path = folder / file.name
         try:
-            found[file.name] = Found(path, "cache", read_verified(path, file))
+            found[file.name] = Found(path, "cache", _map_verified(path, file, records))
         except FileNotFoundError:
             pass
         except idx.IDXError as error:
             wrong[path] = str(error)
         except OSError as error:
             raise DataError(f"the cache cannot be read: {error}") from None
+    records.save()
     return found, wrong
 
 
