@@ -23,7 +23,6 @@ from gluon_lenet.layers import LeCun1998
 from gluon_lenet.losses import MAPLoss
 from gluon_lenet.metrics import EpochResult, Progress
 from gluon_lenet.nets import get_net
-from gluon_lenet.plots import curves, write_picture
 from gluon_lenet.recipes import Recipe
 from gluon_lenet.run_dir import BEST, CURVES, LAST, RunDir
 from gluon_lenet.training import run_epochs
@@ -201,6 +200,8 @@ class Run:
                 watcher.epoch(result)
         finally:
             if self.history:
+                from gluon_lenet.plots import curves, write_picture  # here: matplotlib takes half a second to import
+
                 figure = curves(self.history, f"{self.name}, seed {self.seed}")
                 write_picture(figure, self.directory.path / CURVES)
         whole = self.progress.epoch > self.recipe.num_epochs

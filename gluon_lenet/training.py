@@ -12,7 +12,6 @@ from mxnet import gluon
 
 from gluon_lenet import backprop
 from gluon_lenet.metrics import EpochResult, Progress
-from gluon_lenet.plots import Animator
 
 
 MOST_AGGREGATED = 60  # arrays that one of MXNet's `multi_sgd_update` operations can hold
@@ -86,6 +85,8 @@ def train_ch6(net, train_iter, test_iter, num_epochs, lr, device) -> list[EpochR
     Raises:
         DivergedError: the loss or a weight is NaN or infinite.
     """
+    from gluon_lenet.plots import Animator  # here, as in runs.py: matplotlib takes half a second to import
+
     net.initialize(mx.init.Xavier(), ctx=device, force_reinit=True)
     trainer = gluon.Trainer(net.collect_params(), "sgd", {"learning_rate": lr})
     print("training on", device)

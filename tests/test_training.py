@@ -7,7 +7,7 @@ from mxnet import autograd, gluon
 from mxnet.gluon import nn
 
 import gluon_lenet
-from gluon_lenet.backprop import Autograd
+from gluon_lenet.backprop import Autograd, choose
 from gluon_lenet.errors import InputError
 from gluon_lenet.training import DivergedError, evaluate_accuracy, run_epochs, train_ch5
 
@@ -109,20 +109,24 @@ def test_a_loss_that_is_nan_stops_at_its_batch(small_batches):
         train_ch5(net, train_iter, test_iter, 256, sgd(net, lr=1e38), mx.cpu(), 1)
 
 
-def test_a_nan_that_hides_behind_relu_and_max_pooling_stops_too(small_batches):
+@pytest.mark.parametrize(("mode", "hidden"), [("autograd", "nan"), ("autograd", "-inf"), ("fused", "-inf")])
+def test_what_hides_behind_relu_and_max_pooling_stops_too(small_batches, mode, hidden):
     train_iter, test_iter = small_batches
     net = nn.Sequential()
     net.add(nn.Conv2D(4, kernel_size=5, activation="relu"), nn.MaxPool2D(), nn.Dense(10))
     net.initialize()
-    X, y = next(iter(test_iter))
-    net(X)
+    net(next(iter(test_iter))[0])
+    engine = choose(net, [mx.cpu()], test_iter, mode)
+    assert engine.are_finite(engine.check_weights())
     bias = net[0].bias.data()
-    bias[2] = float("nan")
-    (loss_sum,), _, _ = Autograd(net, [mx.cpu()]).backprop((X, y))
-    assert np.isfinite(loss_sum.asscalar()), "the NaN must be one that the loss does not show"
-    epochs = run_epochs(net, train_iter, test_iter, 256, sgd(net, lr=1e-6), mx.cpu(), 1, Autograd(net, [mx.cpu()]))
+    bias[2] = float(hidden)
+    losses, _, _ = engine.backprop(next(iter(engine.batches(test_iter))))
+    assert np.isfinite(engine.read(losses)), "it must be one that the loss does not show"
+    epochs = run_epochs(net, train_iter, test_iter, 256, sgd(net, lr=1e-6), mx.cpu(), 1, engine)
     with pytest.raises(DivergedError, match="epoch 1, batch 1: a weight is NaN or infinite"):
         next(epochs)
+    net.initialize(force_reinit=True)
+    assert engine.are_finite(engine.check_weights()), "other arrays than before"
 
 
 def test_gradients_are_autograds(small_batches):

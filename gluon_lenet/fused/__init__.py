@@ -44,6 +44,7 @@ class FusedNet:
         self.net, self.input_shape = net, tuple(input_shape)
         self._program = Program(net, self.input_shape)
         _materialize(net, self.input_shape, self._program)
+        self._values = {parameter: None for parameter in net.collect_params().values()}
         self._threads = threads or compat.num_threads()
         program = self._program
         self._layers = program.layers
@@ -105,8 +106,13 @@ class FusedNet:
 
     def weights_are_finite(self) -> bool:
         """Whether no weight is NaN or infinite, after all that MXNet was asked to do with them."""
-        self._connect()
-        return all(np.isfinite(parameter.weight).all() for parameter in self._parameters)
+        mx.nd.waitall()
+        for parameter, values in self._values.items():
+            if values is None or values.array is not parameter._data[0]:
+                self._values[parameter] = values = arrays.Values(parameter._data[0])
+            if not np.isfinite(values()).all():
+                return False
+        return True
 
     def _connect(self):
         # Whatever MXNet still does with weights or gradients, the trainer's last step for one, must be done. (Waiting
@@ -165,7 +171,6 @@ class _Parameter:
     def __init__(self, name, layer, parameter):
         self.name, self.layer, self.parameter = name, layer, parameter
         self._arrays = self._gradients = None
-        self.weight = None  # float32 (n,), the weight where MXNet has it
         self._memory = []  # of the weight, and of the gradient if there is one
 
     def connect(self, layers):
@@ -176,8 +181,6 @@ class _Parameter:
         for name, memory in zip((self.name, f"{self.name}_gradient"), self._memory, strict=False):
             if memory.moved():
                 layers[name][self.layer] = memory.address
-                if name == self.name:
-                    self.weight = memory.as_numpy()
 
     def _look_up(self):
         parameter = self.parameter

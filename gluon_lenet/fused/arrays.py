@@ -37,12 +37,6 @@ class Memory:
         return before != self.address
 
 
-    def as_numpy(self) -> np.ndarray:
-        """The values at the address that `moved` found, flat, without a copy; for reading while MXNet is idle."""
-        flat = (ctypes.c_float * self._array.size).from_address(self.address)
-        return np.frombuffer(flat, np.float32)
-
-
 class Nowhere:
     """In place of the memory of an array that does not exist: its address is 0."""
 
@@ -52,3 +46,17 @@ class Nowhere:
         """Whether it was asked for the first time."""
         before, self.address = self.address, 0
         return before is None
+
+
+class Values:
+    """The values of an array of float32, flat, where MXNet has them; only to be read, and while MXNet is idle."""
+
+    def __init__(self, array: NDArray):
+        self.array, self._memory = array, Memory(array)
+
+    def __call__(self) -> np.ndarray:
+        """The values as they are now."""
+        if self._memory.moved():
+            floats = ctypes.c_float * self.array.size
+            self._values = np.frombuffer(floats.from_address(self._memory.address), np.float32)
+        return self._values
