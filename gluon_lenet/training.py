@@ -13,7 +13,6 @@ from mxnet import gluon
 from gluon_lenet import backprop
 from gluon_lenet.metrics import EpochResult, Progress
 
-
 MOST_AGGREGATED = 60  # arrays that one of MXNet's `multi_sgd_update` operations can hold
 
 

@@ -11,7 +11,7 @@ from typing import BinaryIO
 
 NAME = ".verified.json"
 
-# A file may be written twice within one tick of the file system's clock: the times of one as young as this prove nothing
+# A file may be written twice in one tick of the file system's clock: the times of one as young as this prove nothing
 _TICK = 2_000_000_000  # nanoseconds, FAT's; others tick faster
 
 
