@@ -1,0 +1,129 @@
+"""The chapter's job, stage by stage -> seconds of wall and CPU: from the prompt to the first batch, an epoch, the end.
+
+    python benchmarks/where_time_goes.py [--epochs 5]
+
+Imports and calls in the order `python -m gluon_lenet.train` does, but one at a time, and stops the clock in between.
+CPU seconds are those of all threads: on a busy machine they tell more than wall seconds do. The first run on a machine
+compiles the kernels. Writes benchmarks/results/where_time_goes.json.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import statistics
+import tempfile
+import time
+from importlib import import_module
+from pathlib import Path
+
+RESULTS = Path(__file__).resolve().parent / "results" / "where_time_goes.json"
+
+
+class Clock:
+    """Seconds of wall and CPU, added up by name."""
+
+    def __init__(self):
+        self.seconds = {}
+        self.began = self.now()
+
+    @staticmethod
+    def now() -> tuple[float, float]:
+        """Wall and CPU."""
+        return time.perf_counter(), time.process_time()
+
+    def lap(self, name: str) -> None:
+        """Add what has passed since the last lap to `name`."""
+        now = self.now()
+        wall, cpu = self.seconds.get(name, (0.0, 0.0))
+        self.seconds[name] = (wall + now[0] - self.began[0], cpu + now[1] - self.began[1])
+        self.began = now
+
+    def around(self, name: str, function):
+        """The function, its time added to `name`, what passed before it to "the loop itself"."""
+
+        def timed(*args, **kwargs):
+            self.lap("the loop itself")
+            result = function(*args, **kwargs)
+            self.lap(name)
+            return result
+
+        return timed
+
+    def rounded(self) -> dict:
+        """What was added up so far."""
+        return {name: {"wall": round(wall, 4), "cpu": round(cpu, 4)} for name, (wall, cpu) in self.seconds.items()}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--epochs", type=int, default=5)
+    num_epochs = parser.parse_args().epochs
+
+    clock = Clock()
+    for module in ("gluon_lenet", "mxnet", "gluon_lenet.runs", "gluon_lenet.fused"):
+        import_module(module)
+        clock.lap(f"import {module}")
+    import mxnet as mx
+
+    from gluon_lenet import compat, fused
+    from gluon_lenet.recipes import DEFAULT_RECIPE, get_recipe
+    from gluon_lenet.runs import Run
+    from gluon_lenet.training import run_epochs
+
+    fused._compiled()
+    clock.lap("load the kernels")
+    run = Run(DEFAULT_RECIPE, get_recipe(DEFAULT_RECIPE), [mx.cpu()], seed=0)
+    clock.lap("map the data, make the net")
+
+    with tempfile.TemporaryDirectory() as folder:
+        run.create_directory(Path(folder, "run"))
+        clock.lap("run directory")
+        startup, epochs = clock.rounded(), []
+        engine, trainer = run.engine, run.trainer
+        for owner, method, name in (
+            (engine, "backprop", "kernels"),
+            (trainer, "step", "trainer.step"),
+            (engine, "check_weights", "wait for the step, check the weights"),
+            (engine, "evaluate", "test pass"),
+        ):
+            setattr(owner, method, clock.around(name, getattr(owner, method)))
+        clock.seconds, clock.began = {}, clock.now()
+        for result in run_epochs(
+            run.net, run.train_iter, run.test_iter, run.recipe.batch_size, trainer, run.contexts, num_epochs, engine
+        ):
+            clock.lap("the loop itself")
+            epochs.append(clock.rounded())
+            run.history.append(result)
+            clock.seconds, clock.began = {}, clock.now()
+        plots = import_module("gluon_lenet.plots")
+        clock.lap("import matplotlib")
+        plots.write_picture(plots.curves(run.history, DEFAULT_RECIPE), Path(folder, "curves.png"))
+        clock.lap("draw the curves")
+
+    median = {
+        name: {kind: round(statistics.median(epoch[name][kind] for epoch in epochs), 4) for kind in ("wall", "cpu")}
+        for name in epochs[0]
+    }
+    result = {
+        "command": f"python benchmarks/where_time_goes.py --epochs {num_epochs}",
+        "to the first batch": startup,
+        "an epoch, median": median,
+        "after the last epoch": clock.rounded(),
+        "threads": compat.num_threads(),
+        "load average": round(os.getloadavg()[0], 1),
+        "machine": f"{platform.machine()}, {os.cpu_count()} CPUs",
+    }
+    RESULTS.write_text(json.dumps(result, indent=2) + "\n")
+    for stage in ("to the first batch", "an epoch, median", "after the last epoch"):
+        print(f"{stage:40}{'wall':>8}{'CPU':>8}")
+        for name, seconds in result[stage].items():
+            print(f"  {name:38}{seconds['wall']:8.3f}{seconds['cpu']:8.3f}")
+        wall, cpu = (sum(seconds[kind] for seconds in result[stage].values()) for kind in ("wall", "cpu"))
+        print(f"  {'sum':38}{wall:8.3f}{cpu:8.3f}")
+
+
+if __name__ == "__main__":
+    main()
