@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import gc
 import math
 import sys
 from collections.abc import Callable
@@ -11,6 +12,10 @@ from gluon_lenet import compat
 from gluon_lenet.errors import DataError, InputError
 
 BAD_INPUT, FAILED, INTERRUPTED = 2, 1, 130  # exit statuses
+
+# New objects until Python looks for garbage. By default 700, and a tenth of the time until the first batch goes into
+# looking through what importing MXNet, Numba and matplotlib has made, none of which is garbage.
+_COLLECT_AFTER = 100_000
 
 
 class Parser(argparse.ArgumentParser):
@@ -48,6 +53,8 @@ def _number(text: str, convert: type, is_right: Callable, what: str):
 
 def run(main: Callable[[], int]) -> int:
     """Call `main`; the errors made for the user, a missing MXNet and Ctrl-C become a message and an exit status."""
+    thresholds = gc.get_threshold()
+    gc.set_threshold(_COLLECT_AFTER, *thresholds[1:])
     try:
         return main()
     except InputError as error:
@@ -64,4 +71,6 @@ def run(main: Callable[[], int]) -> int:
             raise
         print(f"error: {why or error}", file=sys.stderr)  # a full disk, say, with its file
         return FAILED if why is None else BAD_INPUT
+    finally:
+        gc.set_threshold(*thresholds)
     return BAD_INPUT

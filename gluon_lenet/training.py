@@ -206,7 +206,7 @@ def _steps(engine, batches, batch_size, trainer):
         losses, corrects, size = engine.backprop(batch)
         with mx.engine.bulk(num_params):  # one hand-over to MXNet's threads, not one a parameter
             trainer.step(size if batch_size is None else batch_size)
-        yield losses, corrects, size, engine.check_weights()
+        yield losses, corrects, size, engine.check_weights(trainer._params)
 
 
 def _as_list(ctx) -> list[mx.Context]:

@@ -15,6 +15,7 @@ import sys
 
 import mxnet as mx
 import numpy as np
+from mxnet.gluon import Parameter
 from numba.core import event
 
 from gluon_lenet import compat
@@ -44,7 +45,7 @@ class FusedNet:
         self.net, self.input_shape = net, tuple(input_shape)
         self._program = Program(net, self.input_shape)
         _materialize(net, self.input_shape, self._program)
-        self._values = {parameter: None for parameter in net.collect_params().values()}
+        self._values = {}  # a parameter -> its values, where MXNet has them
         self._threads = threads or compat.num_threads()
         program = self._program
         self._layers = program.layers
@@ -104,12 +105,13 @@ class FusedNet:
         self._connect()
         return self._run(images, np.arange(len(images)), labels)[1]
 
-    def weights_are_finite(self) -> bool:
-        """Whether no weight is NaN or infinite, after all that MXNet was asked to do with them."""
+    def weights_are_finite(self, parameters: list[Parameter]) -> bool:
+        """Whether no weight of these is NaN or infinite, after all that MXNet was asked to do with them."""
         mx.nd.waitall()
-        for parameter, values in self._values.items():
-            if values is None or values.array is not parameter._data[0]:
-                self._values[parameter] = values = arrays.Values(parameter._data[0])
+        for parameter in parameters:
+            array, values = parameter.data(), self._values.get(parameter)
+            if values is None or values.array is not array:
+                self._values[parameter] = values = arrays.Values(array)
             if not np.isfinite(values()).all():
                 return False
         return True
