@@ -77,8 +77,8 @@ class Autograd:
     def check_weights(params: list[Parameter]) -> nd.NDArray:
         """Whether all these weights are finite, for `are_finite`; not waited for."""
         weights = [param.list_data()[0] for param in params]
-        # `multi_all_finite` is the function for it, and takes 2 to 12 ms where this takes 0.1. A square overflows where
-        # a weight is above 1e19, which has diverged too.
+        # `multi_all_finite` is the function for it, and takes ten times as long (benchmarks/README.md). A square
+        # overflows where a weight is above 1e19, which has diverged too.
         return nd.multi_sum_sq(*weights, num_arrays=len(weights))
 
     @staticmethod
