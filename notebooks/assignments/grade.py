@@ -39,7 +39,7 @@ from gluon_lenet.errors import InputError  # noqa: E402
 try:
     import nbformat
     import psutil
-    from nbformat.v4 import new_code_cell, new_markdown_cell, new_output
+    from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
     from nbgrader.api import Gradebook, MissingEntry
     from nbgrader.converters import Autograde, GenerateAssignment, GenerateFeedback
     from nbgrader.converters.base import NbGraderException
@@ -79,7 +79,9 @@ def find_submissions(folder: Path) -> list[Submission]:
     for entry in sorted(folder.iterdir()):
         if entry.name.startswith((".", "__")) or not (entry.is_dir() or entry.suffix == ".ipynb"):
             continue
-        student = entry.name if entry.is_dir() else entry.stem
+        student = (entry.name if entry.is_dir() else entry.stem).strip()
+        if not student.isprintable():
+            raise InputError(f"the name {entry.name!r} in {folder} cannot be printed; rename it")
         if student in found:
             raise InputError(
                 f"two submissions of {student}: the folder {folder / student} and {student}.ipynb; keep one"
@@ -110,27 +112,33 @@ def fill_in(released, submitted):
     """
     known = {_grade_id(cell): cell for cell in released.cells}
     last = {_grade_id(cell): index for index, cell in enumerate(submitted.cells)}
-    answers, own, place = {}, {}, None
+    theirs, own, place = {}, {}, None
     for index, cell in enumerate(submitted.cells):
         grade_id = _grade_id(cell)
         if grade_id in known and (last[grade_id] == index or not is_solution(known[grade_id])):
-            place, answers[grade_id] = grade_id, cell.source
+            place, theirs[grade_id] = grade_id, cell
         elif cell.source.strip():
-            make = new_code_cell if cell.cell_type == "code" else new_markdown_cell
-            own.setdefault(place, []).append(make(cell.source))
-    cells = own.get(None, [])
+            own.setdefault(place, []).append(
+                _copy(cell, new_code_cell() if cell.cell_type == "code" else new_markdown_cell())
+            )
+    cells, touched = own.get(None, []), []
     for grade_id, cell in known.items():
         if is_solution(cell):
-            cell.source = answers.get(grade_id, cell.source)
+            _copy(theirs.get(grade_id, cell), cell)
+        elif is_grade(cell) and (grade_id not in theirs or theirs[grade_id].source.strip() != cell.source.strip()):
+            touched.append(grade_id)
         cells += [cell, *own.get(grade_id, [])]
     for number, cell in enumerate(cells):
         cell.id = f"cell-{number}"
-    touched = [
-        grade_id
-        for grade_id, cell in known.items()
-        if is_grade(cell) and not is_solution(cell) and answers.get(grade_id, "").strip() != cell.source.strip()
-    ]
-    return nbformat.v4.new_notebook(cells=cells, metadata=released.metadata), touched
+    return new_notebook(cells=cells, metadata=released.metadata), touched
+
+
+def _copy(theirs, cell):
+    """Put what the student wrote, with the pictures he pasted into it, into `cell`."""
+    cell.source = theirs.source
+    if cell.cell_type == "markdown" and "attachments" in theirs:
+        cell.attachments = theirs.attachments
+    return cell
 
 
 def _grade_id(cell) -> str | None:
@@ -185,7 +193,8 @@ class RunApart(NbGraderPreprocessor):
 
     def _environment(self, scratch: str) -> dict[str, str]:
         """What the student's code finds in its environment: nothing secret, no GPU, `scratch` to write in."""
-        caches = [ROOT / "gluon_lenet" / "fused" / "__pycache__", Path.home() / ".cache" / "numba"]  # compiled kernels
+        caches = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+        compiled = [ROOT / "gluon_lenet" / "fused" / "__pycache__", caches / "numba"]  # where Numba keeps our kernels
         return {
             **{name: os.environ[name] for name in KEPT_VARIABLES.split() if name in os.environ},
             "CUDA_VISIBLE_DEVICES": "",
@@ -193,7 +202,7 @@ class RunApart(NbGraderPreprocessor):
             "JUPYTER_DATA_DIR": scratch,
             "JUPYTER_RUNTIME_DIR": scratch,
             "LENET_CLOSED": self.closed,
-            "LENET_WRITABLE": os.pathsep.join(map(str, [scratch, *caches])),
+            "LENET_WRITABLE": os.pathsep.join(map(str, [scratch, *compiled])),
             "PYTHONPATH": str(ROOT),
             "TMPDIR": scratch,
         }
@@ -248,22 +257,27 @@ class Course:
 
     def _prepare(self, submission: Submission) -> str:
         """The notebook that nbgrader is given, as text; an unreadable one becomes an empty one."""
-        nb, unreadable = self.released, "; ".join(submission.notes)
         if submission.path:
             try:
                 if submission.path.stat().st_size > MAX_BYTES:
                     raise ValueError(f"more than {MAX_BYTES >> 20} MiB")
                 submitted = nbformat.reads(submission.path.read_text("utf-8"), as_version=4)
                 nb, touched = fill_in(nbformat.from_dict(self.released), submitted)
+                text = self._as_text(nb)
             except Exception as error:  # anything may be in there
-                unreadable = f"{submission.path.name} is not a notebook that can be read: {str(error).splitlines()[0]}"
-                submission.notes.append(unreadable)
+                what = (str(error).splitlines() or [type(error).__name__])[0]
+                submission.notes.append(f"{submission.path.name} is not a notebook that can be read: {what}")
             else:
                 if touched:
                     submission.notes.append(f"restored, since deleted or changed: {', '.join(touched)}")
-        nb = nbformat.from_dict(nb)
+                return text
+        return self._as_text(nbformat.from_dict(self.released), unreadable="; ".join(submission.notes))
+
+    def _as_text(self, nb, unreadable: str = "") -> str:
         nb.metadata.gluon_lenet = {"unreadable": unreadable, "version": self.version}
-        return nbformat.writes(nb)
+        text = nbformat.writes(nb)
+        text.encode("utf-8")  # half a surrogate pair cannot be written
+        return text
 
     def row(self, submission: Submission) -> dict[str, object]:
         """A line of grades.csv; a question that waits for the teacher has no score yet."""
