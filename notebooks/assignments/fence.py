@@ -31,7 +31,7 @@ def _raise_fence():
         else:
             return
         for path in paths:
-            if isinstance(path, (str, bytes)):
+            if isinstance(path, (str, bytes, os.PathLike)):
                 path = join(realpath(fsdecode(path)), "")
                 if path.startswith(closed):
                     raise PermissionError(1, "批改时不允许访问", path)
