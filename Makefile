@@ -1,8 +1,9 @@
 # make train | make test        the first call makes .venv and installs requirements.txt; the next ones install nothing
 # make test PYTHON=python3.13   the same with a Python of your choice, in .venv-python3.13
 # make train ARGS="--epochs 1"  arguments of python -m gluon_lenet.train
+# make grade SUBMISSIONS=DIR    grades a folder of submitted assignments; ARGS as for the others
 .DELETE_ON_ERROR:
-.PHONY: train test test-network test-slow test-python reproduce bench lint lock clean
+.PHONY: train test test-network test-slow test-python test-assignments reproduce bench assignment grade lint lock clean
 
 VENV   := .venv$(if $(PYTHON),-$(notdir $(PYTHON)))
 RUN    := $(VENV)/bin/python
@@ -26,6 +27,18 @@ test-slow: $(VENV)/.ready
 # What every supported Python must do: import, read the data, train.
 test-python: $(VENV)/.ready
 	@$(RUN) -m pytest tests/test_compat.py tests/test_data.py tests/test_smoke.py $(ARGS)
+
+# Assignments handed in, good, wrong and hostile ones, graded for real.
+test-assignments: $(VENV)/.ready
+	@$(RUN) -m pytest -m assignments $(ARGS)
+
+# The student version of the assignment, without solutions and hidden tests.
+assignment: $(VENV)/.ready
+	@cd notebooks/assignments && $(abspath $(RUN)) -m nbgrader generate_assignment lenet --force --no-db --log-level=ERROR
+	@echo "the student version is notebooks/assignments/release/lenet/lenet.ipynb"
+
+grade: $(VENV)/.ready
+	@$(RUN) notebooks/assignments/grade.py "$(SUBMISSIONS)" $(ARGS)
 
 # Every recipe over seeds 0-4, into benchmarks/results/ and the READMEs.
 reproduce: $(VENV)/.ready
