@@ -19,6 +19,11 @@ def aligned_zeros(shape: tuple[int, ...], dtype=np.float32) -> np.ndarray:
     return memory[start : start + size].view(dtype).reshape(shape)
 
 
+def view(address: int, shape: tuple[int, ...]) -> np.ndarray:
+    """The float32 array at an address, which must stay valid as long as it is used."""
+    return np.frombuffer((ctypes.c_float * int(np.prod(shape))).from_address(address), np.float32).reshape(shape)
+
+
 class Memory:
     """The memory of one of MXNet's CPU arrays."""
 
