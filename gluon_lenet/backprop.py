@@ -174,9 +174,7 @@ class Fused:
 
     def logits(self, data_iter: Batches) -> np.ndarray:
         """As `Autograd.logits`."""
-        parts = [
-            self.fused.forward(images, rows, transform) for images, rows, _, transform in self._joined(data_iter)
-        ]
+        parts = [self.fused.forward(images, rows, transform) for images, rows, _, transform in self._joined(data_iter)]
         return np.concatenate(parts)
 
     def _joined(self, data_iter: Batches) -> Iterator:

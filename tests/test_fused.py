@@ -10,18 +10,25 @@ from pathlib import Path
 
 import mxnet as mx
 import numpy as np
+import numpy_nets
 import pytest
 from mxnet import autograd, gluon, nd
 from mxnet.gluon import nn
 from numba import njit
 
-import numpy_nets
+from gluon_lenet.backprop import Autograd, Fused, choose
+from gluon_lenet.data.augment import Augmentation
+from gluon_lenet.data.batches import Batches
 from gluon_lenet.data.transforms import Transform
+from gluon_lenet.errors import InputError
 from gluon_lenet.fused import FusedNet, Unsupported, arrays, threads, tiles
 from gluon_lenet.fused.vectors import LANES
 from gluon_lenet.layers import RBFOutput, ScaledTanh, Subsampling, TableConv2D, digit_bitmaps
 from gluon_lenet.losses import MAPLoss
-from gluon_lenet.nets import lenet5_1998
+from gluon_lenet.nets import get_net, lenet5_1998
+from gluon_lenet.recipes import RECIPES
+from gluon_lenet.runs import LOSSES as LOSSES_BY_NAME
+from gluon_lenet.runs import transform_of
 
 SAMPLES = Path(__file__).parent / "samples" / "fashion_mnist"
 K = tiles.K
@@ -450,8 +457,8 @@ NETS = {  # name: input shape, net
     "layers_of_1998_otherwise": (
         (2, 16, 20),
         lambda: sequential(
-            TableConv2D(((0,), (1,), (0, 1)), in_channels=2), Subsampling(3), nn.Activation("relu"), conv(4), ScaledTanh(),
-            nn.Dense(84, activation="tanh"), RBFOutput(digit_bitmaps()[:7]),
+            TableConv2D(((0,), (1,), (0, 1)), in_channels=2), Subsampling(3), nn.Activation("relu"),
+            conv(4), ScaledTanh(), nn.Dense(84, activation="tanh"), RBFOutput(digit_bitmaps()[:7]),
         ),
     ),
 }  # fmt: skip
@@ -711,6 +718,74 @@ def test_a_net_that_has_not_seen_an_image_yet():
     net = lenet("sigmoid", max_pool)
     net.initialize()
     assert FusedNet(net).forward(IMAGES[:3]).shape == (3, 10)
+
+
+# --- in the training loop ---------------------------------------------------------------------------------------------
+
+
+def passes(name, data_iter, loss=None):
+    """What both ends make of a pass: [(loss sum, correct, size) a batch], then `evaluate`, then `logits`."""
+    net, _ = build(name)
+    for engine in (Autograd(net, [mx.cpu()], loss), choose(net, [mx.cpu()], data_iter, "fused", loss)):
+        data_iter.epoch = 0
+        training = [engine.backprop(batch) for batch in engine.batches(data_iter)]
+        training = [(engine.read(losses), engine.read(corrects), size) for losses, corrects, size in training]
+        yield training, engine.evaluate(data_iter), engine.logits(data_iter)
+        assert data_iter.epoch == 3
+
+
+@pytest.mark.parametrize(
+    ("name", "transform", "options"),
+    [
+        ("sigmoid_maxpool", Transform(), {}),
+        ("tanh_avgpool", Transform(resize=32, mean=0.1307, std=0.3081), {"shuffle": True}),
+        ("tanh_avgpool", Transform(resize=32), {"augment": Augmentation(rotation=10)}),
+        ("1998", Transform(pad=2, mean=0.1 / 1.275, std=1 / 1.275), {"shuffle": True}),
+    ],
+)
+def test_both_ends_see_the_same_batches(name, transform, options):
+    data_iter = Batches(IMAGES, LABELS, 100, transform=transform, **options)
+    expected, actual = passes(name, data_iter, LOSSES.get(name))
+    assert [size for _, _, size in actual[0]] == [100, 100, 56]
+    np.testing.assert_allclose(actual[0], expected[0], rtol=1e-5)
+    np.testing.assert_allclose(actual[1], expected[1], rtol=1e-5)
+    np.testing.assert_allclose(actual[2], expected[2], rtol=1e-5, atol=2e-5)
+
+
+def test_images_are_resized_once_and_a_pass_is_evaluated_in_one_call(monkeypatch):
+    net, shape = build("tanh_avgpool")
+    resized = []
+    monkeypatch.setattr(Transform, "resized", lambda self, images: resized.append(images) or data(shape, 10)[0][:256])
+    data_iter = Batches(IMAGES, LABELS, 7, transform=Transform(resize=32))
+    engine, calls = Fused(net, shape), []
+    monkeypatch.setattr(engine.fused, "evaluate", lambda *batch: calls.append(batch) or (1.0, 2))
+    for _ in range(2):
+        for _ in engine.batches(data_iter):
+            pass
+        assert engine.evaluate(data_iter) == (1.0, 2, 256)
+    assert [id(images) for images in resized] == [id(IMAGES)]
+    assert [len(rows) for _, rows, _, _ in calls] == [256, 256]
+
+
+def test_every_recipe_gets_the_fused_kernels():
+    for recipe in RECIPES.values():
+        net = get_net(recipe.net)
+        net.initialize()
+        data_iter = Batches(IMAGES, LABELS, 16, transform=transform_of(recipe))
+        assert isinstance(choose(net, [mx.cpu()], data_iter, "auto", LOSSES_BY_NAME[recipe.loss]()), Fused)
+
+
+@pytest.mark.parametrize(
+    ("loss", "name"),
+    [(gluon.loss.L2Loss(), "L2Loss"), (gluon.loss.SoftmaxCELoss(from_logits=True), "SoftmaxCrossEntropyLoss")],
+)
+def test_losses_the_kernels_cannot_compute_are_named(loss, name):
+    net, _ = build("sigmoid_maxpool")
+    data_iter = Batches(IMAGES, LABELS, 16)
+    with pytest.raises(InputError, match=f"softmax cross-entropy of class numbers or MAPLoss, not {name}"):
+        choose(net, [mx.cpu()], data_iter, "fused", loss)
+    assert name in str(choose(net, [mx.cpu()], data_iter, "auto", loss))
+    assert isinstance(choose(net, [mx.cpu()], data_iter, "auto", gluon.loss.SoftmaxCrossEntropyLoss()), Fused)
 
 
 # --- what is refused --------------------------------------------------------------------------------------------------

@@ -108,9 +108,7 @@ class FusedNet:
         """The forward pass alone: loss sum and number of correct predictions; memory does not grow with the batch."""
         return self._run(images, rows, labels, transform)
 
-    def forward(
-        self, images: np.ndarray, rows: np.ndarray | None = None, transform: Transform = _PLAIN
-    ) -> np.ndarray:
+    def forward(self, images: np.ndarray, rows: np.ndarray | None = None, transform: Transform = _PLAIN) -> np.ndarray:
         """Logits float32 (b, classes) of the images `rows`, or of all."""
         if rows is None:
             rows = np.arange(len(images))

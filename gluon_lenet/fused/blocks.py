@@ -470,7 +470,7 @@ def weight_gradient(memory, layer):
 
 @njit
 def input_gradient(memory, layer):
-    """Add to the gradient of a convolution's padded input, from that of its output (of its `map`, before SUM_POOLING)."""
+    """Add to the gradient of a convolution's padded input, from that of its output, or `map` before SUM_POOLING."""
     pooled = layer.pooling == SUM_POOLING
     gradient = layer.map if pooled else layer.output_gradient
     row = layer.map_row if pooled else layer.output_row
@@ -680,9 +680,7 @@ def run_block(memory, layers, task, starts, rows, count, totals):
     read_images(memory, task, starts, pixels)
     if task.staging != first.input:
         target = task.first_pixel + task.pad * (task.image_row + LANES)
-        copy_map(
-            memory, task.staging, target, task.channels, task.height, task.width, task.image_row, task.image_plane
-        )
+        copy_map(memory, task.staging, target, task.channels, task.height, task.width, task.image_row, task.image_plane)
     for i in range(layers.size):
         forward(memory, layers[i])
     if task.labels != 0:

@@ -260,7 +260,9 @@ class Program:
 
     def parameters(self) -> list[tuple[str, int, Parameter]]:
         """(name in the table, number of the layer, parameter) for each parameter that has a place there."""
-        return [(name, i, parameter) for i, step in enumerate(self.steps) for name, parameter in step.parameters.items()]
+        return [
+            (name, i, parameter) for i, step in enumerate(self.steps) for name, parameter in step.parameters.items()
+        ]
 
     def table_convolutions(self) -> list[tuple[int, TableConv2D]]:
         """(number of the layer, block) for the convolutions whose kernel has to be put together."""

@@ -277,9 +277,7 @@ def activate_backward(activation: Literal, memory: Floats, count: Int, y: Int, g
 
 
 @tile
-def subsample(
-    activation: Literal, memory: Floats, count: Int, x: Int, row: Int, coefficient: Int, bias: Int, y: Int
-):
+def subsample(activation: Literal, memory: Floats, count: Int, x: Int, row: Int, coefficient: Int, bias: Int, y: Int):
     """x = activation(x) in 2 rows of 2 * count vectors; from each window of 2x2 one of the `count` vectors at y.
 
     y = coefficient * sum + bias, both floats of memory. Average pooling has the coefficient 1/4 and the bias 0.
@@ -592,7 +590,7 @@ def distances(memory: Floats, centres: Address, inputs: Int, outputs: Int, x: In
 def distances_backward(
     memory: Floats, centres: Address, inputs: Int, outputs: Int, x: Int, gradient: Int, x_gradient: Int
 ):
-    """The gradient of `distances`' inputs, (inputs,) at x_gradient, from that of its outputs: 2 sum of g (centre - x)."""
+    """The gradient of `distances`' inputs, (inputs,) at x_gradient: sum over the outputs of 2 gradient (centre - x)."""
     matrix = centres.floats()
     with loop(inputs) as i:
         value, total = memory.load(x + i * LANES), Variable(vector(0))
