@@ -55,18 +55,25 @@ NO_ACTIVATION, SIGMOID, TANH, SCALED_TANH, RELU = range(5)
 # --- functions of one vector ------------------------------------------------------------------------------------------
 
 
-def exp(x: Value) -> Value:
-    """e to the power of x, to 2 units in the last place (Cephes' expf): 2**n times a polynomial of the rest."""
-    x = vector(88).where(x > 88, x)
-    x = vector(-87).where(x < -87, x)
+def _within(x: Value, low: float, high: float) -> Value:
+    x = vector(high).where(x > high, x)
+    return vector(low).where(x < low, x)
+
+
+def _exp_parts(x: Value) -> tuple[Value, Value]:
+    """2**n and p with e to the power of x = 2**n (1 + p): the nearest n, and Cephes' polynomial of what is left."""
     n = (x * (1 / math.log(2))).rounded()
     rest = n.times_plus(vector(2.12194440e-4), n.times_plus(vector(-0.693359375), x))  # x - n log 2, in two steps
     power = vector(1.9875691500e-4)
     for coefficient in (1.3981999507e-3, 8.3334519073e-3, 4.1665795894e-2, 1.6666665459e-1, 5.0000001201e-1):
         power = power.times_plus(rest, vector(coefficient))
-    power = power.times_plus(rest * rest, rest + 1)
-    two_to_n = ((n.to_int() + 127) << 23).bits_as_float()
-    return power * two_to_n
+    return ((n.to_int() + 127) << 23).bits_as_float(), power.times_plus(rest * rest, rest)
+
+
+def exp(x: Value) -> Value:
+    """e to the power of x, to 2 units in the last place."""
+    two_to_n, power = _exp_parts(_within(x, -87, 88))
+    return two_to_n.times_plus(power, two_to_n)
 
 
 def sigmoid(x: Value) -> Value:
@@ -75,15 +82,13 @@ def sigmoid(x: Value) -> Value:
 
 
 def tanh(x: Value) -> Value:
-    """Hyperbolic tangent, to 2 units in the last place (Cephes' tanhf): a polynomial near 0, exp elsewhere."""
-    size = x.absolute()
-    far = (1 - 2 / (exp(size + size) + 1)).with_sign_of(x)
-    square = x * x
-    near = vector(-5.70498872745e-3)
-    for coefficient in (2.06390887954e-2, -5.37397155531e-2, 1.33314422036e-1, -3.33332819422e-1):
-        near = near.times_plus(square, vector(coefficient))
-    near = (near * square).times_plus(x, x)
-    return far.where(size > 0.625, near)
+    """Hyperbolic tangent, to 3 units in the last place: e / (e + 2) with e = exp(2 x) - 1.
+
+    The 1 is taken off before rounding can hide what is left of small numbers; from 2 x = 20 on, the result is 1.
+    """
+    two_to_n, power = _exp_parts(_within(x + x, -20, 20))
+    less_one = two_to_n.times_plus(power, two_to_n - 1)
+    return less_one / (less_one + 2)
 
 
 def apply(activation: int, x: Value) -> Value:

@@ -130,14 +130,6 @@ class Value:
         """Each lane's nearest whole number, as a float."""
         return _call("llvm.rint", self)
 
-    def absolute(self):
-        """Each lane without its sign."""
-        return _call("llvm.fabs", self)
-
-    def with_sign_of(self, other):
-        """Each lane with the sign of `other`'s."""
-        return _call("llvm.copysign", self, other)
-
     def to_int(self):
         """Each lane as an int32, towards zero."""
         return Value(_builder.fptosi(self.llvm, _VECTOR_I32))
