@@ -471,37 +471,61 @@ def weight_gradient(memory, layer):
 @njit
 def input_gradient(memory, layer):
     """Add to the gradient of a convolution's padded input, from that of its output, or `map` before SUM_POOLING."""
-    pooled = layer.pooling == SUM_POOLING
-    gradient = layer.map if pooled else layer.output_gradient
-    row = layer.map_row if pooled else layer.output_row
-    plane = layer.map_plane if pooled else layer.output_plane
     for y in range(layer.height + K - 1):
         channel = 0
         while channel < layer.inputs:
-            group = CHANNELS if channel + CHANNELS <= layer.inputs else 1
+            group = CHANNELS if channel + CHANNELS <= layer.inputs and layer.connected == 0 else 1
             target = layer.input_gradient + channel * layer.input_plane + y * layer.input_row
-            column = 0
-            while column < layer.width:
-                columns = COLUMNS if column + COLUMNS <= layer.width else 1
-                at, to = gradient + y * row + column * LANES, target + column * LANES
-                if columns == COLUMNS and group == CHANNELS:
-                    _input_gradient(COLUMNS, CHANNELS, memory, layer, channel, y, at, row, plane, to)
-                elif columns == COLUMNS:
-                    _input_gradient(COLUMNS, 1, memory, layer, channel, y, at, row, plane, to)
-                elif group == CHANNELS:
-                    _input_gradient(1, CHANNELS, memory, layer, channel, y, at, row, plane, to)
-                else:
-                    _input_gradient(1, 1, memory, layer, channel, y, at, row, plane, to)
-                column += columns
+            first, stop = connected_outputs(layer, channel, 0)
+            while first < stop:
+                input_row_gradient(memory, layer, channel, group, first, stop - first, y, target)
+                first, stop = connected_outputs(layer, channel, stop)
             channel += group
 
 
+@njit
+def connected_outputs(layer, channel, start):
+    """The first outputs side by side, from `start` on, that an input channel has weights to: number, number after."""
+    first, stop = start, layer.outputs
+    if layer.connected != 0:
+        connected = at_address(UINT8, layer.connected, layer.outputs * layer.inputs)
+        while first < layer.outputs and connected[first * layer.inputs + channel] == 0:
+            first += 1
+        stop = first
+        while stop < layer.outputs and connected[stop * layer.inputs + channel] != 0:
+            stop += 1
+    return first, stop
+
+
 @njit(inline="always")
-def _input_gradient(columns, channels, memory, layer, channel, y, gradient, row, plane, x_gradient):
+def input_row_gradient(memory, layer, channel, group, output, outputs, y, target):
+    """What some outputs add to the gradient of row y of a group of input channels, at target."""
+    pooled = layer.pooling == SUM_POOLING
+    row = layer.map_row if pooled else layer.output_row
+    plane = layer.map_plane if pooled else layer.output_plane
+    gradient = (layer.map if pooled else layer.output_gradient) + output * plane + y * row
+    column = 0
+    while column < layer.width:
+        columns = COLUMNS if column + COLUMNS <= layer.width else 1
+        at, to = gradient + column * LANES, target + column * LANES
+        if columns == COLUMNS and group == CHANNELS:
+            _input_gradient(COLUMNS, CHANNELS, memory, layer, channel, output, outputs, y, at, row, plane, to)
+        elif columns == COLUMNS:
+            _input_gradient(COLUMNS, 1, memory, layer, channel, output, outputs, y, at, row, plane, to)
+        elif group == CHANNELS:
+            _input_gradient(1, CHANNELS, memory, layer, channel, output, outputs, y, at, row, plane, to)
+        else:
+            _input_gradient(1, 1, memory, layer, channel, output, outputs, y, at, row, plane, to)
+        column += columns
+
+
+@njit(inline="always")
+def _input_gradient(columns, channels, memory, layer, channel, output, outputs, y, gradient, row, plane, x_gradient):
     first, stop = max(0, y - layer.height + 1), min(K, y + 1)  # rows of the kernel that lie within the output
-    weight, step = channel * K * K, layer.inputs * K * K
+    step = layer.inputs * K * K
+    weight = output * step + channel * K * K
     tiles.input_gradient(
-        columns, channels, memory, layer.weight, weight, step, layer.outputs, first, stop, gradient, row, plane,
+        columns, channels, memory, layer.weight, weight, step, outputs, first, stop, gradient, row, plane,
         x_gradient, layer.input_plane,
     )  # fmt: skip
 
