@@ -12,6 +12,7 @@ import math
 from gluon_lenet.fused.vectors import (
     LANES,
     REGISTERS,
+    ROUNDS_ONCE,
     Address,
     Float,
     Floats,
@@ -145,6 +146,8 @@ def _sums_of_lanes(rows: list[Value]) -> Value:
 
 def _divide(x, divisor, reciprocal):
     """x / divisor, correctly rounded: the product with the reciprocal, and the rest of that division on top."""
+    if not ROUNDS_ONCE:
+        return x / divisor
     quotient = x * reciprocal
     rest = (-quotient).times_plus(divisor, x)
     return rest.times_plus(reciprocal, quotient)

@@ -48,6 +48,7 @@ _FEATURES = set(cpu_target.target_context.codegen().magic_tuple()[2].split(","))
 # processors work too: LLVM makes two registers of a vector.)
 LANES = 16 if "+avx512f" in _FEATURES else 8
 REGISTERS = 32 if "+avx512f" in _FEATURES else 16  # vectors a tile can hold
+ROUNDS_ONCE = "+fma" in _FEATURES  # whether a product and a sum in one, `Value.times_plus`, are rounded only at the end
 
 _F32, _I8, _I32, _I64 = ir.FloatType(), ir.IntType(8), ir.IntType(32), ir.IntType(64)
 _VECTOR, _VECTOR_I8, _VECTOR_I32 = (ir.VectorType(element, LANES) for element in (_F32, _I8, _I32))
