@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable, Iterator
+from itertools import groupby
 
 import mxnet as mx
 import numpy as np
@@ -104,11 +105,18 @@ class Autograd:
             num_examples += size
         return loss_sum, num_correct, num_examples
 
+    def logits(self, data_iter: Iterable) -> np.ndarray:
+        """The net's outputs over one pass, float32 (n, classes), on the first device."""
+        return np.concatenate([y_hat.asnumpy() for y_hat in behind(self.net(self._on_first(X)) for X, _ in data_iter)])
+
+    def _on_first(self, array):
+        return array.as_in_context(self.contexts[0])
+
     def _split(self, X, y):
         """The batch's parts, one a device, as even as they go."""
         contexts = self.contexts
         if len(contexts) == 1:
-            return [(X.as_in_context(contexts[0]), y.as_in_context(contexts[0]))]
+            return [(self._on_first(X), self._on_first(y))]
         if len(X) < len(contexts):
             raise InputError(
                 f"a batch of {len(X)} images cannot be shared by {len(contexts)} devices; change the batch size"
@@ -120,10 +128,10 @@ class Autograd:
 class Fused:
     """Forward and backward by the fused CPU kernels (fused/), straight from the uint8 images."""
 
-    def __init__(self, net: Block, image_shape: tuple[int, int, int]):
+    def __init__(self, net: Block, image_shape: tuple[int, int, int], loss: Loss | None = None):
         from gluon_lenet.fused import FusedNet  # here: Numba takes a while to import
 
-        self.fused = FusedNet(net, image_shape)
+        self.fused = FusedNet(net, image_shape, loss=loss)
         self.fused.forward(np.zeros((1, *image_shape), np.float32))  # compiles or loads the kernels before anyone times
 
     def __str__(self) -> str:
@@ -133,12 +141,15 @@ class Fused:
         """See `Autograd.seed`; the kernels draw no random numbers."""
 
     def batches(self, data_iter: Batches) -> Iterator:
-        """The batches of one pass, as `backprop` takes them: images, which of them, labels."""
-        if data_iter.transform.is_plain:
-            return data_iter.raw()
-        return ((X.asnumpy(), np.arange(len(X)), y.asnumpy()) for X, y in data_iter)
+        """The batches of one pass, as `backprop` takes them: images, which of them, labels, what to make of them."""
+        before = resized = None
+        for images, rows, labels in data_iter.raw():
+            if images is not before:  # the data set's own, resized only once, or augmented ones, for a few batches
+                before, is_whole = images, images is data_iter.images
+                resized = data_iter.resized_images if is_whole else data_iter.transform.resized(images)
+            yield resized, rows, labels, data_iter.transform
 
-    def backprop(self, batch: tuple[np.ndarray, np.ndarray, np.ndarray]) -> tuple[float, int, int]:
+    def backprop(self, batch: tuple) -> tuple[float, int, int]:
         """Loss sum, correct count and number of images; see `Autograd.backprop`."""
         return *self.fused.backprop(*batch), len(batch[1])
 
@@ -157,14 +168,21 @@ class Fused:
         return checked
 
     def evaluate(self, data_iter: Batches) -> tuple[float, int, int]:
-        """As `Autograd.evaluate`."""
-        loss_sum = num_correct = 0
-        for images, rows, labels in self.batches(data_iter):
-            logits, y = self.fused.forward(images, rows).astype(np.float64), labels[rows]
-            logits -= logits.max(axis=1, keepdims=True)
-            loss_sum += float((np.log(np.exp(logits).sum(axis=1)) - logits[np.arange(len(y)), y]).sum())
-            num_correct += int((logits.argmax(axis=1) == y).sum())
-        return loss_sum, num_correct, data_iter.num_examples
+        """As `Autograd.evaluate`; images that are stored together take one call, whatever the batch size."""
+        results = [self.fused.evaluate(*batch) for batch in self._joined(data_iter)]
+        return *map(sum, zip(*results, strict=True)), data_iter.num_examples
+
+    def logits(self, data_iter: Batches) -> np.ndarray:
+        """As `Autograd.logits`."""
+        parts = [self.fused.forward(images, rows, transform) for images, rows, _, transform in self._joined(data_iter)]
+        return np.concatenate(parts)
+
+    def _joined(self, data_iter: Batches) -> Iterator:
+        """The batches of one pass, those from the same array of images as one batch."""
+        for _, batches in groupby(self.batches(data_iter), key=lambda batch: id(batch[0])):
+            batches = list(batches)  # holds the array, so that no other can have its id meanwhile
+            images, _, labels, transform = batches[0]
+            yield images, np.concatenate([rows for _, rows, _, _ in batches]), labels, transform
 
 
 def choose(
@@ -190,13 +208,11 @@ def choose(
         why = f"they run on cpu(0), not on {', '.join(map(str, contexts))}"
     elif not isinstance(data_iter, Batches):
         why = f"they take gluon_lenet's batches, not a {type(data_iter).__name__}"
-    elif loss is not None:
-        why = f"they compute softmax cross-entropy, not {type(loss).__name__}"
     else:
         from gluon_lenet.fused import Unsupported
 
         try:
-            return Fused(net, data_iter.image_shape)
+            return Fused(net, data_iter.image_shape, loss)
         except Unsupported as error:
             why = str(error)
     if mode == "fused":

@@ -127,24 +127,27 @@ class TableConv2D(HybridBlock):
         **kwargs,
     ):
         super().__init__(**kwargs)
-        self._shape = (len(connections), in_channels, kernel_size, kernel_size)
-        self._fan_ins = sorted({len(seen) for seen in connections})
-        pairs = [(o, i) for n in self._fan_ins for o, seen in enumerate(connections) if len(seen) == n for i in seen]
+        self.kernel_shape = (len(connections), in_channels, kernel_size, kernel_size)  # of the dense kernel
+        self.pairs = {  # fan-in -> the connected (map, input map), in the order of the weights
+            n: [(o, i) for o, seen in enumerate(connections) if len(seen) == n for i in seen]
+            for n in sorted({len(seen) for seen in connections})
+        }
+        pairs = [pair for group in self.pairs.values() for pair in group]
         rows = np.full((len(connections), in_channels), len(pairs))  # which k x k weights; len(pairs): the row of zeros
         rows[tuple(zip(*pairs, strict=True))] = range(len(pairs))
         with self.name_scope():
-            for n in self._fan_ins:
-                shape = (sum(len(seen) == n for seen in connections), n, kernel_size, kernel_size)
+            for n, group in self.pairs.items():
+                shape = (len(group) // n, n, kernel_size, kernel_size)
                 setattr(self, f"weight{n}", self.params.get(f"in{n}_weight", shape=shape))
             self.bias = self.params.get("bias", shape=(len(connections),), init="zeros")
             self.rows = self.params.get_constant("rows", rows)
 
     def hybrid_forward(self, F, X, bias, rows, **weights):
         """The weights laid out as a dense kernel (maps, c, k, k), and one convolution with it."""
-        maps, _, k, _ = self._shape
-        connected = [F.reshape(weights[f"weight{n}"], shape=(-1, k * k)) for n in self._fan_ins]  # 18, 36, 6 rows
+        maps, _, k, _ = self.kernel_shape
+        connected = [F.reshape(weights[f"weight{n}"], shape=(-1, k * k)) for n in self.pairs]  # 18, 36, 6 rows
         zeros = F.zeros_like(F.slice_axis(connected[0], axis=0, begin=0, end=1))
-        kernel = F.reshape(F.take(F.concat(*connected, zeros, dim=0), rows), shape=self._shape)
+        kernel = F.reshape(F.take(F.concat(*connected, zeros, dim=0), rows), shape=self.kernel_shape)
         return F.Convolution(X, kernel, bias, kernel=(k, k), num_filter=maps)
 
 

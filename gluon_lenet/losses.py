@@ -24,9 +24,9 @@ class MAPLoss(Loss):
 
     def __init__(self, j: float = 0.1, **kwargs):
         super().__init__(weight=None, batch_axis=0, **kwargs)
-        self._j = j
+        self.j = j
 
     def hybrid_forward(self, F, logits, label):
         """(b, classes), (b,) -> (b,)."""
-        rest = F.log(F.sum(F.exp(logits), axis=1) + exp(-self._j))
+        rest = F.log(F.sum(F.exp(logits), axis=1) + exp(-self.j))
         return rest - F.pick(logits, label, axis=1)

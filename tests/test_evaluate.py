@@ -11,9 +11,10 @@ from PIL import Image
 
 from conftest import fails_as_bad_input, one_error_line
 from gluon_lenet import checkpoint, evaluate, predict, train
+from gluon_lenet.backprop import Fused
 from gluon_lenet.recipes import RECIPES
 from gluon_lenet.runs import Run
-from gluon_lenet.trained import Scores, Trained
+from gluon_lenet.trained import WORTH_LOADING, Scores, Trained
 
 
 @pytest.fixture(scope="module")
@@ -90,6 +91,17 @@ def test_the_net_scores_what_the_run_scored(run_dir, fashion):
     assert trained.probabilities(fashion.test_images[:0]).shape == (0, 10)
     _, scores = trained.score(fashion.test_images, fashion.test_labels)
     assert scores.accuracy == pytest.approx(trained_accuracy(run_dir), abs=3e-4)
+
+
+def test_many_images_take_the_fused_kernels_and_come_out_the_same(run_dir, fashion, monkeypatch):
+    trained, images, calls = Trained(run_dir, ctx="cpu"), fashion.test_images[:WORTH_LOADING], []
+    by_mxnet = np.concatenate([trained.probabilities(part) for part in np.array_split(images, 2)])
+    logits = Fused.logits
+    monkeypatch.setattr(
+        Fused, "logits", lambda self, data_iter: calls.append(len(data_iter)) or logits(self, data_iter)
+    )
+    assert trained.probabilities(images, batch_size=250) == pytest.approx(by_mxnet, abs=1e-6)
+    assert calls == [4]
 
 
 @pytest.mark.parametrize("name", sorted(RECIPES))

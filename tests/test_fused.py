@@ -10,13 +10,25 @@ from pathlib import Path
 
 import mxnet as mx
 import numpy as np
+import numpy_nets
 import pytest
 from mxnet import autograd, gluon, nd
 from mxnet.gluon import nn
 from numba import njit
 
+from gluon_lenet.backprop import Autograd, Fused, choose
+from gluon_lenet.data.augment import Augmentation
+from gluon_lenet.data.batches import Batches
+from gluon_lenet.data.transforms import Transform
+from gluon_lenet.errors import InputError
 from gluon_lenet.fused import FusedNet, Unsupported, arrays, threads, tiles
 from gluon_lenet.fused.vectors import LANES
+from gluon_lenet.layers import RBFOutput, ScaledTanh, Subsampling, TableConv2D, digit_bitmaps
+from gluon_lenet.losses import MAPLoss
+from gluon_lenet.nets import get_net, lenet5_1998
+from gluon_lenet.recipes import RECIPES
+from gluon_lenet.runs import LOSSES as LOSSES_BY_NAME
+from gluon_lenet.runs import transform_of
 
 SAMPLES = Path(__file__).parent / "samples" / "fashion_mnist"
 K = tiles.K
@@ -107,28 +119,31 @@ ACTIVATIONS = {
     tiles.NO_ACTIVATION: (lambda x: x, lambda y: np.ones_like(y)),
     tiles.SIGMOID: (lambda x: 1 / (1 + np.exp(-x)), lambda y: y * (1 - y)),
     tiles.TANH: (np.tanh, lambda y: 1 - y * y),
+    tiles.SCALED_TANH: (lambda x: 1.7159 * np.tanh(2 / 3 * x), lambda y: 2 / 3 * (1.7159 - y * y / 1.7159)),
     tiles.RELU: (lambda x: np.maximum(x, 0), lambda y: (y > 0) * 1.0),
 }
 
 
 @pytest.mark.parametrize("kind", sorted(ACTIVATIONS))
-def test_activation_and_average(kind):
+def test_activation_and_subsampling(kind):
     function, derivative = ACTIVATIONS[kind]
     x = random(2, 6, LANES) * 4
     x[0, 0, :4] = 0, 1e-4, -100, 100
-    gradient, count = random(3, LANES), 3
-    memory = Memory(x, x, gradient, np.zeros((3, LANES)), np.zeros(LANES), x, np.zeros(LANES))
-    plain, windows, at_gradient, means, bias_sum, flat_gradient, flat_sum = memory.offsets
+    gradient, count, numbers = random(3, LANES), 3, np.array([0.7, -0.3])  # coefficient and bias
+    sums = [np.zeros(LANES)] * 3
+    memory = Memory(x, x, gradient, np.zeros((3, LANES)), x, numbers, *sums)
+    plain, windows, at_gradient, outputs, flat_gradient, coefficient, flat_sum, bias_sum, factor_sum = memory.offsets
 
     @njit
     def forward(floats):
         tiles.activate(kind, floats, 12, plain)
-        tiles.average(kind, floats, count, windows, 6 * LANES, means)
+        tiles.subsample(kind, floats, count, windows, 6 * LANES, coefficient, coefficient + 1, outputs)
 
     @njit
     def backward(floats):
         tiles.activate_backward(kind, floats, 12, plain, flat_gradient, flat_sum)
-        tiles.average_backward(kind, floats, count, windows, 6 * LANES, at_gradient, bias_sum)
+        tiles.coefficient_gradient(floats, count, windows, 6 * LANES, at_gradient, factor_sum)
+        tiles.subsample_backward(kind, floats, count, windows, 6 * LANES, coefficient, at_gradient, bias_sum)
 
     forward(memory.floats)
     y = function(x.astype(np.float64))
@@ -136,14 +151,16 @@ def test_activation_and_average(kind):
     some = np.abs(y) > 1e-30
     assert np.abs(memory[0][some] / y[some] - 1).max() <= 4e-7  # each number to its last bits
     np.testing.assert_array_equal(memory[0], memory[1])
-    close(memory[3], y.reshape(2, 3, 2, LANES).mean(axis=(0, 2)))
+    totals = y.reshape(2, 3, 2, LANES).sum(axis=(0, 2))
+    close(memory[3], totals * 0.7 - 0.3)
 
     backward(memory.floats)
-    expected = derivative(y).reshape(2, 3, 2, LANES) * gradient[:, None] / 4
+    expected = derivative(y).reshape(2, 3, 2, LANES) * gradient[:, None] * 0.7
     close(memory[1], expected.reshape(2, 6, LANES), 1e-5)
-    close(memory[4], expected.sum(axis=(0, 1, 2)), 1e-5)
-    close(memory[5], x * derivative(y), 1e-5)
+    close(memory[4], x * derivative(y), 1e-5)
     close(memory[6], (x * derivative(y)).sum(axis=(0, 1)), 1e-5)
+    close(memory[7], expected.sum(axis=(0, 1, 2)), 1e-5)
+    close(memory[8], (totals * gradient).sum(axis=0), 1e-5)
 
 
 def test_nan_stays_nan_in_every_activation():
@@ -314,9 +331,28 @@ def test_transpose_and_sum_lanes():
     close(memory[2], memory[0].astype(np.float64).sum(axis=1))
 
 
-def test_gathered_bytes_are_exactly_divided_by_255():
+def test_distances():
+    inputs, outputs = 7, 3
+    x, centres, gradient = random(inputs, LANES), random(outputs, inputs), random(outputs, LANES)
+    memory = Memory(x, centres, gradient, np.zeros((outputs, LANES)), np.zeros((inputs, LANES)))
+    at_x, at_centres, at_gradient, y, x_gradient = memory.offsets
+    address = memory.floats.ctypes.data + 4 * at_centres
+
+    @njit
+    def call(floats):
+        tiles.distances(floats, address, inputs, outputs, at_x, y)
+        tiles.distances_backward(floats, address, inputs, outputs, at_x, at_gradient, x_gradient)
+
+    call(memory.floats)
+    gaps = centres[:, :, None] - x.astype(np.float64)  # (outputs, inputs, LANES)
+    close(memory[3], -(gaps**2).sum(axis=1))
+    close(memory[4], 2 * (gaps * gradient[:, None]).sum(axis=0))
+
+
+@pytest.mark.parametrize(("mean", "std"), [(0, 1), (0.1307, 0.3081)])
+def test_gathered_bytes_are_scaled_exactly(mean, std):
     images = np.random.default_rng(0).permuted(np.tile(np.arange(256, dtype=np.uint8), (LANES, 1)), axis=1)
-    floats = (images / np.float32(255)).astype(np.float32)
+    floats = ((images / np.float32(255)).astype(np.float32) - np.float32(mean)) / np.float32(std)
     memory = Memory(np.zeros((256, LANES)), np.zeros((256, LANES)))
     starts = np.random.default_rng(1).permutation(LANES) * 256
     bytes_address, floats_address = images.ctypes.data, floats.ctypes.data
@@ -324,28 +360,32 @@ def test_gathered_bytes_are_exactly_divided_by_255():
     @njit
     def call(memory, starts):
         for pixel in range(0, 256, LANES):
-            tiles.gather_bytes(memory, bytes_address, starts, pixel, pixel * LANES)
+            tiles.gather_bytes(memory, bytes_address, starts, pixel, pixel * LANES, np.float32(mean), np.float32(std))
             tiles.gather_floats(memory, floats_address, starts, pixel, (256 + pixel) * LANES + 16)
 
     call(memory.floats, starts)
-    np.testing.assert_array_equal(memory[0], floats[starts // 256].T)
-    np.testing.assert_array_equal(memory[1], memory[0])
+    np.testing.assert_array_equal(memory[1], floats[starts // 256].T)
+    np.testing.assert_array_equal(memory[0], memory[1])
 
 
-def test_softmax():
+@pytest.mark.parametrize("rubbish", [-np.inf, 30.0, -0.1])
+def test_softmax(rubbish):
     logits = random(11, LANES) * 20
-    memory = Memory(logits, np.zeros((11, LANES)), np.zeros(LANES), np.zeros(LANES))
-    at_logits, probabilities, maximum, total = memory.offsets
+    memory = Memory(logits, np.zeros((11, LANES)), np.zeros(LANES), np.zeros(LANES), np.zeros(LANES))
+    at_logits, probabilities, largest, shift, total = memory.offsets
 
     @njit
     def call(floats):
-        tiles.softmax(floats, 11, at_logits, probabilities, maximum, total)
+        tiles.softmax(floats, 11, np.float32(rubbish), at_logits, probabilities, largest, shift, total)
 
     call(memory.floats)
-    shifted = np.exp(logits.astype(np.float64) - logits.max(axis=0))
-    close(memory[1], shifted / shifted.sum(axis=0))
+    base = np.maximum(logits.max(axis=0), np.float32(rubbish))
+    shifted = np.exp(logits.astype(np.float64) - base)
+    sums = shifted.sum(axis=0) + np.exp(np.float32(rubbish) - base.astype(np.float64))
+    close(memory[1], shifted / sums)
     np.testing.assert_array_equal(memory[2], logits.max(axis=0))
-    close(memory[3], shifted.sum(axis=0))
+    np.testing.assert_array_equal(memory[3], base)
+    close(memory[4], sums)
 
 
 # --- nets -------------------------------------------------------------------------------------------------------------
@@ -401,18 +441,28 @@ NETS = {  # name: input shape, net
     "activation_after_pooling": (
         (1, 28, 28),
         lambda: sequential(
-            conv(5, padding=2), avg_pool(), nn.Activation("tanh"), conv(7), max_pool(), nn.Activation("relu"),
+            conv(5, "relu", 2), avg_pool(), nn.Activation("tanh"), conv(7), max_pool(), nn.Activation("relu"),
             nn.Flatten(), nn.Dense(33), nn.Activation("sigmoid"), nn.Dense(10),
         ),
     ),
     "colours_odd_sizes_no_pooling": (
         (3, 21, 23),
         lambda: sequential(
-            conv(5, "relu", 2), avg_pool(), conv(7, "tanh", 2), conv(3), max_pool(), nn.Dense(13), nn.Dense(2)
+            conv(5, padding=2), avg_pool(), nn.Activation("relu"), conv(7, "tanh", 2), conv(3), max_pool(),
+            nn.Dense(13), nn.Dense(2),
         ),
     ),
     "dense_only": ((1, 28, 28), lambda: sequential(nn.Dense(16, activation="relu"), nn.Dense(10))),
+    "1998": ((1, 32, 32), lenet5_1998),
+    "layers_of_1998_otherwise": (
+        (2, 16, 20),
+        lambda: sequential(
+            TableConv2D(((0,), (1,), (0, 1)), in_channels=2), Subsampling(3), nn.Activation("relu"),
+            conv(4), ScaledTanh(), nn.Dense(84, activation="tanh"), RBFOutput(digit_bitmaps()[:7]),
+        ),
+    ),
 }  # fmt: skip
+LOSSES = {"1998": MAPLoss(), "layers_of_1998_otherwise": MAPLoss(j=20.0)}  # the others: softmax cross-entropy
 
 
 def build(name, seed=0, hybridize=False):
@@ -422,7 +472,7 @@ def build(name, seed=0, hybridize=False):
     net.initialize(mx.init.Xavier())
     net(nd.zeros((1, *shape)))
     for parameter in net.collect_params().values():  # away from the initial point, where biases are 0
-        if len(parameter.shape) == 1:
+        if len(parameter.shape) == 1 and parameter.grad_req != "null":
             parameter.set_data(nd.random.normal(0, 0.1, parameter.shape))
     if hybridize:
         net.hybridize()
@@ -445,11 +495,11 @@ def as_floats(images, shape):
     return images.reshape(-1, *shape) / np.float32(255)
 
 
-def by_autograd(net, X, y):
+def by_autograd(net, X, y, loss=None):
     """Loss sum, correct count and gradients, in the type of X."""
     with autograd.record():
         y_hat = net(nd.array(X, dtype=X.dtype))
-        loss = gluon.loss.SoftmaxCrossEntropyLoss()(y_hat, nd.array(y)).sum()
+        loss = (loss or gluon.loss.SoftmaxCrossEntropyLoss())(y_hat, nd.array(y)).sum()
     loss.backward()
     correct = (y_hat.asnumpy().argmax(axis=1) == y).sum()
     return float(loss.asscalar()), correct, gradients(net)
@@ -485,22 +535,61 @@ def test_gradients_equal_autograds(name, seed):
     net, shape = build(name, seed)
     precise, _ = build(name, seed)
     precise.cast("float64")
-    images, labels = data(shape, net[-1]._units, seed)
+    fused, loss = FusedNet(net, shape, loss=LOSSES.get(name)), LOSSES.get(name)
+    images, labels = data(shape, fused.num_classes, seed)
     tied = images_with_ties(precise, as_floats(images, shape).astype(np.float64))
     assert tied.sum() <= 300 - 256, f"{tied.sum()} of {len(tied)} images have a tie in max pooling"
     order = np.random.default_rng(seed).permutation(len(images))
     order = order[~tied[order]]
-    fused = FusedNet(net, shape)
     for batch_size in (1, 7, 16, 37, 256):
         rows = order[:batch_size]
         loss_sum, num_correct = fused.backprop(images, rows, labels)
         X = as_floats(images[rows], shape)
-        expected_loss, expected_correct, expected = by_autograd(precise, X.astype(np.float64), labels[rows])
+        expected_loss, expected_correct, expected = by_autograd(precise, X.astype(np.float64), labels[rows], loss)
+        assert fused.evaluate(images, rows, labels) == (loss_sum, num_correct)
         assert loss_sum == pytest.approx(expected_loss, rel=1e-6)
         assert num_correct == expected_correct
         for actual, wanted in zip(gradients(net).values(), expected.values(), strict=True):
             assert np.abs(actual - wanted).max() <= CLOSE * np.abs(wanted).max()
-    np.testing.assert_allclose(fused.forward(images, rows), net(nd.array(X)).asnumpy(), rtol=0, atol=2e-5)
+    logits = precise(nd.array(X, dtype="float64")).asnumpy()
+    np.testing.assert_allclose(fused.forward(images, rows), logits, rtol=2e-6, atol=2e-5)
+
+
+def test_the_net_of_1998_against_numpy():
+    net, shape = build("1998")
+    images, labels = data(shape, 10)
+    fused = FusedNet(net, shape, loss=MAPLoss())
+    parameters = [p.data().asnumpy() for p in net.collect_params().values() if p.grad_req != "null"]
+    penalties = -numpy_nets.logits("lenet5_1998", parameters, as_floats(images, shape))
+    np.testing.assert_allclose(fused.forward(images), -penalties, rtol=1e-5)
+    loss_sum, _ = fused.backprop(images, np.arange(300), labels)
+    assert loss_sum == pytest.approx(numpy_nets.map_loss(penalties, labels).sum(), rel=1e-6)
+    assert np.all(net[4].weight3.grad().asnumpy() != 0)
+
+
+@pytest.mark.parametrize(
+    ("name", "transform"),
+    [
+        ("sigmoid_maxpool", Transform(mean=0.1307, std=0.3081)),
+        ("sigmoid_avgpool", Transform(pad=3, mean=0.5)),  # and the net's own padding, of zeros, around it
+        ("1998", Transform(pad=2, mean=0.1 / 1.275, std=1 / 1.275)),
+        ("dense_only", Transform(pad=1, mean=-0.2)),
+        ("tanh_avgpool", Transform(resize=32, mean=0.1307, std=0.3081)),
+        ("tanh_avgpool", Transform(resize=26, pad=3, std=0.5)),
+    ],
+)
+def test_preprocessing_in_the_kernels_equals_mxnets(name, transform):
+    net, shape = build(name)
+    side = 28 if transform.resize else shape[1] - 2 * transform.pad
+    images, labels, rows = np.ascontiguousarray(IMAGES[:40, :side, :side]), LABELS[:40], np.arange(40)[::-1]
+    X = transform(images).asnumpy()
+    assert X.shape[1:] == shape
+    fused, resized = FusedNet(net, shape), transform.resized(images)
+    result, wanted = fused.backprop(X, rows, labels), gradients(net)
+    assert fused.backprop(resized, rows, labels, transform) == result
+    for name, gradient in gradients(net).items():
+        np.testing.assert_array_equal(gradient, wanted[name])
+    np.testing.assert_array_equal(fused.forward(resized, transform=transform), fused.forward(X))
 
 
 def test_float_images_give_the_same_bits_as_bytes():
@@ -539,23 +628,14 @@ def test_pythons_threads_where_there_is_no_openmp(monkeypatch):
         np.testing.assert_array_equal(gradient, wanted[name])
 
 
-def test_evaluate_counts_as_forward_does():
-    net, shape = build("sigmoid_avgpool")
-    images, labels = data(shape, 10)
-    fused = FusedNet(net, shape)
-    logits = fused.forward(images)
-    assert logits.shape == (300, 10)
-    assert logits.dtype == np.float32
-    assert fused.evaluate(images, labels) == (logits.argmax(axis=1) == labels).sum()
-
-
 def test_the_first_of_equal_logits_is_the_answer():
     net, shape = build("sigmoid_maxpool")
     net[-1].weight.set_data(nd.zeros(net[-1].weight.shape))
     net[-1].bias.set_data(nd.zeros(10))
     images, _ = data(shape, 10)
-    assert FusedNet(net, shape).evaluate(images, np.zeros(300, np.int32)) == 300
-    assert FusedNet(net, shape).evaluate(images, np.ones(300, np.int32)) == 0
+    fused, rows = FusedNet(net, shape), np.arange(300)
+    assert fused.evaluate(images, rows, np.zeros(300, np.int32)) == (pytest.approx(300 * np.log(10)), 300)
+    assert fused.evaluate(images, rows, np.ones(300, np.int32))[1] == 0
 
 
 def test_training_follows_autograds_curve():
@@ -638,6 +718,74 @@ def test_a_net_that_has_not_seen_an_image_yet():
     net = lenet("sigmoid", max_pool)
     net.initialize()
     assert FusedNet(net).forward(IMAGES[:3]).shape == (3, 10)
+
+
+# --- in the training loop ---------------------------------------------------------------------------------------------
+
+
+def passes(name, data_iter, loss=None):
+    """What both ends make of a pass: [(loss sum, correct, size) a batch], then `evaluate`, then `logits`."""
+    net, _ = build(name)
+    for engine in (Autograd(net, [mx.cpu()], loss), choose(net, [mx.cpu()], data_iter, "fused", loss)):
+        data_iter.epoch = 0
+        training = [engine.backprop(batch) for batch in engine.batches(data_iter)]
+        training = [(engine.read(losses), engine.read(corrects), size) for losses, corrects, size in training]
+        yield training, engine.evaluate(data_iter), engine.logits(data_iter)
+        assert data_iter.epoch == 3
+
+
+@pytest.mark.parametrize(
+    ("name", "transform", "options"),
+    [
+        ("sigmoid_maxpool", Transform(), {}),
+        ("tanh_avgpool", Transform(resize=32, mean=0.1307, std=0.3081), {"shuffle": True}),
+        ("tanh_avgpool", Transform(resize=32), {"augment": Augmentation(rotation=10)}),
+        ("1998", Transform(pad=2, mean=0.1 / 1.275, std=1 / 1.275), {"shuffle": True}),
+    ],
+)
+def test_both_ends_see_the_same_batches(name, transform, options):
+    data_iter = Batches(IMAGES, LABELS, 100, transform=transform, **options)
+    expected, actual = passes(name, data_iter, LOSSES.get(name))
+    assert [size for _, _, size in actual[0]] == [100, 100, 56]
+    np.testing.assert_allclose(actual[0], expected[0], rtol=1e-5)
+    np.testing.assert_allclose(actual[1], expected[1], rtol=1e-5)
+    np.testing.assert_allclose(actual[2], expected[2], rtol=1e-5, atol=2e-5)
+
+
+def test_images_are_resized_once_and_a_pass_is_evaluated_in_one_call(monkeypatch):
+    net, shape = build("tanh_avgpool")
+    resized = []
+    monkeypatch.setattr(Transform, "resized", lambda self, images: resized.append(images) or data(shape, 10)[0][:256])
+    data_iter = Batches(IMAGES, LABELS, 7, transform=Transform(resize=32))
+    engine, calls = Fused(net, shape), []
+    monkeypatch.setattr(engine.fused, "evaluate", lambda *batch: calls.append(batch) or (1.0, 2))
+    for _ in range(2):
+        for _ in engine.batches(data_iter):
+            pass
+        assert engine.evaluate(data_iter) == (1.0, 2, 256)
+    assert [id(images) for images in resized] == [id(IMAGES)]
+    assert [len(rows) for _, rows, _, _ in calls] == [256, 256]
+
+
+def test_every_recipe_gets_the_fused_kernels():
+    for recipe in RECIPES.values():
+        net = get_net(recipe.net)
+        net.initialize()
+        data_iter = Batches(IMAGES, LABELS, 16, transform=transform_of(recipe))
+        assert isinstance(choose(net, [mx.cpu()], data_iter, "auto", LOSSES_BY_NAME[recipe.loss]()), Fused)
+
+
+@pytest.mark.parametrize(
+    ("loss", "name"),
+    [(gluon.loss.L2Loss(), "L2Loss"), (gluon.loss.SoftmaxCELoss(from_logits=True), "SoftmaxCrossEntropyLoss")],
+)
+def test_losses_the_kernels_cannot_compute_are_named(loss, name):
+    net, _ = build("sigmoid_maxpool")
+    data_iter = Batches(IMAGES, LABELS, 16)
+    with pytest.raises(InputError, match=f"softmax cross-entropy of class numbers or MAPLoss, not {name}"):
+        choose(net, [mx.cpu()], data_iter, "fused", loss)
+    assert name in str(choose(net, [mx.cpu()], data_iter, "auto", loss))
+    assert isinstance(choose(net, [mx.cpu()], data_iter, "auto", gluon.loss.SoftmaxCrossEntropyLoss()), Fused)
 
 
 # --- what is refused --------------------------------------------------------------------------------------------------

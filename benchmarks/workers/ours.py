@@ -39,8 +39,7 @@ class Ours(Contender):
             self.net, batches["train"], batches["test"], None, trainer, mx.cpu(), num_epochs=1000, engine=engine
         )
         if self.mode == "fused":
-            self.fused = engine.fused
-            self.test_images = batches["test"].images if transform.is_plain else self.floats("test")[0]
+            self.fused, self.transform, self.test_images = engine.fused, transform, batches["test"].resized_images
         else:
             self.test_images = nd.array(self.floats("test")[0])
 
@@ -55,7 +54,7 @@ class Ours(Contender):
 
     def logits(self, first, last):
         if self.mode == "fused":
-            return self.fused.forward(self.test_images, np.arange(first, last))
+            return self.fused.forward(self.test_images, np.arange(first, last), self.transform)
         return self.net(self.test_images[first:last]).asnumpy()
 
     def versions(self):

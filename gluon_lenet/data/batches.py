@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import cached_property
 
 import numpy as np
 from mxnet import nd
@@ -75,6 +76,11 @@ class Batches:
                 images, labels = self.augment(self.images[rows], rng), self.labels[rows]
                 for part in _slices(np.arange(len(rows)), self.batch_size):
                     yield images, part, labels
+
+    @cached_property
+    def resized_images(self) -> np.ndarray:
+        """All images, after the transform's resizing: uint8 (n, h, w)."""
+        return self.transform.resized(self.images)
 
     def __iter__(self) -> Iterator[tuple[nd.NDArray, nd.NDArray]]:
         for images, rows, labels in self.raw():

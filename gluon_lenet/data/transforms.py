@@ -18,22 +18,26 @@ class Transform:
     mean: float = 0.0
     std: float = 1.0
 
-    @property
-    def is_plain(self) -> bool:
-        """Whether it does nothing but divide by 255."""
-        return self == Transform()
-
     def image_shape(self, images: np.ndarray) -> tuple[int, int, int]:
         """Shape (1, h, w) of one image of the batch, for uint8 images (b, h, w)."""
         height, width = (self.resize, self.resize) if self.resize else images.shape[1:]
         return 1, height + 2 * self.pad, width + 2 * self.pad
 
+    def resized(self, images: np.ndarray) -> np.ndarray:
+        """uint8 (n, h, w) -> uint8 (n, resize, resize); the images themselves if they are not to be resized."""
+        if self.resize is None:
+            return images
+        result = np.empty((len(images), self.resize, self.resize), np.uint8)
+        for start in range(0, len(images), 1000):  # so that the memory for MXNet's copies does not grow with n
+            part = nd.array(images[start : start + 1000, :, :, None], dtype=np.uint8, ctx=mx.cpu())  # (1000, h, w, 1)
+            result[start : start + 1000] = nd.image.resize(part, size=(self.resize, self.resize)).asnumpy()[..., 0]
+        return result
+
     def __call__(self, images: np.ndarray, ctx: mx.Context | None = None) -> nd.NDArray:
         """The batch float32 (b, 1, h, w) of grey images uint8 (b, h, w), 0 the background; on the CPU by default."""
+        images = self.resized(images)
         if self.pad:
             images = np.pad(images, ((0, 0), (self.pad, self.pad), (self.pad, self.pad)))
         pixels = nd.array(images[..., None], dtype=np.uint8, ctx=ctx or mx.cpu())  # (b, h, w, 1), for MXNet's image ops
-        if self.resize is not None:
-            pixels = nd.image.resize(pixels, size=(self.resize, self.resize))
         batch = nd.image.to_tensor(pixels)
         return batch if (self.mean, self.std) == (0, 1) else (batch - self.mean) / self.std

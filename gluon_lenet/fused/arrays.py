@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import functools
 
 import numpy as np
 from mxnet.base import _LIB, check_call
@@ -17,6 +18,12 @@ def aligned_zeros(shape: tuple[int, ...], dtype=np.float32) -> np.ndarray:
     memory = np.zeros(size + ALIGNMENT, np.uint8)
     start = -memory.ctypes.data % ALIGNMENT
     return memory[start : start + size].view(dtype).reshape(shape)
+
+
+@functools.lru_cache(maxsize=64)  # made anew, it takes longer than what a training step does with it
+def view(address: int, shape: tuple[int, ...]) -> np.ndarray:
+    """The float32 array at an address, which must stay valid as long as it is used."""
+    return np.frombuffer((ctypes.c_float * int(np.prod(shape))).from_address(address), np.float32).reshape(shape)
 
 
 class Memory:

@@ -19,6 +19,7 @@ import numpy as np
 from numba import carray, cfunc, from_dtype, njit, types
 from numba.extending import intrinsic
 
+from gluon_lenet import layers as gluon_layers
 from gluon_lenet.fused import tiles, vectors
 from gluon_lenet.fused.tiles import (
     CHANNELS,
@@ -31,26 +32,28 @@ from gluon_lenet.fused.tiles import (
     NO_ACTIVATION,
     OUTPUTS,
     RELU,
+    SCALED_TANH,
     SIGMOID,
     TANH,
     K,
 )
 from gluon_lenet.fused.vectors import LANES
 
-CONVOLUTION, DENSE = range(2)
-NO_POOLING, MAX_POOLING, AVERAGE_POOLING = range(3)
+CONVOLUTION, DENSE, DISTANCES = range(3)
+NO_POOLING, MAX_POOLING, SUM_POOLING = range(3)
 
-# A layer: a convolution or dense layer with the activation and the pooling that follow it. Sizes are numbers of
+# A layer: a convolution, a dense layer or distances to fixed centres, with the pooling and the activations that follow.
+# Sizes are numbers of
 # elements; places are offsets in a thread's row of `memory`, in floats; rows and planes are distances there, in floats.
 LAYER = np.dtype(
     [
         (name, np.int64)
         for name in (
-            "kind",  # CONVOLUTION or DENSE
-            "activation",  # NO_ACTIVATION, SIGMOID, TANH or RELU
-            "pooling",  # NO_POOLING, MAX_POOLING or AVERAGE_POOLING, of 2x2
-            "activate_first",  # 1: activation before average pooling; 0: after pooling
-            "inputs",  # channels of a convolution, neurons of a dense layer
+            "kind",  # CONVOLUTION, DENSE or DISTANCES
+            "map_activation",  # before SUM_POOLING: NO_ACTIVATION, SIGMOID, TANH, SCALED_TANH or RELU
+            "pooling",  # NO_POOLING, MAX_POOLING or SUM_POOLING (times a coefficient, plus a bias), of 2x2
+            "activation",  # after pooling
+            "inputs",  # channels of a convolution, neurons of another layer
             "outputs",
             "height",  # of the convolution's output, as far as pooling uses it
             "width",
@@ -67,14 +70,17 @@ LAYER = np.dtype(
             "output_row",
             "output_plane",
             "output_gradient",  # likewise
-            # the convolution's own output before average pooling; in the backward pass its gradient
+            # the convolution's own output before SUM_POOLING; in the backward pass its gradient
             "map",
             "map_row",
             "map_plane",
             "choices",  # the pixels max pooling chose: bytes (outputs, pooled_height, pooled_width, LANES)
-            "weight_sums",  # the gradients' sums over images; the shape depends on the kind
-            "bias_sums",  # (outputs, LANES)
-            "unused",  # room for a vector that nobody reads
+            # the gradients' sums over images; -1 for what a layer does not have
+            "weight_sums",  # the shape depends on the kind
+            "bias_sums",  # (outputs, LANES), and so the next two
+            "coefficient_sums",
+            "pool_bias_sums",
+            "output_bias_sums",  # where the gradient before `activation` is added up; -1 if there is nothing to do
             "transposed_input",  # dense: (LANES, columns rounded up to LANES)
             "transposed_gradient",
             "sums_row",  # dense: length of a row of weight_sums
@@ -82,11 +88,18 @@ LAYER = np.dtype(
             "packed_weight",  # convolution: (groups of OUTPUTS or the rest, inputs, 5, 5, outputs of the group)
             "tables",  # max pooling: (outputs, inputs, 6, 16), see tiles.input_gradient_of_chosen
             "packed_bias",  # zeros without a bias
+            "packed_coefficient",  # SUM_POOLING: (outputs,), 1/4 each for average pooling
+            "packed_pool_bias",
             # addresses of MXNet's arrays; 0 where there is none
-            "weight",
+            "weight",  # of DISTANCES: the centres
             "bias",
+            "coefficient",
+            "pool_bias",
             "weight_gradient",
             "bias_gradient",
+            "coefficient_gradient",
+            "pool_bias_gradient",
+            "connected",  # address of uint8 (outputs, inputs): 0 for pairs of maps without weights; 0 if all have them
         )
     ]
 )
@@ -95,7 +108,7 @@ LAYER = np.dtype(
 LOSS, CORRECT, BAD_LABELS, BAD_ROWS = range(4)
 
 
-FLOAT32, FLOAT64, INT32, INT64 = types.float32, types.float64, types.int32, types.int64
+FLOAT32, FLOAT64, UINT8, INT32, INT64 = types.float32, types.float64, types.uint8, types.int32, types.int64
 LAYERS = from_dtype(LAYER)
 
 
@@ -132,13 +145,15 @@ def take_ticket(typing_context, address):
 
 @njit
 def pack(memory, layers):
-    """Copy convolution weights into the order `tiles.convolve` reads them in, and biases beside them."""
+    """Copy convolution weights into the order `tiles.convolve` reads them in, and what each output has one of."""
     for i in range(layers.size):
         layer = layers[i]
-        if layer.bias != 0:
-            biases = at_address(FLOAT32, layer.bias, layer.outputs)
+        copy_numbers(memory, layer.bias, layer.outputs, layer.packed_bias)
+        if layer.pooling == SUM_POOLING:
             for o in range(layer.outputs):
-                memory[layer.packed_bias + o] = biases[o]
+                memory[layer.packed_coefficient + o] = 0.25
+            copy_numbers(memory, layer.coefficient, layer.outputs, layer.packed_coefficient)
+            copy_numbers(memory, layer.pool_bias, layer.outputs, layer.packed_pool_bias)
         if layer.kind == CONVOLUTION:
             taps = layer.inputs * K * K
             weights = at_address(FLOAT32, layer.weight, layer.outputs * taps)
@@ -159,22 +174,43 @@ def pack(memory, layers):
 
 
 @njit
-def read_images(memory, images, is_float, starts, pixels, target):
-    """Gather LANES images of `pixels` floats or bytes, which begin at `starts`: (pixels, LANES) at target."""
-    for first in range(0, pixels, LANES):
-        pixel = min(first, pixels - LANES)  # the last LANES pixels may overlap those before
-        if is_float:
-            tiles.gather_floats(memory, images, starts, pixel, target + pixel * LANES)
-        else:
-            tiles.gather_bytes(memory, images, starts, pixel, target + pixel * LANES)
+def copy_numbers(memory, address, count, target):
+    """`count` floats from an address, if it is not 0, to target."""
+    if address != 0:
+        numbers = at_address(FLOAT32, address, count)
+        for i in range(count):
+            memory[target + i] = numbers[i]
 
 
 @njit
-def clear(memory, start, count):
-    """Write `count` zeros."""
+def read_images(memory, task, starts, pixels):
+    """Gather LANES images of `pixels` floats or bytes, which begin at `starts`: (pixels, LANES) at `staging`."""
+    mean, std = np.float32(task.mean), np.float32(task.std)
+    for first in range(0, pixels, LANES):
+        pixel = min(first, pixels - LANES)  # the last LANES pixels may overlap those before
+        target = task.staging + pixel * LANES
+        if task.is_float:
+            tiles.gather_floats(memory, task.images, starts, pixel, target)
+        else:
+            tiles.gather_bytes(memory, task.images, starts, pixel, target, mean, std)
+
+
+@njit
+def fill(memory, start, count, number):
+    """Write a number `count` times."""
     part = memory[start : start + count]  # an index into a part is never negative, so LLVM can use vectors
     for i in range(count):
-        part[i] = 0
+        part[i] = number
+
+
+@njit
+def pad_images(memory, task):
+    """Write the background wherever the images, with `pad` pixels around them, will be in the first layer's input."""
+    height, length = task.height + 2 * task.pad, (task.width + 2 * task.pad) * LANES
+    for channel in range(task.channels):
+        for y in range(height):
+            at = task.first_pixel + channel * task.image_plane + y * task.image_row
+            fill(memory, at, length, -np.float32(task.mean) / np.float32(task.std))
 
 
 @njit
@@ -196,6 +232,8 @@ def _activate(memory, activation, count, y):
         tiles.activate(SIGMOID, memory, count, y)
     elif activation == TANH:
         tiles.activate(TANH, memory, count, y)
+    elif activation == SCALED_TANH:
+        tiles.activate(SCALED_TANH, memory, count, y)
     elif activation == RELU:
         tiles.activate(RELU, memory, count, y)
 
@@ -215,7 +253,7 @@ def convolution_forward(memory, layer):
     """Convolution, then max pooling, or neither: from the layer's input to its output or its `map`."""
     taps = layer.inputs * K * K
     places = layer.pooled_height * layer.pooled_width * LANES
-    to_map = layer.pooling == AVERAGE_POOLING
+    to_map = layer.pooling == SUM_POOLING
     y_start = layer.map if to_map else layer.output
     y_row = layer.map_row if to_map else layer.output_row
     y_plane = layer.map_plane if to_map else layer.output_plane
@@ -272,21 +310,24 @@ def _convolve_and_choose(group, memory, layer, x, weights, bias, y, choice, plac
 
 
 @njit
-def average_forward(memory, layer):
-    """Average pooling of the layer's map into its output, the activation function before it or not at all."""
-    first = layer.activation if layer.activate_first else NO_ACTIVATION
+def subsample_forward(memory, layer):
+    """Activation, then sums of 2x2 times a coefficient plus a bias: from the layer's map into its output."""
     for o in range(layer.outputs):
+        coefficient, bias = layer.packed_coefficient + o, layer.packed_pool_bias + o
         for y in range(layer.pooled_height):
             x = layer.map + o * layer.map_plane + 2 * y * layer.map_row
             at = layer.output + o * layer.output_plane + y * layer.output_row
-            if first == SIGMOID:
-                tiles.average(SIGMOID, memory, layer.pooled_width, x, layer.map_row, at)
-            elif first == TANH:
-                tiles.average(TANH, memory, layer.pooled_width, x, layer.map_row, at)
-            elif first == RELU:
-                tiles.average(RELU, memory, layer.pooled_width, x, layer.map_row, at)
+            count, row = layer.pooled_width, layer.map_row
+            if layer.map_activation == SIGMOID:
+                tiles.subsample(SIGMOID, memory, count, x, row, coefficient, bias, at)
+            elif layer.map_activation == TANH:
+                tiles.subsample(TANH, memory, count, x, row, coefficient, bias, at)
+            elif layer.map_activation == SCALED_TANH:
+                tiles.subsample(SCALED_TANH, memory, count, x, row, coefficient, bias, at)
+            elif layer.map_activation == RELU:
+                tiles.subsample(RELU, memory, count, x, row, coefficient, bias, at)
             else:
-                tiles.average(NO_ACTIVATION, memory, layer.pooled_width, x, layer.map_row, at)
+                tiles.subsample(NO_ACTIVATION, memory, count, x, row, coefficient, bias, at)
 
 
 @njit
@@ -311,26 +352,28 @@ def forward(memory, layer):
     """One block through a layer."""
     if layer.kind == DENSE:
         dense_forward(memory, layer)
+    elif layer.kind == DISTANCES:
+        tiles.distances(memory, layer.weight, layer.inputs, layer.outputs, layer.input, layer.output)
     else:
         convolution_forward(memory, layer)
-    if layer.pooling == AVERAGE_POOLING:
-        average_forward(memory, layer)
-    if not layer.activate_first:
-        activate_output(memory, layer)
+    if layer.pooling == SUM_POOLING:
+        subsample_forward(memory, layer)
+    activate_output(memory, layer)
 
 
 # --- loss -------------------------------------------------------------------------------------------------------------
 
 
 @njit
-def loss_and_gradient(memory, layer, scratch, labels, rows, count, totals):
+def loss_and_gradient(memory, layer, scratch, rubbish, labels, rows, count, totals):
     """Softmax cross-entropy of the block's first `count` images, its gradient, and how many are right.
 
+    `rubbish` is the logit of a class more than there are labels, as in the loss of 1998 (`losses.MAPLoss`).
     `layer` is the last one, whose output gradient is written; lanes from `count` on get gradient 0.
     """
     classes, gradient = layer.outputs, layer.output_gradient
-    maxima, sums = scratch, scratch + LANES
-    tiles.softmax(memory, classes, layer.output, gradient, maxima, sums)
+    largest, shift, total = scratch, scratch + LANES, scratch + 2 * LANES
+    tiles.softmax(memory, classes, np.float32(rubbish), layer.output, gradient, largest, shift, total)
     for lane in range(LANES):
         label = labels[rows[lane]] if lane < count else 0
         if label < 0 or label >= classes:
@@ -338,8 +381,8 @@ def loss_and_gradient(memory, layer, scratch, labels, rows, count, totals):
         elif lane < count:
             logit = memory[layer.output + label * LANES + lane]
             memory[gradient + label * LANES + lane] -= np.float32(1)
-            totals[LOSS] += math.log(memory[sums + lane]) + memory[maxima + lane] - logit
-            best = logit == memory[maxima + lane]
+            totals[LOSS] += math.log(memory[total + lane]) + memory[shift + lane] - logit
+            best = logit == memory[largest + lane]
             for o in range(label):  # of several largest logits the first is the answer, as in argmax
                 best = best and memory[layer.output + o * LANES + lane] != logit
             totals[CORRECT] += best
@@ -353,9 +396,9 @@ def loss_and_gradient(memory, layer, scratch, labels, rows, count, totals):
 
 @njit
 def activation_backward(memory, layer):
-    """Take the output's gradient through the activation after pooling, in place; adds up the bias's gradient."""
+    """Take the output's gradient through the activation after pooling, in place; adds up a bias's gradient."""
     for o in range(layer.outputs):
-        bias_sum = layer.bias_sums + o * LANES
+        bias_sum = layer.output_bias_sums + o * LANES
         for y in range(layer.pooled_height):
             step = o * layer.output_plane + y * layer.output_row
             value, gradient = layer.output + step, layer.output_gradient + step
@@ -363,6 +406,8 @@ def activation_backward(memory, layer):
                 tiles.activate_backward(SIGMOID, memory, layer.pooled_width, value, gradient, bias_sum)
             elif layer.activation == TANH:
                 tiles.activate_backward(TANH, memory, layer.pooled_width, value, gradient, bias_sum)
+            elif layer.activation == SCALED_TANH:
+                tiles.activate_backward(SCALED_TANH, memory, layer.pooled_width, value, gradient, bias_sum)
             elif layer.activation == RELU:
                 tiles.activate_backward(RELU, memory, layer.pooled_width, value, gradient, bias_sum)
             else:
@@ -370,31 +415,38 @@ def activation_backward(memory, layer):
 
 
 @njit
-def average_backward(memory, layer):
-    """The output's gradient -> that of the convolution, in `map`; adds up the bias's gradient."""
-    first = layer.activation if layer.activate_first else NO_ACTIVATION
+def subsample_backward(memory, layer):
+    """The output's gradient -> that of the convolution, in `map`; adds up the gradients of bias and coefficient."""
     for o in range(layer.outputs):
-        bias_sum = layer.bias_sums + o * LANES if layer.activate_first else layer.unused
+        coefficient, bias_sum = layer.packed_coefficient + o, layer.bias_sums + o * LANES
         for y in range(layer.pooled_height):
             x = layer.map + o * layer.map_plane + 2 * y * layer.map_row
             gradient = layer.output_gradient + o * layer.output_plane + y * layer.output_row
-            if first == SIGMOID:
-                tiles.average_backward(SIGMOID, memory, layer.pooled_width, x, layer.map_row, gradient, bias_sum)
-            elif first == TANH:
-                tiles.average_backward(TANH, memory, layer.pooled_width, x, layer.map_row, gradient, bias_sum)
-            elif first == RELU:
-                tiles.average_backward(RELU, memory, layer.pooled_width, x, layer.map_row, gradient, bias_sum)
+            count, row = layer.pooled_width, layer.map_row
+            if layer.coefficient_gradient != 0:
+                tiles.coefficient_gradient(memory, count, x, row, gradient, layer.coefficient_sums + o * LANES)
+            if layer.map_activation == SIGMOID:
+                tiles.subsample_backward(SIGMOID, memory, count, x, row, coefficient, gradient, bias_sum)
+            elif layer.map_activation == TANH:
+                tiles.subsample_backward(TANH, memory, count, x, row, coefficient, gradient, bias_sum)
+            elif layer.map_activation == SCALED_TANH:
+                tiles.subsample_backward(SCALED_TANH, memory, count, x, row, coefficient, gradient, bias_sum)
+            elif layer.map_activation == RELU:
+                tiles.subsample_backward(RELU, memory, count, x, row, coefficient, gradient, bias_sum)
             else:
-                tiles.average_backward(NO_ACTIVATION, memory, layer.pooled_width, x, layer.map_row, gradient, bias_sum)
+                tiles.subsample_backward(NO_ACTIVATION, memory, count, x, row, coefficient, gradient, bias_sum)
 
 
 @njit
 def weight_gradient(memory, layer):
     """Add the block's gradient of a convolution's weights to `weight_sums`: (outputs, inputs, 25)."""
     places = layer.pooled_height * layer.pooled_width * LANES
+    connected = at_address(UINT8, layer.connected, layer.outputs * layer.inputs)
     for channel in range(layer.inputs):  # outermost, so that its map stays in the cache
         x = layer.input + channel * layer.input_plane
         for o in range(layer.outputs):
+            if layer.connected != 0 and connected[o * layer.inputs + channel] == 0:
+                continue
             sums = layer.weight_sums + (o * layer.inputs + channel) * (K * K)
             if layer.pooling == MAX_POOLING:
                 tiles.weight_gradient_of_chosen(
@@ -410,7 +462,7 @@ def weight_gradient(memory, layer):
                     sums,
                 )
             else:
-                pooled = layer.pooling == AVERAGE_POOLING
+                pooled = layer.pooling == SUM_POOLING
                 gradient = layer.map + o * layer.map_plane if pooled else layer.output_gradient + o * layer.output_plane
                 row = layer.map_row if pooled else layer.output_row
                 tiles.weight_gradient(memory, x, layer.input_row, gradient, row, layer.height, layer.width, sums)
@@ -418,38 +470,62 @@ def weight_gradient(memory, layer):
 
 @njit
 def input_gradient(memory, layer):
-    """Add to the gradient of a convolution's padded input, from that of its output (of its `map`, before averaging)."""
-    pooled = layer.pooling == AVERAGE_POOLING
-    gradient = layer.map if pooled else layer.output_gradient
-    row = layer.map_row if pooled else layer.output_row
-    plane = layer.map_plane if pooled else layer.output_plane
+    """Add to the gradient of a convolution's padded input, from that of its output, or `map` before SUM_POOLING."""
     for y in range(layer.height + K - 1):
         channel = 0
         while channel < layer.inputs:
-            group = CHANNELS if channel + CHANNELS <= layer.inputs else 1
+            group = CHANNELS if channel + CHANNELS <= layer.inputs and layer.connected == 0 else 1
             target = layer.input_gradient + channel * layer.input_plane + y * layer.input_row
-            column = 0
-            while column < layer.width:
-                columns = COLUMNS if column + COLUMNS <= layer.width else 1
-                at, to = gradient + y * row + column * LANES, target + column * LANES
-                if columns == COLUMNS and group == CHANNELS:
-                    _input_gradient(COLUMNS, CHANNELS, memory, layer, channel, y, at, row, plane, to)
-                elif columns == COLUMNS:
-                    _input_gradient(COLUMNS, 1, memory, layer, channel, y, at, row, plane, to)
-                elif group == CHANNELS:
-                    _input_gradient(1, CHANNELS, memory, layer, channel, y, at, row, plane, to)
-                else:
-                    _input_gradient(1, 1, memory, layer, channel, y, at, row, plane, to)
-                column += columns
+            first, stop = connected_outputs(layer, channel, 0)
+            while first < stop:
+                input_row_gradient(memory, layer, channel, group, first, stop - first, y, target)
+                first, stop = connected_outputs(layer, channel, stop)
             channel += group
 
 
+@njit
+def connected_outputs(layer, channel, start):
+    """The first outputs side by side, from `start` on, that an input channel has weights to: number, number after."""
+    first, stop = start, layer.outputs
+    if layer.connected != 0:
+        connected = at_address(UINT8, layer.connected, layer.outputs * layer.inputs)
+        while first < layer.outputs and connected[first * layer.inputs + channel] == 0:
+            first += 1
+        stop = first
+        while stop < layer.outputs and connected[stop * layer.inputs + channel] != 0:
+            stop += 1
+    return first, stop
+
+
 @njit(inline="always")
-def _input_gradient(columns, channels, memory, layer, channel, y, gradient, row, plane, x_gradient):
+def input_row_gradient(memory, layer, channel, group, output, outputs, y, target):
+    """What some outputs add to the gradient of row y of a group of input channels, at target."""
+    pooled = layer.pooling == SUM_POOLING
+    row = layer.map_row if pooled else layer.output_row
+    plane = layer.map_plane if pooled else layer.output_plane
+    gradient = (layer.map if pooled else layer.output_gradient) + output * plane + y * row
+    column = 0
+    while column < layer.width:
+        columns = COLUMNS if column + COLUMNS <= layer.width else 1
+        at, to = gradient + column * LANES, target + column * LANES
+        if columns == COLUMNS and group == CHANNELS:
+            _input_gradient(COLUMNS, CHANNELS, memory, layer, channel, output, outputs, y, at, row, plane, to)
+        elif columns == COLUMNS:
+            _input_gradient(COLUMNS, 1, memory, layer, channel, output, outputs, y, at, row, plane, to)
+        elif group == CHANNELS:
+            _input_gradient(1, CHANNELS, memory, layer, channel, output, outputs, y, at, row, plane, to)
+        else:
+            _input_gradient(1, 1, memory, layer, channel, output, outputs, y, at, row, plane, to)
+        column += columns
+
+
+@njit(inline="always")
+def _input_gradient(columns, channels, memory, layer, channel, output, outputs, y, gradient, row, plane, x_gradient):
     first, stop = max(0, y - layer.height + 1), min(K, y + 1)  # rows of the kernel that lie within the output
-    weight, step = channel * K * K, layer.inputs * K * K
+    step = layer.inputs * K * K
+    weight = output * step + channel * K * K
     tiles.input_gradient(
-        columns, channels, memory, layer.weight, weight, step, layer.outputs, first, stop, gradient, row, plane,
+        columns, channels, memory, layer.weight, weight, step, outputs, first, stop, gradient, row, plane,
         x_gradient, layer.input_plane,
     )  # fmt: skip
 
@@ -530,6 +606,15 @@ def dense_backward(memory, layer):
                 i += 1
 
 
+@njit
+def distances_backward(memory, layer):
+    """The gradient of the inputs of distances; the centres are fixed."""
+    if layer.input_gradient >= 0:
+        tiles.distances_backward(
+            memory, layer.weight, layer.inputs, layer.outputs, layer.input, layer.output_gradient, layer.input_gradient
+        )
+
+
 @njit(inline="always")
 def _up(count):
     """`count`, rounded up to whole vectors."""
@@ -539,16 +624,18 @@ def _up(count):
 @njit(inline="always")
 def backward(memory, layer):
     """One block back through a layer, from its output's gradient to its input's; adds to the gradients' sums."""
-    if not layer.activate_first:
+    if layer.output_bias_sums >= 0:
         activation_backward(memory, layer)
-    if layer.pooling == AVERAGE_POOLING:
-        average_backward(memory, layer)
+    if layer.pooling == SUM_POOLING:
+        subsample_backward(memory, layer)
     if layer.kind == DENSE:
         dense_backward(memory, layer)
+    elif layer.kind == DISTANCES:
+        distances_backward(memory, layer)
     else:
         weight_gradient(memory, layer)
         if layer.input_gradient >= 0:
-            clear(memory, layer.input_gradient, layer.input_size)
+            fill(memory, layer.input_gradient, layer.input_size, np.float32(0))
             if layer.pooling == MAX_POOLING:
                 chosen_input_gradient(memory, layer)
             else:
@@ -568,17 +655,20 @@ TASK = np.dtype(
             "memory",  # address of float32 (shares, size)
             "size",
             "sums_size",  # floats at the start of a share's memory that are gradient sums
-            "staging",  # place of a block's images before padding
-            "scratch",  # place of two vectors
-            "first_pixel",  # of the unpadded image in the first layer's input
+            "scratch",  # place of three vectors
             "layers",  # address of the table of layers
             "num_layers",
             "images",  # address of the first image
-            "is_float",  # 1: float32 images; 0: uint8, to be divided by 255
+            "is_float",  # 1: float32 images, as the net is fed; 0: uint8, which become (pixel / 255 - mean) / std
             "num_images",
             "channels",  # of an image
             "height",
             "width",
+            "pad",  # pixels of background to put around it
+            "staging",  # where a block's images are put first: the first layer's input, if they fill it
+            "first_pixel",  # of the images, with the background around them, in the first layer's input
+            "image_row",  # there
+            "image_plane",
             "rows",  # address of int64 (batch,): the numbers of the batch's images
             "batch",
             "labels",  # address of int32 (num_images,); 0 if there are none, so nothing is counted
@@ -586,6 +676,14 @@ TASK = np.dtype(
             "starts",  # address of int64 (shares, LANES), room
             "totals",  # address of float64 (shares, 4), to be written: LOSS, CORRECT, BAD_LABELS, BAD_ROWS
             "train",  # 1: gradients too
+        )
+    ]
+    + [
+        (name, np.float64)
+        for name in (
+            "mean",
+            "std",
+            "rubbish",  # logit of the loss's extra class
         )
     ]
 )
@@ -603,17 +701,15 @@ def run_block(memory, layers, task, starts, rows, count, totals):
             return
         starts[lane] = row * pixels
     first, last = layers[0], layers[layers.size - 1]
-    read_images(memory, task.images, task.is_float, starts, pixels, task.staging)
+    read_images(memory, task, starts, pixels)
     if task.staging != first.input:
-        copy_map(
-            memory, task.staging, task.first_pixel, task.channels, task.height, task.width,
-            first.input_row, first.input_plane,
-        )  # fmt: skip
+        target = task.first_pixel + task.pad * (task.image_row + LANES)
+        copy_map(memory, task.staging, target, task.channels, task.height, task.width, task.image_row, task.image_plane)
     for i in range(layers.size):
         forward(memory, layers[i])
     if task.labels != 0:
         labels = at_address(INT32, task.labels, task.num_images)
-        loss_and_gradient(memory, last, task.scratch, labels, rows, count, totals)
+        loss_and_gradient(memory, last, task.scratch, task.rubbish, labels, rows, count, totals)
     if task.train:
         for i in range(layers.size - 1, -1, -1):
             backward(memory, layers[i])
@@ -621,11 +717,13 @@ def run_block(memory, layers, task, starts, rows, count, totals):
 
 @njit
 def sum_lanes(memory, layers):
-    """Add up the lanes of the biases' sums, in place: vectors become floats."""
+    """Add up the lanes of what each output has one sum of, in place: vectors become floats."""
     for i in range(layers.size):
         layer = layers[i]
-        for first in range(0, layer.outputs, LANES):
-            tiles.sum_lanes(memory, layer.bias_sums + first * LANES, layer.bias_sums + first)
+        for sums in (layer.bias_sums, layer.coefficient_sums, layer.pool_bias_sums):
+            if sums >= 0:
+                for first in range(0, layer.outputs, LANES):
+                    tiles.sum_lanes(memory, sums + first * LANES, sums + first)
 
 
 @njit
@@ -634,8 +732,10 @@ def write_gradients(task, layers, share):
     memories = at_address(FLOAT32, task.memory, task.shares * task.size)
     for i in range(layers.size):
         layer = layers[i]
-        if layer.bias_gradient != 0 and share == 0:
+        if share == 0:
             add_threads(memories, task, layer.bias_sums, layer.bias_gradient, layer.outputs)
+            add_threads(memories, task, layer.coefficient_sums, layer.coefficient_gradient, layer.outputs)
+            add_threads(memories, task, layer.pool_bias_sums, layer.pool_bias_gradient, layer.outputs)
         if layer.weight_gradient != 0:
             length = layer.inputs * (K * K if layer.kind == CONVOLUTION else 1)
             for o in range(share * layer.outputs // task.shares, (share + 1) * layer.outputs // task.shares):
@@ -643,17 +743,18 @@ def write_gradients(task, layers, share):
                 add_threads(memories, task, start, target, length)
 
 
-@njit(inline="always")
+@njit
 def add_threads(memories, task, start, address, length):
-    """The sum over the threads of `length` floats from `start` on in their memory -> the floats at an address."""
-    gradient = at_address(FLOAT32, address, length)
-    part = memories[start : start + length]
-    for i in range(length):
-        gradient[i] = part[i]
-    for thread in range(1, task.shares):
-        part = memories[thread * task.size + start : thread * task.size + start + length]
+    """The sum over the threads of `length` floats from `start` on in their memory -> an address, if it is not 0."""
+    if address != 0:
+        gradient = at_address(FLOAT32, address, length)
+        part = memories[start : start + length]
         for i in range(length):
-            gradient[i] += part[i]
+            gradient[i] = part[i]
+        for thread in range(1, task.shares):
+            part = memories[thread * task.size + start : thread * task.size + start + length]
+            for i in range(length):
+                gradient[i] += part[i]
 
 
 @njit(inline="always")
@@ -667,7 +768,9 @@ def run_share(task, layers, share):
         totals[i] = 0
     pack(memory, layers)
     if task.train:
-        clear(memory, 0, task.sums_size)
+        fill(memory, 0, task.sums_size, np.float32(0))
+    if task.pad > 0:
+        pad_images(memory, task)
     blocks = (task.batch + LANES - 1) // LANES
     last = layers[layers.size - 1]
     for block in range(share * blocks // task.shares, (share + 1) * blocks // task.shares):
@@ -690,7 +793,7 @@ def kernel():
     Numba keeps it on disk, in `__pycache__` or the user's cache folder.
     """
     # Numba compiles anew what it has on disk if this file has changed; the hash in the closure is for the others.
-    sources = [vectors.__file__, tiles.__file__, __file__]
+    sources = [gluon_layers.__file__, vectors.__file__, tiles.__file__, __file__]
     version = hashlib.sha256(b"".join(Path(source).read_bytes() for source in sources)).hexdigest()
 
     def run_shares(pointer):

@@ -3,25 +3,30 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from math import inf
 
 import numpy as np
 from mxnet.gluon import Parameter, nn
+from mxnet.gluon.loss import Loss, SoftmaxCrossEntropyLoss
 
 from gluon_lenet.fused.blocks import (
-    AVERAGE_POOLING,
     CONVOLUTION,
     DENSE,
+    DISTANCES,
     LAYER,
     MAX_POOLING,
     NO_POOLING,
+    SUM_POOLING,
 )
-from gluon_lenet.fused.tiles import GRADIENT_OUTPUTS, NO_ACTIVATION, RELU, SIGMOID, TABLE, TANH, K
+from gluon_lenet.fused.tiles import GRADIENT_OUTPUTS, NO_ACTIVATION, RELU, SCALED_TANH, SIGMOID, TABLE, TANH, K
 from gluon_lenet.fused.vectors import LANES
+from gluon_lenet.layers import RBFOutput, ScaledTanh, Subsampling, TableConv2D
+from gluon_lenet.losses import MAPLoss
 
 ACTIVATIONS = {"sigmoid": SIGMOID, "tanh": TANH, "relu": RELU}
 SERVED = (
     "the fused kernels serve a flat Sequential of Conv2D 5x5 (stride 1, padding 0 or 2), MaxPool2D and AvgPool2D 2x2 "
-    "(stride 2, after a convolution), sigmoid, tanh, relu, Flatten and Dense"
+    "(stride 2, after a convolution), sigmoid, tanh, relu, Flatten, Dense and the layers of 1998"
 )
 
 
@@ -31,19 +36,19 @@ class Unsupported(ValueError):
 
 @dataclass
 class Step:
-    """A convolution or dense layer of the net with what follows it: one row of the table."""
+    """A convolution or dense layer of the net, or its RBFOutput, with what follows it: one row of the table."""
 
-    block: nn.HybridBlock  # the Conv2D or Dense
+    block: nn.HybridBlock  # the Conv2D, TableConv2D, Dense or RBFOutput
     kind: int
     in_shape: tuple[int, int, int]  # channels, height, width; neurons, 1, 1
     out_shape: tuple[int, int, int]  # after pooling
     height: int = 1  # of the convolution's output, as far as pooling uses it
     width: int = 1
     padding: int = 0
-    activation: int = NO_ACTIVATION
+    map_activation: int = NO_ACTIVATION  # before SUM_POOLING
     pooling: int = NO_POOLING
-    activate_first: bool = False
-    row: np.void | None = field(default=None, repr=False)
+    activation: int = NO_ACTIVATION
+    parameters: dict[str, Parameter] = field(default_factory=dict)  # by their names in the table
 
     @property
     def padded(self) -> tuple[int, int, int]:
@@ -64,11 +69,12 @@ def read_net(net: nn.Block, input_shape: tuple[int, int, int]) -> list[Step]:
     shape = tuple(input_shape)
     for number, block in enumerate(net._children.values()):
         block = getattr(block, "_block", block)  # a child may be a weak reference in some versions
-        shape = _read(block, f"layer {number}, {' '.join(repr(block).split())},", steps, shape)
-    if not steps or steps[-1].kind != DENSE:
-        raise Unsupported(f"the last layer must be a Dense that gives the logits; {SERVED}")
+        described = " ".join(repr(block).split())
+        shape = _read(block, f"layer {number}, {described},", steps, shape)
+    if not steps or steps[-1].kind == CONVOLUTION:
+        raise Unsupported(f"the last layer must be a Dense or RBFOutput that gives the logits; {SERVED}")
     if steps[-1].activation != NO_ACTIVATION:
-        raise Unsupported(f"the last layer, {steps[-1].block!r}, has an activation; the kernels want logits")
+        raise Unsupported(f"the last layer, {described}, has an activation; the kernels want logits")
     if np.prod(input_shape) < LANES:
         raise Unsupported(f"images of shape {tuple(input_shape)} are too small: at least {LANES} pixels")
     return steps
@@ -76,14 +82,25 @@ def read_net(net: nn.Block, input_shape: tuple[int, int, int]) -> list[Step]:
 
 def _read(block, name, steps, shape):
     """Add a layer to the steps: its input's shape -> its output's."""
+    if steps and steps[-1].kind == DISTANCES:
+        raise Unsupported(f"{name} comes after an RBFOutput; {SERVED}")
     if type(block) is nn.Conv2D:
         return _read_convolution(block, name, steps, shape)
+    if type(block) is TableConv2D:
+        return _read_table_convolution(block, name, steps, shape)
+    if type(block) is Subsampling:
+        return _read_subsampling(block, name, steps)
+    if type(block) is RBFOutput:
+        return _read_distances(block, name, steps, shape)
     if type(block) is nn.Dense:
         return _read_dense(block, name, steps, shape)
     if type(block) in (nn.MaxPool2D, nn.AvgPool2D):
         return _read_pooling(block, name, steps, shape)
     if type(block) is nn.Activation:
         _add_activation(block._act_type, name, steps)
+        return shape
+    if type(block) is ScaledTanh:
+        _set_activation(SCALED_TANH, name, steps)
         return shape
     if type(block) is nn.Flatten:
         return shape  # a Dense flattens what it gets, in the same order
@@ -92,37 +109,63 @@ def _read(block, name, steps, shape):
 
 def _read_convolution(block, name, steps, shape):
     options = block._kwargs
-    channels, height, width = shape
-    if not isinstance(shape[1], int) or (steps and steps[-1].kind == DENSE):
-        raise Unsupported(f"{name} is a convolution after a dense layer; {SERVED}")
     if options["kernel"] != (K, K) or options["stride"] != (1, 1) or options["dilate"] != (1, 1):
         raise Unsupported(f"{name} is not a 5x5 convolution with stride 1 and dilation 1; {SERVED}")
     if options["pad"] not in ((0, 0), (2, 2)):
         raise Unsupported(f"{name} has padding {options['pad']}; {SERVED}")
     if options["num_group"] != 1 or options.get("layout", "NCHW") != "NCHW":
         raise Unsupported(f"{name} has groups or a layout other than NCHW; {SERVED}")
-    padding, outputs = options["pad"][0], block._channels
-    _check_input(block, name, channels)
+    _check_input(block, name, block.weight.shape, shape[0])
+    _add_convolution(block, name, steps, shape, block._channels, options["pad"][0])
+    steps[-1].parameters = _weight_and_bias(block)
+    _add_activation(block.act and block.act._act_type, name, steps)
+    return steps[-1].out_shape
+
+
+def _read_table_convolution(block, name, steps, shape):
+    outputs, _, *kernel = block.kernel_shape
+    if kernel != [K, K]:
+        raise Unsupported(f"{name} is not a 5x5 convolution; {SERVED}")
+    _check_input(block, name, block.kernel_shape, shape[0])
+    _add_convolution(block, name, steps, shape, outputs, padding=0)
+    steps[-1].parameters = {"bias": block.bias}
+    return steps[-1].out_shape
+
+
+def _add_convolution(block, name, steps, shape, outputs, padding):
+    if steps and steps[-1].kind == DENSE:
+        raise Unsupported(f"{name} is a convolution after a dense layer; {SERVED}")
+    channels, height, width = shape
     height, width = height + 2 * padding - K + 1, width + 2 * padding - K + 1
     if (height, width) == (1, 1) and padding == 0:  # a dense layer in disguise: the kernel is as large as the input
         steps.append(Step(block, DENSE, (channels * K * K, 1, 1), (outputs, 1, 1)))
     elif min(height, width) < 2:
         raise Unsupported(f"{name} gets an input of {shape}, too small for it")
     else:
-        out_shape = (outputs, height, width)
-        steps.append(Step(block, CONVOLUTION, shape, out_shape, height, width, padding))
-    _add_activation(block.act and block.act._act_type, name, steps)
-    return steps[-1].out_shape
+        steps.append(Step(block, CONVOLUTION, shape, (outputs, height, width), height, width, padding))
 
 
 def _read_dense(block, name, steps, shape):
     inputs = int(np.prod(shape))
     if not block._flatten:
         raise Unsupported(f"{name} does not flatten its input; {SERVED}")
-    _check_input(block, name, inputs)
-    steps.append(Step(block, DENSE, (inputs, 1, 1), (block._units, 1, 1)))
+    _check_input(block, name, block.weight.shape, inputs)
+    parameters = _weight_and_bias(block)
+    steps.append(Step(block, DENSE, (inputs, 1, 1), (block._units, 1, 1), parameters=parameters))
     _add_activation(block.act and block.act._act_type, name, steps)
     return steps[-1].out_shape
+
+
+def _read_distances(block, name, steps, shape):
+    inputs, centres = int(np.prod(shape)), block.centres
+    _check_input(block, name, centres.shape, inputs)
+    out_shape = centres.shape[0], 1, 1
+    steps.append(Step(block, DISTANCES, (inputs, 1, 1), out_shape, parameters={"weight": centres}))
+    return out_shape
+
+
+def _weight_and_bias(block):
+    return {"weight": block.weight} | ({} if block.bias is None else {"bias": block.bias})
 
 
 def _read_pooling(block, name, steps, shape):
@@ -131,13 +174,25 @@ def _read_pooling(block, name, steps, shape):
         raise Unsupported(f"{name} does not pool 2x2 with stride 2 and padding 0; {SERVED}")
     if options["pooling_convention"] != "valid" or options.get("layout", "NCHW") != "NCHW":
         raise Unsupported(f"{name} has ceil_mode or a layout other than NCHW; {SERVED}")
+    return _add_pooling(MAX_POOLING if type(block) is nn.MaxPool2D else SUM_POOLING, name, steps)
+
+
+def _read_subsampling(block, name, steps):
+    shape = _add_pooling(SUM_POOLING, name, steps)
+    _check_input(block, name, (0, *block.bias.shape), shape[0])
+    steps[-1].parameters |= {"coefficient": block.coefficient, "pool_bias": block.bias}
+    return shape
+
+
+def _add_pooling(pooling, name, steps):
     if not steps or steps[-1].kind != CONVOLUTION or steps[-1].pooling != NO_POOLING:
         raise Unsupported(f"{name} does not follow a convolution; {SERVED}")
     step = steps[-1]
     channels, height, width = step.out_shape
-    step.pooling = MAX_POOLING if type(block) is nn.MaxPool2D else AVERAGE_POOLING
-    # max(activation(x)) = activation(max(x)), as the activations never fall: so max pooling always comes first
-    step.activate_first = step.pooling == AVERAGE_POOLING and step.activation != NO_ACTIVATION
+    step.pooling = pooling
+    if pooling == SUM_POOLING:
+        # max(activation(x)) = activation(max(x)), as the activations never fall: so max pooling always comes first
+        step.map_activation, step.activation = step.activation, NO_ACTIVATION
     step.out_shape = channels, height // 2, width // 2
     step.height, step.width = height // 2 * 2, width // 2 * 2
     return step.out_shape
@@ -148,31 +203,52 @@ def _add_activation(kind: str | None, name, steps):
         return
     if kind not in ACTIVATIONS:
         raise Unsupported(f"{name} has the activation {kind}; {SERVED}")
+    _set_activation(ACTIVATIONS[kind], name, steps)
+
+
+def _set_activation(activation: int, name, steps):
     if not steps:
         raise Unsupported(f"{name} is an activation before the first convolution or dense layer; {SERVED}")
     if steps[-1].activation != NO_ACTIVATION:
         raise Unsupported(f"{name} is a second activation in a row; {SERVED}")
-    steps[-1].activation = ACTIVATIONS[kind]
+    steps[-1].activation = activation
 
 
-def _check_input(block, name, inputs):
-    known = block.weight.shape[1] if block.weight.shape else 0
+def _check_input(block, name, weight_shape, inputs):
+    known = weight_shape[1] if weight_shape else 0
     if known not in (0, inputs):
         raise Unsupported(f"{name} expects {known} inputs but gets {inputs}")
+
+
+def read_loss(loss: Loss | None) -> float:
+    """A loss -> the logit of the class that it adds to the net's in the softmax; minus infinity adds none.
+
+    None is softmax cross-entropy. `MAPLoss` is the same with a class more, of the constant penalty j.
+
+    Raises:
+        Unsupported: the kernels cannot compute this loss.
+    """
+    if type(loss) is MAPLoss:
+        return -loss.j
+    if loss is None or (
+        type(loss) is SoftmaxCrossEntropyLoss
+        and (loss._sparse_label, loss._from_logits, loss._axis, loss._weight) == (True, False, -1, None)
+    ):
+        return -inf
+    raise Unsupported(f"they compute softmax cross-entropy of class numbers or MAPLoss, not {type(loss).__name__}")
 
 
 class Program:
     """The table of layers of a net, and how much memory a thread needs."""
 
     def __init__(self, net: nn.Block, input_shape: tuple[int, int, int]):
-        self.steps = read_net(net, input_shape)
+        self.steps, self._input_shape = read_net(net, input_shape), input_shape
         self.layers = np.zeros(len(self.steps), LAYER)
         self._size = 0  # floats given away so far
         for step, layer in zip(self.steps, self.layers, strict=True):
             self._describe(step, layer)
         self.sums_size = self._place_sums()
-        self.scratch = self._take(2 * LANES)
-        self.layers["unused"] = self._take(LANES)
+        self.scratch = self._take(3 * LANES)
         self._place_maps()
         self._place_parameters()
         self.size = self._size
@@ -183,13 +259,14 @@ class Program:
         return int(self.layers[-1]["outputs"])
 
     def parameters(self) -> list[tuple[str, int, Parameter]]:
-        """("weight" or "bias", number of the layer, parameter) for each parameter of the net."""
+        """(name in the table, number of the layer, parameter) for each parameter that has a place there."""
         return [
-            (name, i, getattr(step.block, name))
-            for i, step in enumerate(self.steps)
-            for name in ("weight", "bias")
-            if getattr(step.block, name) is not None
+            (name, i, parameter) for i, step in enumerate(self.steps) for name, parameter in step.parameters.items()
         ]
+
+    def table_convolutions(self) -> list[tuple[int, TableConv2D]]:
+        """(number of the layer, block) for the convolutions whose kernel has to be put together."""
+        return [(i, step.block) for i, step in enumerate(self.steps) if type(step.block) is TableConv2D]
 
     def _take(self, floats: int) -> int:
         """Room for so many floats, rounded up to whole squares of vectors, as the tiles read and write those."""
@@ -199,21 +276,30 @@ class Program:
 
     @staticmethod
     def _describe(step, layer):
-        layer["kind"], layer["activation"], layer["pooling"] = step.kind, step.activation, step.pooling
-        layer["activate_first"] = step.activate_first
+        layer["kind"], layer["pooling"] = step.kind, step.pooling
+        layer["map_activation"], layer["activation"] = step.map_activation, step.activation
         layer["inputs"], layer["outputs"] = step.in_shape[0], step.out_shape[0]
         layer["height"], layer["width"] = step.height, step.width
         layer["pooled_height"], layer["pooled_width"] = step.out_shape[1:]
 
     def _place_sums(self) -> int:
-        for layer in self.layers:
-            layer["bias_sums"] = self._take(layer["outputs"] * LANES)
-            if layer["kind"] == DENSE:
+        for step, layer in zip(self.steps, self.layers, strict=True):
+            outputs = int(layer["outputs"])
+            for sums in ("weight_sums", "bias_sums", "coefficient_sums", "pool_bias_sums", "output_bias_sums"):
+                layer[sums] = -1
+            if step.kind == DISTANCES:  # the centres are fixed
+                continue
+            layer["bias_sums"] = layer["output_bias_sums"] = self._take(outputs * LANES)
+            if step.pooling == SUM_POOLING:  # the convolution's bias is added up where its map is
+                layer["coefficient_sums"], layer["pool_bias_sums"] = (self._take(outputs * LANES) for _ in range(2))
+                needed = "pool_bias" in step.parameters or step.activation != NO_ACTIVATION
+                layer["output_bias_sums"] = layer["pool_bias_sums"] if needed else -1
+            if step.kind == DENSE:
                 layer["sums_row"] = _up(layer["inputs"], LANES)
-                layer["weight_sums"] = self._take(_up(layer["outputs"], GRADIENT_OUTPUTS) * layer["sums_row"])
+                layer["weight_sums"] = self._take(_up(outputs, GRADIENT_OUTPUTS) * layer["sums_row"])
             else:
                 layer["sums_row"] = layer["inputs"] * K * K
-                layer["weight_sums"] = self._take(layer["outputs"] * layer["sums_row"])
+                layer["weight_sums"] = self._take(outputs * layer["sums_row"])
         return self._size
 
     def _place_maps(self):
@@ -226,7 +312,7 @@ class Program:
             if step.kind == DENSE:
                 layer["transposed_input"] = self._take(LANES * _up(layer["inputs"], LANES))
                 layer["transposed_gradient"] = self._take(LANES * _up(layer["outputs"], LANES) + LANES)
-            elif step.pooling == AVERAGE_POOLING:
+            elif step.pooling == SUM_POOLING:
                 layer["map_row"], layer["map_plane"] = step.width * LANES, step.height * step.width * LANES
                 layer["map"] = self._take(layer["outputs"] * layer["map_plane"])
             elif step.pooling == MAX_POOLING:
@@ -247,8 +333,15 @@ class Program:
                 else:
                     layer["output"] = self._take(layer["outputs"] * LANES)
                     layer["output_gradient"] = self._take(layer["outputs"] * LANES)
-        first = self.steps[0]
-        self.staging = self._take(int(np.prod(first.in_shape)) * LANES) if first.padding else self.layers[0]["input"]
+        self.staging = self._take(int(np.prod(self.steps[0].in_shape)) * LANES)
+
+    def input_places(self) -> tuple[int, int, int]:
+        """Where the net's input is inside the padded one, and how far its rows and its planes are apart, in floats."""
+        _, height, width = self._input_shape
+        first = self.layers[0]
+        if self.steps[0].kind == CONVOLUTION:
+            return int(first["input"]) + self.inside(0), int(first["input_row"]), int(first["input_plane"])
+        return int(first["input"]), width * LANES, height * width * LANES
 
     def inside(self, i: int) -> int:
         """How far the first pixel of layer i's input is from the corner of the padded one, in floats."""
@@ -258,6 +351,7 @@ class Program:
     def _place_parameters(self):
         for layer in self.layers:
             layer["packed_bias"] = self._take(layer["outputs"])
+            layer["packed_coefficient"], layer["packed_pool_bias"] = (self._take(layer["outputs"]) for _ in range(2))
             if layer["kind"] == CONVOLUTION:
                 layer["packed_weight"] = self._take(layer["outputs"] * layer["inputs"] * K * K)
             if layer["pooling"] == MAX_POOLING and layer["input_gradient"] >= 0:

@@ -12,7 +12,9 @@ import math
 from gluon_lenet.fused.vectors import (
     LANES,
     REGISTERS,
+    ROUNDS_ONCE,
     Address,
+    Float,
     Floats,
     Int,
     Ints,
@@ -24,6 +26,7 @@ from gluon_lenet.fused.vectors import (
     tile,
     vector,
 )
+from gluon_lenet.layers import A, S
 
 K = 5  # height and width of a convolution's kernel
 
@@ -48,23 +51,30 @@ else:
 PLACES = (1, 0, 9, 8)
 TABLE = (K + 1) * 16  # floats of the table for one input and one output channel
 
-NO_ACTIVATION, SIGMOID, TANH, RELU = range(4)
+NO_ACTIVATION, SIGMOID, TANH, SCALED_TANH, RELU = range(5)
 
 # --- functions of one vector ------------------------------------------------------------------------------------------
 
 
-def exp(x: Value) -> Value:
-    """e to the power of x, to 2 units in the last place (Cephes' expf): 2**n times a polynomial of the rest."""
-    x = vector(88).where(x > 88, x)
-    x = vector(-87).where(x < -87, x)
+def _within(x: Value, low: float, high: float) -> Value:
+    x = vector(high).where(x > high, x)
+    return vector(low).where(x < low, x)
+
+
+def _exp_parts(x: Value) -> tuple[Value, Value]:
+    """2**n and p with e to the power of x = 2**n (1 + p): the nearest n, and Cephes' polynomial of what is left."""
     n = (x * (1 / math.log(2))).rounded()
     rest = n.times_plus(vector(2.12194440e-4), n.times_plus(vector(-0.693359375), x))  # x - n log 2, in two steps
     power = vector(1.9875691500e-4)
     for coefficient in (1.3981999507e-3, 8.3334519073e-3, 4.1665795894e-2, 1.6666665459e-1, 5.0000001201e-1):
         power = power.times_plus(rest, vector(coefficient))
-    power = power.times_plus(rest * rest, rest + 1)
-    two_to_n = ((n.to_int() + 127) << 23).bits_as_float()
-    return power * two_to_n
+    return ((n.to_int() + 127) << 23).bits_as_float(), power.times_plus(rest * rest, rest)
+
+
+def exp(x: Value) -> Value:
+    """e to the power of x, to 2 units in the last place."""
+    two_to_n, power = _exp_parts(_within(x, -87, 88))
+    return two_to_n.times_plus(power, two_to_n)
 
 
 def sigmoid(x: Value) -> Value:
@@ -73,15 +83,13 @@ def sigmoid(x: Value) -> Value:
 
 
 def tanh(x: Value) -> Value:
-    """Hyperbolic tangent, to 2 units in the last place (Cephes' tanhf): a polynomial near 0, exp elsewhere."""
-    size = x.absolute()
-    far = (1 - 2 / (exp(size + size) + 1)).with_sign_of(x)
-    square = x * x
-    near = vector(-5.70498872745e-3)
-    for coefficient in (2.06390887954e-2, -5.37397155531e-2, 1.33314422036e-1, -3.33332819422e-1):
-        near = near.times_plus(square, vector(coefficient))
-    near = (near * square).times_plus(x, x)
-    return far.where(size > 0.625, near)
+    """Hyperbolic tangent, to 3 units in the last place: e / (e + 2) with e = exp(2 x) - 1.
+
+    The 1 is taken off before rounding can hide what is left of small numbers; from 2 x = 20 on, the result is 1.
+    """
+    two_to_n, power = _exp_parts(_within(x + x, -20, 20))
+    less_one = two_to_n.times_plus(power, two_to_n - 1)
+    return less_one / (less_one + 2)
 
 
 def apply(activation: int, x: Value) -> Value:
@@ -90,6 +98,8 @@ def apply(activation: int, x: Value) -> Value:
         return sigmoid(x)
     if activation == TANH:
         return tanh(x)
+    if activation == SCALED_TANH:
+        return tanh(x * S) * A
     if activation == RELU:
         return vector(0).where(x < 0, x)  # this way round NaN stays NaN
     return x
@@ -101,6 +111,8 @@ def through(activation: int, gradient: Value, y: Value) -> Value:
         return gradient * y * (1 - y)
     if activation == TANH:
         return gradient * (1 - y * y)
+    if activation == SCALED_TANH:
+        return gradient * (y * y).times_plus(vector(-S / A), vector(A * S))
     if activation == RELU:
         return gradient.where(y > 0, vector(0))
     return gradient
@@ -132,20 +144,27 @@ def _sums_of_lanes(rows: list[Value]) -> Value:
 # --- the input --------------------------------------------------------------------------------------------------------
 
 
+def _divide(x, divisor, reciprocal):
+    """x / divisor, correctly rounded: the product with the reciprocal, and the rest of that division on top."""
+    if not ROUNDS_ONCE:
+        return x / divisor
+    quotient = x * reciprocal
+    rest = (-quotient).times_plus(divisor, x)
+    return rest.times_plus(reciprocal, quotient)
+
+
 @tile
-def gather_bytes(memory: Floats, images: Address, starts: Ints, pixel: Int, target: Int):
-    """LANES pixels of each of LANES uint8 images, divided by 255 -> LANES vectors of memory, one a pixel.
+def gather_bytes(memory: Floats, images: Address, starts: Ints, pixel: Int, target: Int, mean: Float, std: Float):
+    """LANES pixels of each of LANES uint8 images -> LANES vectors of memory, one a pixel: (pixel / 255 - mean) / std.
 
     The images begin `starts[lane]` bytes after the address; the pixels are those from `pixel` on.
     """
     source = images.bytes()
     rows = [source.load(starts.number(lane) + pixel) for lane in range(LANES)]
+    one_std = 1 / std
     for i, column in enumerate(_transpose(rows)):
-        x = column.bytes_to_float()
-        # x / 255, correctly rounded: the product with the reciprocal, and the rest of that division on top
-        quotient = x * (1 / 255)
-        rest = (-quotient).times_plus(vector(255), x)
-        memory.store(target + i * LANES, rest.times_plus(vector(1 / 255), quotient))
+        share = _divide(column.bytes_to_float(), vector(255), vector(1 / 255))
+        memory.store(target + i * LANES, _divide(share - mean, std, one_std))
 
 
 @tile
@@ -266,29 +285,56 @@ def activate_backward(activation: Literal, memory: Floats, count: Int, y: Int, g
 
 
 @tile
-def average(activation: Literal, memory: Floats, count: Int, x: Int, row: Int, y: Int):
-    """x = activation(x) in 2 rows of 2 * count vectors; their means, window by window -> `count` vectors at y."""
+def subsample(activation: Literal, memory: Floats, count: Int, x: Int, row: Int, coefficient: Int, bias: Int, y: Int):
+    """x = activation(x) in 2 rows of 2 * count vectors; from each window of 2x2 one of the `count` vectors at y.
+
+    y = coefficient * sum + bias, both floats of memory. Average pooling has the coefficient 1/4 and the bias 0.
+    """
+    factor, summand = memory.broadcast(coefficient), memory.broadcast(bias)
     with loop(count) as i:
         values = []
         for pixel in range(4):
             at = x + row * (pixel // 2) + (i * 2 + pixel % 2) * LANES
             values.append(apply(activation, memory.load(at)))
             memory.store(at, values[-1])
-        memory.store(y + i * LANES, (values[0] + values[1] + values[2] + values[3]) * 0.25)
+        total = values[0] + values[1] + values[2] + values[3]
+        memory.store(y + i * LANES, total.times_plus(factor, summand))
 
 
 @tile
-def average_backward(activation: Literal, memory: Floats, count: Int, x: Int, row: Int, gradient: Int, bias_sum: Int):
-    """What `average` stored at x becomes the gradient there, from the means' gradient; adds up for the bias."""
-    total = Variable(memory.load(bias_sum))
+def subsample_backward(
+    activation: Literal,
+    memory: Floats,
+    count: Int,
+    x: Int,
+    row: Int,
+    coefficient: Int,
+    gradient: Int,
+    bias_sum: Int,
+):
+    """What `subsample` stored at x becomes the gradient there, from that of its y.
+
+    Adds up at bias_sum: the gradient of the bias that was added to x before the activation.
+    """
+    factor, total = memory.broadcast(coefficient), Variable(memory.load(bias_sum))
     with loop(count) as i:
-        quarter = memory.load(gradient + i * LANES) * 0.25
+        part = memory.load(gradient + i * LANES) * factor
         for pixel in range(4):
             at = x + row * (pixel // 2) + (i * 2 + pixel % 2) * LANES
-            value = through(activation, quarter, memory.load(at))
+            value = through(activation, part, memory.load(at))
             memory.store(at, value)
             total.set(total.get() + value)
     memory.store(bias_sum, total.get())
+
+
+@tile
+def coefficient_gradient(memory: Floats, count: Int, x: Int, row: Int, gradient: Int, coefficient_sum: Int):
+    """Add to the gradient of `subsample`'s coefficient, lane by lane, from what it stored at x and y's gradient."""
+    total = Variable(memory.load(coefficient_sum))
+    with loop(count) as i:
+        values = [memory.load(x + row * (pixel // 2) + (i * 2 + pixel % 2) * LANES) for pixel in range(4)]
+        total.add_product(values[0] + values[1] + values[2] + values[3], memory.load(gradient + i * LANES))
+    memory.store(coefficient_sum, total.get())
 
 
 # --- convolution, backward --------------------------------------------------------------------------------------------
@@ -533,25 +579,60 @@ def sum_lanes(memory: Floats, source: Int, target: Int):
     memory.store(target, _sums_of_lanes([memory.load(source + i * LANES) for i in range(LANES)]))
 
 
+# --- distances to fixed centres ---------------------------------------------------------------------------------------
+
+
+@tile
+def distances(memory: Floats, centres: Address, inputs: Int, outputs: Int, x: Int, y: Int):
+    """Minus the squared distances of (inputs,) at x from the centres (outputs, inputs) -> (outputs,) at y."""
+    matrix = centres.floats()
+    with loop(outputs) as output:
+        total = Variable(vector(0))
+        with loop(inputs) as i:
+            gap = memory.load(x + i * LANES) - matrix.broadcast(output * inputs + i)
+            total.add_product(-gap, gap)
+        memory.store(y + output * LANES, total.get())
+
+
+@tile
+def distances_backward(
+    memory: Floats, centres: Address, inputs: Int, outputs: Int, x: Int, gradient: Int, x_gradient: Int
+):
+    """The gradient of `distances`' inputs, (inputs,) at x_gradient: sum over the outputs of 2 gradient (centre - x)."""
+    matrix = centres.floats()
+    with loop(inputs) as i:
+        value, total = memory.load(x + i * LANES), Variable(vector(0))
+        with loop(outputs) as output:
+            gap = matrix.broadcast(output * inputs + i) - value
+            total.add_product(memory.load(gradient + output * LANES), gap)
+        memory.store(x_gradient + i * LANES, total.get() * 2)
+
+
 # --- loss -------------------------------------------------------------------------------------------------------------
 
 
 @tile
-def softmax(memory: Floats, classes: Int, logits: Int, probabilities: Int, maximum: Int, total: Int):
-    """(classes,) logits -> (classes,) probabilities, and the two vectors that the loss needs.
+def softmax(
+    memory: Floats, classes: Int, rubbish: Float, logits: Int, probabilities: Int, largest: Int, shift: Int, total: Int
+):
+    """(classes,) logits -> (classes,) probabilities, and three vectors that the loss and the count of answers need.
 
-    probability = exp(logit - maximum) / total; loss = log(total) + maximum - logit of the label.
+    `rubbish` is the logit of one class more, which is never the right one: minus infinity where there is none.
+    largest: of the logits; shift: of the logits and `rubbish`; total: sum of exp(logit - shift), `rubbish` included.
+    probability = exp(logit - shift) / total; loss = log(total) + shift - logit of the label.
     """
-    largest = Variable(memory.load(logits))
+    best = Variable(memory.load(logits))
     with loop(classes, start=1) as i:
         value = memory.load(logits + i * LANES)
-        largest.set(value.where(value > largest.get(), largest.get()))
-    summed = Variable(vector(0))
+        best.set(value.where(value > best.get(), best.get()))
+    base = rubbish.where(rubbish > best.get(), best.get())
+    summed = Variable(exp(rubbish - base))
     with loop(classes) as i:
-        value = exp(memory.load(logits + i * LANES) - largest.get())
+        value = exp(memory.load(logits + i * LANES) - base)
         memory.store(probabilities + i * LANES, value)
         summed.set(summed.get() + value)
     with loop(classes) as i:
         memory.store(probabilities + i * LANES, memory.load(probabilities + i * LANES) / summed.get())
-    memory.store(maximum, largest.get())
+    memory.store(largest, best.get())
+    memory.store(shift, base)
     memory.store(total, summed.get())

@@ -29,6 +29,7 @@ __all__ = [
     "LANES",
     "Address",
     "Bytes",
+    "Float",
     "Floats",
     "Int",
     "Ints",
@@ -47,6 +48,7 @@ _FEATURES = set(cpu_target.target_context.codegen().magic_tuple()[2].split(","))
 # processors work too: LLVM makes two registers of a vector.)
 LANES = 16 if "+avx512f" in _FEATURES else 8
 REGISTERS = 32 if "+avx512f" in _FEATURES else 16  # vectors a tile can hold
+ROUNDS_ONCE = "+fma" in _FEATURES  # whether a product and a sum in one, `Value.times_plus`, are rounded only at the end
 
 _F32, _I8, _I32, _I64 = ir.FloatType(), ir.IntType(8), ir.IntType(32), ir.IntType(64)
 _VECTOR, _VECTOR_I8, _VECTOR_I32 = (ir.VectorType(element, LANES) for element in (_F32, _I8, _I32))
@@ -129,14 +131,6 @@ class Value:
         """Each lane's nearest whole number, as a float."""
         return _call("llvm.rint", self)
 
-    def absolute(self):
-        """Each lane without its sign."""
-        return _call("llvm.fabs", self)
-
-    def with_sign_of(self, other):
-        """Each lane with the sign of `other`'s."""
-        return _call("llvm.copysign", self, other)
-
     def to_int(self):
         """Each lane as an int32, towards zero."""
         return Value(_builder.fptosi(self.llvm, _VECTOR_I32))
@@ -182,6 +176,13 @@ def vector(number: float) -> Value:
 def byte_vector(number: int) -> Value:
     """The same uint8 in every lane."""
     return Value(ir.Constant(_VECTOR_I8, [number] * LANES))
+
+
+def _in_every_lane(number) -> Value:
+    """An LLVM float -> a vector of it."""
+    undefined = ir.Constant(_VECTOR, ir.Undefined)
+    first = _builder.insert_element(undefined, number, ir.Constant(_I32, 0))
+    return Value(_builder.shuffle_vector(first, undefined, ir.Constant(_VECTOR_I32, [0] * LANES)))
 
 
 class Variable:
@@ -230,6 +231,10 @@ class Int:
     """A parameter known at run time: in the tile a `Value`."""
 
 
+class Float:
+    """A float32 known at run time: in the tile a vector with it in every lane."""
+
+
 class _Memory:
     """Memory that a tile reads and writes; offsets count elements, and need no alignment."""
 
@@ -259,10 +264,7 @@ class Floats(_Memory):
 
     def broadcast(self, offset) -> Value:
         """One float, in every lane."""
-        number = _builder.load(self._at(offset, _F32))
-        undefined = ir.Constant(_VECTOR, ir.Undefined)
-        first = _builder.insert_element(undefined, number, ir.Constant(_I32, 0))
-        return Value(_builder.shuffle_vector(first, undefined, ir.Constant(_VECTOR_I32, [0] * LANES)))
+        return _in_every_lane(_builder.load(self._at(offset, _F32)))
 
     def look_up(self, offset, index: Value) -> Value:
         """Lane by lane one of the 16 floats from `offset` on: the one whose number, 0 to 15, `index` has there."""
@@ -317,32 +319,29 @@ class Address:
 
 def tile(body):
     """Make a function that writes LLVM instructions callable from Numba's functions; see the module's docstring."""
-    kinds = [
-        {"Literal": Literal, "Int": Int, "Floats": Floats, "Ints": Ints, "Address": Address}[parameter.annotation]
-        for parameter in inspect.signature(body).parameters.values()
-    ]
+    names = {kind.__name__: kind for kind in (Literal, Int, Float, Floats, Ints, Address)}
+    kinds = [names[parameter.annotation] for parameter in inspect.signature(body).parameters.values()]
+    numbers = {Int: types.int64, Address: types.int64, Float: types.float32}
 
     def typer(typing_context, *arguments):
         for kind, argument in zip(kinds, arguments, strict=True):
             if kind is Literal and not isinstance(argument, types.Literal):
                 return None  # Numba asks first without, then with, the literal
-        signature = types.void(
-            *(types.int64 if kind in (Int, Address) else arg for kind, arg in zip(kinds, arguments, strict=True))
-        )
+        signature = types.void(*(numbers.get(kind, arg) for kind, arg in zip(kinds, arguments, strict=True)))
 
         def generate(context, builder, signature, values):
             global _builder
-            operands = []
-            for kind, numba_type, value in zip(kinds, signature.args, values, strict=True):
+
+            def operand(kind, numba_type, value):
                 if kind is Literal:
-                    operands.append(numba_type.literal_value)
-                elif kind in (Floats, Ints):
-                    operands.append(kind(context.make_array(numba_type)(context, builder, value).data))
-                else:
-                    operands.append((Value if kind is Int else Address)(value))
+                    return numba_type.literal_value
+                if kind in (Floats, Ints):
+                    return kind(context.make_array(numba_type)(context, builder, value).data)
+                return {Int: Value, Float: _in_every_lane, Address: Address}[kind](value)
+
             outer, _builder = _builder, builder
             try:
-                body(*operands)
+                body(*map(operand, kinds, signature.args, values))
             finally:
                 _builder = outer
             return context.get_dummy_value()
