@@ -29,6 +29,8 @@ from pathlib import Path
 from gluon_lenet.recipes import DEFAULT_RECIPE, RECIPES, Recipe
 
 ROOT = Path(__file__).resolve().parents[1]
+# What else a run trained with this augmentation is scored on, by options of gluon_lenet.evaluate
+ALSO = {"handwriting": ("--rotate 30", "--invert")}
 RESULTS = ROOT / "benchmarks" / "results" / "reproduce.json"
 READMES = [ROOT / "README.md", ROOT / "README.zh-CN.md"]
 
@@ -78,6 +80,7 @@ def measure(name: str, seed: str) -> dict:
         seconds = round(time.perf_counter() - start, 2)
         config = json.loads((run_dir / "config.json").read_text())
         history = [json.loads(line) for line in (run_dir / "metrics.jsonl").read_text().splitlines()]
+        also = {options: score(run_dir, options) for options in ALSO.get(RECIPES[name].augment, ())}
         if seed == "0":
             shutil.copyfile(run_dir / "curves.png", RESULTS.with_name(f"{name}.png"))
     kept = epoch_kept(history)
@@ -85,6 +88,7 @@ def measure(name: str, seed: str) -> dict:
     printed = run.stdout.replace(str(run_dir), f"runs/{name}-{time.strftime('%Y%m%d-%H%M%S')}").rstrip()
     return {
         "test_acc": kept["test_acc"],
+        "also": also,
         "epoch": kept["epoch"],
         "seconds": seconds,
         "threads": config["threads"],
@@ -92,6 +96,12 @@ def measure(name: str, seed: str) -> dict:
         "machine": f"{platform.machine()}, {os.cpu_count()} CPUs",
         **({"printed": printed} if seed == "0" else {}),
     }
+
+
+def score(run_dir: Path, options: str) -> float:
+    """The accuracy of a run on its test set, changed as `options` say."""
+    command = [sys.executable, "-m", "gluon_lenet.evaluate", "--json", "--run", run_dir, *options.split()]
+    return json.loads(subprocess.run(command, check=True, cwd=ROOT, stdout=subprocess.PIPE).stdout)["accuracy"]
 
 
 def epoch_kept(history: list[dict]) -> dict:
@@ -113,11 +123,13 @@ def as_table(results: dict) -> str:
             ours = f"{spread([100 - 100 * run['test_acc'] for run in runs], 2)} % test error"
         else:
             ours = f"{spread([run['test_acc'] for run in runs], 4)}"
-        lines.append(
-            f"| `{name}` | {RECIPES[name].published} | {ours}, {len(runs)} seed{'s' * (len(runs) > 1)} "
-            f"| {statistics.median(run['seconds'] for run in runs):.0f} "
-            f"| `python benchmarks/reproduce.py {name} --seeds {len(runs)}` |"
-        )
+        num_seeds, command = len(runs), f"`python benchmarks/reproduce.py {name} --seeds {len(runs)}`"
+        seconds = f"{statistics.median(run['seconds'] for run in runs):.0f}"
+        seeds = f"{num_seeds} seed{'s' * (num_seeds > 1)}"
+        lines.append(f"| `{name}` | {RECIPES[name].published} | {ours}, {seeds} | {seconds} | {command} |")
+        for options in runs[0].get("also", ()):
+            ours = spread([run["also"][options] for run in runs], 4)
+            lines.append(f"| the same, `evaluate {options}` | none | {ours}, {seeds} | | {command} |")
     return "\n".join(lines)
 
 

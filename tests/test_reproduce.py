@@ -29,7 +29,13 @@ def measured(tmp_path, monkeypatch):
             calls.append((name, seed))
             raise KeyboardInterrupt
         calls.append((name, seed))
-        return {"test_acc": 0.99 + int(seed) / 1000, "seconds": 10.0 + int(seed), "printed": f"run {seed}"}
+        also = {"--invert": 0.98} if name == "augmented_mnist" else {}
+        return {
+            "test_acc": 0.99 + int(seed) / 1000,
+            "also": also,
+            "seconds": 10.0 + int(seed),
+            "printed": f"run {seed}",
+        }
 
     monkeypatch.setattr(reproduce, "measure", measure)
     return calls
@@ -64,6 +70,12 @@ def test_an_interrupted_measurement_goes_on(measured, tmp_path, capsys, monkeypa
     monkeypatch.setitem(RECIPES, "d2l_v1_fashion", replace(RECIPES["d2l_v1_fashion"], lr=0.8))
     reproduce.main(["d2l_v1_fashion", "--seeds", "1"])
     assert measured[3:] == [("d2l_v1_fashion", "0")], "another lr makes other results, other words do not"
+
+
+def test_changed_test_sets_have_rows_of_their_own(measured, tmp_path):
+    reproduce.main(["augmented_mnist", "--seeds", "2"])
+    text = (tmp_path / "README.md").read_text()
+    assert "\n| the same, `evaluate --invert` | none | 0.9800 ± 0.0000 (0.9800-0.9800), 2 seeds | | `python" in text
 
 
 def test_the_score_is_that_of_the_weights_a_run_recommends():
