@@ -1,9 +1,11 @@
 # make train | make test        the first call makes .venv and installs requirements.txt; the next ones install nothing
 # make test PYTHON=python3.13   the same with a Python of your choice, in .venv-python3.13
 # make train ARGS="--epochs 1"  arguments of python -m gluon_lenet.train
+# make notebook                 opens the chapter in Jupyter
 # make grade SUBMISSIONS=DIR    grades a folder of submitted assignments; ARGS as for the others
 .DELETE_ON_ERROR:
-.PHONY: train test test-network test-slow test-python test-assignments reproduce bench assignment grade lint lock clean
+.PHONY: train test test-network test-slow test-python test-assignments reproduce bench
+.PHONY: notebook notebooks assignment grade lint lock clean
 
 VENV   := .venv$(if $(PYTHON),-$(notdir $(PYTHON)))
 RUN    := $(VENV)/bin/python
@@ -59,6 +61,13 @@ bench: $(VENV)/.ready $(FRAMEWORKS:%=.venv-bench/%.tried)
 		$$pip --no-deps -r $< && { loads 2>/dev/null || { $$pip -r $< && loads; }; } && touch $@; \
 	} 2>.venv-bench/$*.failed && rm .venv-bench/$*.failed || \
 	{ echo "$* is left out of the benchmark: $$(tail -1 .venv-bench/$*.failed)"; rm -rf .venv-bench/$*; }
+
+notebook: $(VENV)/.ready
+	@$(RUN) -m jupyter lab notebooks/lenet.ipynb $(ARGS)
+
+# Executes every notebook and keeps its outputs, where anything but a time changed; ARGS="--check" writes nothing.
+notebooks: $(VENV)/.ready
+	@$(RUN) notebooks/execute.py $(ARGS)
 
 lint: $(VENV)/.ready
 	@$(RUN) -m ruff check . && $(RUN) -m ruff format --check .

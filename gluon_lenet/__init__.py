@@ -16,7 +16,9 @@
     fused/               the fused CPU kernels
     backprop.py          a batch -> loss, correct count, gradients: by autograd or the kernels
     metrics.py           where a run stands, what an epoch measured; sums, stopwatch
+    fonts/               Chinese in figures
     plots.py summary.py  figures; a net as a table
+    inside.py            the output and the gradient of each layer
     training.py          evaluate_accuracy, train_ch5, train_ch6 and the loop they share
     recipes.py           the recipes side by side
     run_dir.py           a run's directory

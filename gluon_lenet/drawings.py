@@ -17,14 +17,14 @@ import math
 import os
 import stat
 import warnings
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from contextlib import suppress
 
 import numpy as np
-from matplotlib import font_manager
 from matplotlib.figure import Figure
 from PIL import ExifTags, Image, ImageFilter
 
+from gluon_lenet import fonts
 from gluon_lenet.errors import InputError
 
 MAX_PIXELS = 50_000_000  # of one picture: phones take 12 to 50 million; decoded it takes up to 4 bytes a pixel
@@ -65,18 +65,6 @@ _NEAR = 0.05 * 255  # pixels of clothes closer to the background's grey belong t
 _BRIGHT = 250  # of 255; every image of Fashion-MNIST's test set has a pixel at least so bright
 
 _BLANK = "a blank picture: no drawing stands out from its background"
-
-_CJK_FONTS = (
-    "Noto Sans CJK SC",
-    "Noto Sans SC",
-    "Source Han Sans SC",
-    "WenQuanYi Micro Hei",
-    "WenQuanYi Zen Hei",
-    "Microsoft YaHei",
-    "SimHei",
-    "PingFang SC",
-    "Arial Unicode MS",
-)
 
 
 def read_drawing(path: str | os.PathLike, max_pixels: int = MAX_PIXELS) -> np.ndarray:
@@ -185,13 +173,12 @@ def show_drawings(
     axes = list(figure.subplots(rows, columns, squeeze=False).flat)
     for axis in axes:
         axis.axis("off")
-    families, drawable = _fonts()
     for axis, drawing, prediction, probability, name in zip(
         axes[: len(drawings)], drawings, predictions, probabilities, names, strict=True
     ):
         axis.imshow(drawing, cmap="gray", vmin=0, vmax=255)
         text = f"{_shorten(name)}\n{prediction}  {probability:.1%}"
-        axis.set_title(_escape(text, drawable), fontsize=9, fontfamily=families, parse_math=False)
+        axis.set_title(_escape(text, fonts.drawable()), fontsize=9, fontfamily=fonts.families(), parse_math=False)
     return figure
 
 
@@ -528,17 +515,7 @@ def _printable(text: str) -> str:
     return text if text.isprintable() else text.encode("unicode_escape").decode("ascii")
 
 
-def _fonts() -> tuple[list[str], set[int]]:
-    """The font families to write with, those with Chinese glyphs last, and the characters they have between them."""
-    installed = set(font_manager.get_font_names())
-    families = ["DejaVu Sans", *(name for name in _CJK_FONTS if name in installed)]  # matplotlib brings the first
-    drawable = set()
-    for family in families:
-        drawable.update(font_manager.get_font(font_manager.findfont(family)).get_charmap())
-    return families, drawable
-
-
-def _escape(text: str, drawable: set[int]) -> str:
+def _escape(text: str, drawable: Set[int]) -> str:
     """The text with what the fonts cannot draw, and control characters, as Python escapes: 数.png -> \\u6570.png."""
     return "".join(c if ord(c) in drawable or c == "\n" else c.encode("unicode_escape").decode("ascii") for c in text)
 

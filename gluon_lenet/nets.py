@@ -167,6 +167,33 @@ assert 156 + 12 + 1516 + 32 + 48120 + 10164 == 60_000
 assert 122_304 + 5_880 + 151_600 + 2_000 + 48_120 + 10_164 + 840 == 340_908  # connections, as the paper counts them
 
 
+def lenet_variant(
+    kernel_size: int = 5,
+    channels: tuple[int, int] = (6, 16),
+    activation: str = "sigmoid",
+    units: tuple[int, ...] = (120, 84),
+    classes: int = 10,
+) -> nn.HybridSequential:
+    """The chapter's net with what its exercise varies; as it stands, `lenet5_sigmoid_maxpool`.
+
+    For 28 x 28 images `kernel_size` may be up to 9: the second convolution's input is then 10 x 10.
+
+    Args:
+        kernel_size: side of both convolutions' windows.
+        channels: outputs of the two convolutions.
+        activation: after every layer but the last and the pooling: sigmoid, tanh, relu, softrelu, softsign.
+        units: outputs of the dense layers before the last.
+        classes: number of outputs.
+    """
+    net = nn.HybridSequential()
+    for size in channels:
+        net.add(nn.Conv2D(size, kernel_size, activation=activation), nn.MaxPool2D(pool_size=2, strides=2))
+    for size in units:
+        net.add(nn.Dense(size, activation=activation))
+    net.add(nn.Dense(classes))
+    return net
+
+
 NETS = {
     "lenet5_sigmoid_maxpool": lenet5_sigmoid_maxpool,
     "lenet5_sigmoid_avgpool": lenet5_sigmoid_avgpool,

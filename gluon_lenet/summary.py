@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import prod
@@ -66,7 +67,7 @@ def layer_rows(net: nn.Sequential | nn.HybridSequential, input_shape: tuple[int,
             for name, param in layer.collect_params().items()
             if param.grad_req != "null" and (bias or not name.endswith("bias"))
         ]
-        rows.append(LayerRow(_describe(layer), taken, X.shape, tuple(shapes), sum(map(prod, shapes))))
+        rows.append(LayerRow(describe(layer), taken, X.shape, tuple(shapes), sum(map(prod, shapes))))
     return rows
 
 
@@ -100,18 +101,28 @@ def weight_table(net: nn.Sequential | nn.HybridSequential, input_shape: tuple[in
 
 def align(rows: Sequence[Sequence[str]], sides: str) -> str:
     """Rows of cells -> lines of columns two spaces apart; `sides` has a column's `<` (left) or `>` (right)."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    widths = [max(map(_columns, column)) for column in zip(*rows, strict=True)]
     lines = (
-        "  ".join(f"{cell:{side}{width}}" for cell, side, width in zip(row, sides, widths, strict=True)) for row in rows
+        "  ".join(_pad(cell, side, width) for cell, side, width in zip(row, sides, widths, strict=True)) for row in rows
     )
     return "\n".join(line.rstrip() for line in lines)
+
+
+def _columns(text: str) -> int:
+    """The width of a text on a terminal: a Chinese character takes two columns."""
+    return sum(2 if unicodedata.east_asian_width(character) in "WF" else 1 for character in text)
+
+
+def _pad(cell: str, side: str, width: int) -> str:
+    space = " " * (width - _columns(cell))
+    return cell + space if side == "<" else space + cell
 
 
 def _count(layer: LayerRow) -> str:
     return f"{layer.num_parameters:,}" if layer.num_parameters else ""
 
 
-def _describe(layer: Block) -> str:
+def describe(layer: Block) -> str:
     """`Conv2D 5x5, sigmoid`: what a reader needs to tell the layers of a LeNet apart."""
     name = type(layer).__name__
     settings = getattr(layer, "_kwargs", {})

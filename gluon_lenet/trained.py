@@ -8,10 +8,12 @@ pictures, a reader that brings them into the form of the run's data set: `drawin
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
 from mxnet import nd
+from mxnet.gluon import Block
 
 from gluon_lenet import backprop, checkpoint, drawings
 from gluon_lenet.data.batches import Batches
@@ -105,6 +107,11 @@ class Trained:
         """The predicted class of each image, int64 (n,), and how it compares with the labels (n,)."""
         predictions = self.probabilities(images).argmax(axis=1)
         return predictions, Scores.of(labels, predictions, len(self.classes))
+
+
+def probabilities(net: Block, batches: Iterable[nd.NDArray]) -> np.ndarray:
+    """The softmax of what `net` makes of the batches X (b, c, h, w), all rows together: float32 (n, classes)."""
+    return np.concatenate([nd.softmax(net(X)).asnumpy() for X in batches])
 
 
 @dataclass(frozen=True, eq=False)

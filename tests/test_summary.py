@@ -81,3 +81,7 @@ def test_bad_input_is_one_line(run_module, capsys):
             summary.main(args)
         assert exit.value.code == 2
         assert len(capsys.readouterr().err.splitlines()) == 1
+
+
+def test_chinese_takes_two_columns_a_character():
+    assert summary.align([("层", "个数"), ("conv", "9")], "<>") == "层    个数\nconv     9"

@@ -1,0 +1,263 @@
+"""Notebooks -> the same notebooks, executed from a clean kernel, checked, their outputs kept; `make notebooks`.
+
+    python notebooks/execute.py                   all of them, in place
+    python notebooks/execute.py lenet relu        some
+    python notebooks/execute.py --check           write nothing; status 1 if more than timings would change
+
+A file is written only if something besides timings changed. A notebook fails if a cell raises, writes to stderr (a
+deprecation, a missing glyph), prints an address or a path of this machine, or if a number it came to is outside BOUNDS.
+The output of the cell tagged `picture` is also written to pictures/, for the READMEs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import base64
+import copy
+import json
+import os
+import re
+import resource
+import sys
+import time
+from pathlib import Path
+
+import nbformat
+from nbclient import NotebookClient
+from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
+
+FOLDER = Path(__file__).resolve().parent
+ROOT = FOLDER.parent
+sys.path.insert(0, str(ROOT))  # the checkout's package, as the notebooks' kernels take it
+
+THREADS = "2"  # whose number decides the last bits of a result
+MOST_SECONDS = 1200  # of CPU time: 10 minutes on 2 cores
+
+# What a notebook's variables must be between when it has run. Where the notebook trains as a recipe does, to the last
+# epoch, these are the extremes over seeds 0-4 in benchmarks/results/reproduce.json, 0.02 further out; else what fewer
+# epochs came to, rounded outwards.
+BOUNDS: dict[str, dict[str, tuple[float, float]]] = {
+    "lenet": {
+        "len(history)": (5, 5),
+        "history[0].train_acc": (0.08, 0.40),
+        "history[-1].test_acc": (0.71, 0.78),
+        "evaluate_again": (0.71, 0.78),
+        "slow_history[-1].train_loss": (2.2, 2.4),
+    },
+    "relu": {
+        "num_parameters": (61_706, 61_706),
+        "history[-1].test_acc": (0.97, 0.99),
+        "accuracy255": (0.95, 0.99),
+        "confident255": (0.98, 1),
+    },
+    "c1_f6": {"rates[0]": (0.03, 0.03), "rates[-1]": (0.00029, 0.00031), "test_acc": (0.95, 0.99)},
+    "tanh": {
+        "history[-1].test_acc": (0.975, 0.992),
+        "(inverted == mnist.test_labels).mean()": (0, 0.3),
+        "num_right": (4, 5),
+        "augmented_history[-1].test_acc": (0.96, 0.992),
+        "augmented[-1] - plain[-1]": (0.05, 0.4),
+    },
+    "course": {"len(history)": (10, 10), "history[-1].test_acc": (0.75, 0.85)},
+    "lenet1998": {
+        "sum(old)": (60_000, 60_000),
+        "sum(new)": (61_706, 61_706),
+        "old_history[-1].test_acc": (0.97, 0.99),
+        "new_history[-1].test_acc": (0.97, 0.99),
+        "both.sum()": (20, 200),
+    },
+    "inside": {
+        "histories['sigmoid'][-1].test_acc": (0.71, 0.78),
+        "histories['tanh'][-1].test_acc": (0.84, 0.90),
+        "histories['relu'][-1].test_acc": (0.82, 0.90),
+        "norms['sigmoid'][0]['1. Conv2D 5x5, sigmoid'] / norms['sigmoid'][0]['5. Dense']": (0, 0.02),
+        "norms['relu'][0]['1. Conv2D 5x5, relu'] / norms['relu'][0]['5. Dense']": (0.2, 5),
+    },
+    "exercises": {
+        "final(start)": (0.75, 0.90),
+        "noise": (0, 0.06),
+        "final(results['激活函数', 'sigmoid'])": (0.05, 0.3),
+        "winner_acc": (0.86, 0.93),
+        "book_acc": (0.6, 0.85),
+    },
+}
+
+TIMING = re.compile(r"(?<=time )\d+\.\d(?= sec)|\d[\d,]*(?:\.\d+)?(?= examples/sec)|\d[\d,]*(?:\.\d+)?(?= 秒)")
+OF_THIS_MACHINE = re.compile(r"\b0x[0-9a-f]{6,}|(?<![\w.])/(?:home|root|tmp|work|usr|opt|var|Users)/\S*")
+
+
+COLOUR = re.compile(r"\x1b\[[\d;]*m")  # IPython's
+
+
+class NotebookError(Exception):
+    """A notebook did not run as it must; the message names notebook and cell."""
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Execute as `argv` says; returns the exit status: 0, or 1 if one failed or, under --check, changed."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("names", nargs="*", metavar="NAME", help="notebooks without .ipynb (default: all)")
+    parser.add_argument("--check", action="store_true", help="write nothing; fail if anything but timings changes")
+    args = parser.parse_args(argv)
+    unknown = set(args.names) - set(names())
+    if unknown:
+        parser.error(f"no notebook {', '.join(sorted(unknown))}; there are {', '.join(names())}")
+    warm_up()
+    status, began = 0, time.perf_counter()
+    for name in args.names or names():
+        start = time.perf_counter()
+        try:
+            said = update(FOLDER / f"{name}.ipynb", BOUNDS.get(name, {}), write=not args.check)
+        except NotebookError as error:
+            said = f"failed: {error}"
+        if said.startswith("failed") or (args.check and said == "changed"):
+            status = 1
+        print(f"{name}: {said}, {time.perf_counter() - start:.1f} s", flush=True)
+    seconds = sum(resource.getrusage(resource.RUSAGE_CHILDREN)[:2])  # user and system, of the kernels
+    print(f"{time.perf_counter() - began:.0f} s in all, {seconds:.0f} s of CPU time of {MOST_SECONDS}")
+    return status or int(seconds > MOST_SECONDS)
+
+
+def names() -> list[str]:
+    """The notebooks of this folder."""
+    return sorted(path.stem for path in FOLDER.glob("*.ipynb"))
+
+
+def warm_up() -> None:
+    """Fetch the data and compile the kernels before a notebook does: both say so on stderr, once a machine."""
+    import numpy as np
+
+    import gluon_lenet
+    from gluon_lenet.fused import FusedNet
+
+    for name in ("fashion_mnist", "mnist"):
+        gluon_lenet.load_dataset(name)
+    net = gluon_lenet.lenet()
+    net.initialize()
+    FusedNet(net).forward(np.zeros((1, 1, 28, 28), np.float32))
+
+
+def update(path: Path, bounds: dict, write: bool = True) -> str:
+    """Execute the notebook in `path`; what to say of it: unchanged, written, changed or of another CPU.
+
+    Raises:
+        NotebookError: it did not run as it must.
+    """
+    old = nbformat.read(path, as_version=4)
+    new = execute(old, path.stem, bounds, path.parent)
+    if without_timings(new) == without_timings(old):
+        if write and not pictures_are_there(new, path):
+            write_pictures(new, path)
+            return "pictures written"
+        return "unchanged but for timings"
+    if write:
+        nbformat.write(new, path)
+        write_pictures(new, path)
+        return "written"
+    # another kind of CPU adds in another order, and five epochs of SGD make the last bit of a sum visible
+    return "changed" if new.metadata.cpu == old.metadata.get("cpu") else "runs; the outputs kept are of another CPU"
+
+
+def execute(notebook: nbformat.NotebookNode, name: str, bounds: dict, folder: Path) -> nbformat.NotebookNode:
+    """The notebook after a run from a clean kernel, in `folder`.
+
+    Raises:
+        NotebookError: it did not run as it must.
+    """
+    notebook = copy.deepcopy(notebook)
+    for cell in notebook.cells:
+        if cell.cell_type == "code":
+            cell.outputs, cell.execution_count = [], None
+    whole = copy.deepcopy(notebook)
+    expressions = ", ".join(f"{expression!r}: float({expression})" for expression in bounds)
+    whole.cells.append(nbformat.v4.new_code_cell(f"import json; print(json.dumps({{{expressions}}}))"))
+    environment = {key: value for key, value in os.environ.items() if key not in ("PYTHONPATH", "MPLBACKEND")}
+    environment |= {
+        "OMP_NUM_THREADS": THREADS,
+        # Python shows deprecations of the notebook's own cells; these are those of what they call. MXNet's comparing of
+        # versions is its own business
+        "PYTHONWARNINGS": "always::DeprecationWarning,always::FutureWarning,"
+        "ignore:distutils Version classes are deprecated:DeprecationWarning",
+    }
+    client = NotebookClient(
+        whole,
+        timeout=600,
+        kernel_name="python3",
+        record_timing=False,
+        coalesce_streams=True,  # how a print is cut in pieces depends on the time it takes
+        extra_arguments=["--log-level=40"],
+        resources={"metadata": {"path": str(folder)}},
+    )
+    try:
+        client.execute(env=environment)
+    except (CellExecutionError, CellTimeoutError, DeadKernelError) as error:
+        raise NotebookError(f"{name}.ipynb: a cell raised {COLOUR.sub('', str(error))}") from None
+    numbers = json.loads(whole.cells.pop().outputs[0].text)
+    for cell in whole.cells:
+        check(cell, name)
+    for expression, (low, high) in bounds.items():
+        if not low <= numbers[expression] <= high:
+            raise NotebookError(f"{name}.ipynb: {expression} is {numbers[expression]:g}, not in {low} to {high}")
+    import llvmlite.binding
+
+    whole.metadata = {
+        "cpu": llvmlite.binding.get_host_cpu_name(),
+        "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
+        "language_info": {"name": "python"},
+    }
+    return whole
+
+
+def check(cell, name: str) -> None:
+    """Raise NotebookError if the cell's outputs are not fit to keep."""
+    for output in cell.get("outputs", []):
+        text = _text(output)
+        if output.get("name") == "stderr" or "Traceback (most recent call last)" in text:
+            raise NotebookError(f"{name}.ipynb, cell {cell.id}: {text}")
+        if found := OF_THIS_MACHINE.search(text):
+            raise NotebookError(f"{name}.ipynb, cell {cell.id}: prints {found[0]}, which is of this machine only")
+
+
+def _text(output) -> str:
+    """What an output reads."""
+    return output.get("text", "") or "\n".join(
+        value for kind, value in output.get("data", {}).items() if kind.startswith("text/")
+    )
+
+
+def without_timings(notebook: nbformat.NotebookNode) -> str:
+    """The notebook as text in which every time is the same."""
+    notebook = copy.deepcopy(notebook)
+    for cell in notebook.cells:
+        for output in cell.get("outputs", []):
+            if "text" in output:
+                output.text = TIMING.sub("_", output.text)
+    return nbformat.writes(notebook)
+
+
+def pictures(notebook: nbformat.NotebookNode, path: Path) -> dict[Path, bytes]:
+    """The PNGs of the cells tagged `picture`, by the files they belong in."""
+    tagged = [cell for cell in notebook.cells if "picture" in cell.metadata.get("tags", [])]
+    found = [
+        base64.b64decode(output.data["image/png"])
+        for cell in tagged
+        for output in cell.outputs
+        if "image/png" in output.get("data", {})
+    ]
+    return {path.parent / "pictures" / f"{path.stem}.png": png for png in found}
+
+
+def pictures_are_there(notebook: nbformat.NotebookNode, path: Path) -> bool:
+    """Whether the files of the pictures are as they are in the notebook."""
+    return all(file.exists() and file.read_bytes() == png for file, png in pictures(notebook, path).items())
+
+
+def write_pictures(notebook: nbformat.NotebookNode, path: Path) -> None:
+    """Write them."""
+    for file, png in pictures(notebook, path).items():
+        file.parent.mkdir(exist_ok=True)
+        file.write_bytes(png)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

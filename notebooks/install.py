@@ -1,0 +1,37 @@
+"""`%run install.py`, the first cell of each notebook -> `import gluon_lenet` works in its kernel, figures show inline.
+
+The package is taken from the checkout the notebook lies in; where it can be imported already, nothing is done. What it
+needs (MXNet first of all) is installed from that checkout's requirements.txt if it is missing, as README.md says.
+"""
+
+
+def prepare() -> None:
+    """All of it; what is imported here stays here, for %run leaves a script's names in the notebook."""
+    import importlib.util
+    import subprocess
+    import sys
+    from pathlib import Path
+
+    from IPython import get_ipython
+
+    root = Path(__file__).resolve().parents[1]
+    if importlib.util.find_spec("gluon_lenet") is None:
+        sys.path.insert(0, str(root))
+    needed = ("mxnet", "numpy", "numba", "d2lzh", "matplotlib", "PIL", "safetensors", "wrapt", "pooch", "filelock")
+    if any(importlib.util.find_spec(name) is None for name in needed):
+        if not (3, 10) <= sys.version_info[:2] <= (3, 13):
+            raise SystemExit("gluon_lenet runs MXNet on Python 3.10 to 3.13: choose a kernel of such a Python")
+        loaded = sys.modules.get("numpy")
+        print("installing requirements.txt, once (a minute or two) ...")
+        pip = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-deps"]
+        done = subprocess.run([*pip, "--requirement", root / "requirements.txt"], capture_output=True, text=True)
+        if done.returncode:
+            raise SystemExit(f"pip could not install {root / 'requirements.txt'}:\n{done.stderr.strip()}")
+        importlib.invalidate_caches()
+        if loaded is not None:
+            print("NumPy was in use already: restart the kernel now, then run the notebook from its top")
+    get_ipython().run_line_magic("matplotlib", "inline")
+
+
+prepare()
+del prepare
