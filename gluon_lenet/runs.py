@@ -221,7 +221,7 @@ def transform_of(recipe: Recipe) -> Transform:
 
 def optimizer_settings(recipe: Recipe, num_batches: int) -> dict:
     """What `gluon.Trainer` needs to know; `num_batches` is that of one epoch."""
-    settings = {"learning_rate": recipe.lr}
+    settings = {"learning_rate": recipe.lr, "wd": recipe.wd}
     if recipe.momentum is not None:
         settings["momentum"] = recipe.momentum
     if recipe.schedule == "step":
