@@ -29,6 +29,7 @@ from reproduce import ROOT, insert
 
 from gluon_lenet import compat
 from gluon_lenet.data.datasets import load_dataset
+from gluon_lenet.data.transforms import Transform
 from gluon_lenet.recipes import DEFAULT_RECIPE, RECIPES, Recipe
 
 WORKERS = ROOT / "benchmarks" / "workers"
@@ -210,20 +211,13 @@ class Jobs:
             np.save(folder / f"{part}_images.npy", images)
             np.save(folder / f"{part}_labels.npy", labels)
             if settings.resize:
-                np.save(folder / f"{part}_images_{settings.resize}.npy", resized(images, settings.resize))
+                np.save(folder / f"{part}_images_{settings.resize}.npy", Transform(settings.resize).resized(images))
         return folder
 
 
 def num_train(job: Path) -> int:
     """How many training images a job has."""
     return json.loads(job.read_text())["num_train"]
-
-
-def resized(images: np.ndarray, side: int) -> np.ndarray:
-    """uint8 images (n, h, w) -> (n, side, side), by MXNet as in `data/transforms.py`."""
-    from mxnet import nd
-
-    return nd.image.resize(nd.array(images[..., None], dtype="uint8"), size=(side, side)).asnumpy()[..., 0]
 
 
 def layers_of(settings: Recipe) -> list[list]:

@@ -70,8 +70,8 @@ class Run:
             train, validation = _hold_out(len(images), recipe.num_validation)
             self.validation_iter = self._batches(images[validation], labels[validation])
             images, labels = images[train], labels[train]
-        self.train_iter = self._batches(images, labels, shuffle=True)
-        self.train_iter.augment = recipe.augment and AUGMENTATIONS[recipe.augment]
+        augment = AUGMENTATIONS[recipe.augment] if recipe.augment else None
+        self.train_iter = self._batches(images, labels, shuffle=True, augment=augment)
         self.test_iter = self._batches(data.test_images, data.test_labels)
         mx.random.seed(seed)
         self.net = get_net(recipe.net, classes=len(data.classes))
@@ -87,9 +87,11 @@ class Run:
         self.engine = backprop.choose(self.net, contexts, self.train_iter, mode, LOSSES[recipe.loss]())
         self.progress, self.history = Progress(), []
 
-    def _batches(self, images, labels, shuffle=False) -> Batches:
+    def _batches(self, images, labels, shuffle=False, augment=None) -> Batches:
         batch_size = self.recipe.batch_size if shuffle else min(self.recipe.batch_size, len(images))
-        batches = Batches(images, labels, batch_size, shuffle=shuffle, seed=self.seed, transform=self.transform)
+        batches = Batches(
+            images, labels, batch_size, shuffle=shuffle, seed=self.seed, transform=self.transform, augment=augment
+        )
         smallest = batches.num_examples % batch_size or batch_size
         if smallest < len(self.contexts):  # every batch, the last one too, must have an image for each device
             raise InputError(
@@ -159,9 +161,9 @@ class Run:
     def rng_state(self) -> dict:
         """Where the generators of random numbers stand: the numbers they are seeded with."""
         epoch, batch = self.progress.epoch, self.progress.batch
+        seeds = self.train_iter.seeds(epoch - 1)  # anew each epoch
         return {
-            "shuffle": {"generator": "numpy PCG64", "seed": [self.seed, epoch - 1]},  # anew each epoch, as the next
-            "augment": {"generator": "numpy PCG64", "seed": [self.seed, epoch - 1, 1]},
+            **{name: {"generator": "numpy PCG64", "seed": seed} for name, seed in seeds.items()},
             "dropout": {"generator": "mxnet", "seed": backprop.net_seed(self.seed, epoch, batch)},  # anew each batch
         }
 

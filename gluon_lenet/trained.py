@@ -62,9 +62,8 @@ class Trained:
             raise InputError(f"{directory.path} has no {file.name}; it has {', '.join(kept) or 'no'} weights")
         self.net = get_net(self.recipe.net, classes=len(self.classes))
         self.net.initialize(ctx=self.ctx)
-        self.net(
-            self.transform(np.zeros((1, drawings.FIELD, drawings.FIELD), dtype=np.uint8), self.ctx)
-        )  # gives the layers their shapes
+        blank = np.zeros((1, drawings.FIELD, drawings.FIELD), dtype=np.uint8)
+        self.net(self.transform(blank, self.ctx))  # gives the layers their shapes
         checkpoint.load(file, self.net, name=self.recipe.net)
         self.net.hybridize()
 

@@ -64,18 +64,23 @@ class Batches:
         """
         epoch, self.epoch = self.epoch, self.epoch + 1
         order = np.arange(len(self.images))
+        seeds = self.seeds(epoch)
         if self.shuffle:
-            np.random.default_rng([self.seed, epoch]).shuffle(order)
+            np.random.default_rng(seeds["shuffle"]).shuffle(order)
         if self.augment is None:
             for rows in _slices(order, self.batch_size):
                 yield self.images, rows, self.labels
         else:
-            rng = np.random.default_rng([self.seed, epoch, 1])
+            rng = np.random.default_rng(seeds["augment"])
             # Several batches at once: MXNet takes half a millisecond to begin
             for rows in _slices(order, self.batch_size * max(1, _AUGMENTED // self.batch_size)):
                 images, labels = self.augment(self.images[rows], rng), self.labels[rows]
                 for part in _slices(np.arange(len(rows)), self.batch_size):
                     yield images, part, labels
+
+    def seeds(self, epoch: int) -> dict[str, list[int]]:
+        """What the generators, of the order and of `augment`, are seeded with for pass `epoch` (from 0)."""
+        return {"shuffle": [self.seed, epoch], "augment": [self.seed, epoch, 1]}
 
     @cached_property
     def resized_images(self) -> np.ndarray:
