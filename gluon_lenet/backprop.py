@@ -13,7 +13,7 @@ from itertools import groupby
 import mxnet as mx
 import numpy as np
 from mxnet import autograd, nd
-from mxnet.gluon import Block, Parameter, nn
+from mxnet.gluon import Block, Trainer, nn
 from mxnet.gluon.loss import Loss, SoftmaxCrossEntropyLoss
 from mxnet.gluon.utils import split_and_load
 
@@ -25,6 +25,8 @@ MODES = ("auto", "autograd", "fused")
 # How many batches the loop may be ahead of the device: reading numbers of a batch that old stalls nothing, and it
 # bounds the memory of what is queued.
 _LEAD = 8
+
+_MOST_AGGREGATED = 60  # arrays that one of MXNet's `multi_sgd_update` operations can hold
 
 
 class Autograd:
@@ -75,16 +77,14 @@ class Autograd:
         return float(sum(part.asscalar() for part in parts))
 
     @staticmethod
-    def check_weights(params: list[Parameter]) -> nd.NDArray:
-        """Whether all these weights are finite, for `are_finite`; not waited for."""
-        weights = [param.list_data()[0] for param in params]
-        # `multi_all_finite` is the function for it, and takes ten times as long (benchmarks/README.md). A square
-        # overflows where a weight is above 1e19, which has diverged too.
-        return nd.multi_sum_sq(*weights, num_arrays=len(weights))
+    def step(trainer: Trainer, batch_size: int) -> nd.NDArray:
+        """`trainer.step(batch_size)`, not waited for, and whether all weights are finite after it, for `are_finite`."""
+        _step(trainer, batch_size)
+        return _sums_of_squares(trainer)
 
     @staticmethod
     def are_finite(checked: nd.NDArray) -> bool:
-        """What `check_weights` found; waits for it."""
+        """What `step` found; waits for it."""
         return bool(np.isfinite(checked.asnumpy()).all())
 
     def evaluate(self, data_iter: Iterable) -> tuple[float, int, int]:
@@ -158,13 +158,20 @@ class Fused:
         """What `backprop` returned; there is nothing to wait for."""
         return number
 
-    def check_weights(self, params: list[Parameter]) -> bool:
-        """Whether all these weights are finite; waits for the trainer's step, as the next `backprop` would."""
-        return self.fused.weights_are_finite(params)
+    @staticmethod
+    def step(trainer: Trainer, batch_size: int) -> bool:
+        """`trainer.step(batch_size)`, by the kernels where they serve, and whether all weights are finite after it."""
+        from gluon_lenet.fused import KernelUpdater
+
+        if type(trainer._updaters[0]) is mx.optimizer.Updater:
+            trainer._updaters[0] = KernelUpdater(trainer._updaters[0])
+        _step(trainer, batch_size)
+        all_finite = getattr(trainer._updaters[0], "all_finite", None)
+        return Autograd.are_finite(_sums_of_squares(trainer)) if all_finite is None else all_finite
 
     @staticmethod
     def are_finite(checked: bool) -> bool:
-        """What `check_weights` found."""
+        """What `step` found."""
         return checked
 
     def evaluate(self, data_iter: Batches) -> tuple[float, int, int]:
@@ -233,6 +240,23 @@ def behind(results: Iterable) -> Iterator:
         if len(ahead) > _LEAD:
             yield ahead.popleft()
     yield from ahead
+
+
+def _step(trainer: Trainer, batch_size: int) -> None:
+    """`trainer.step`, whose operations MXNet's threads get in one go."""
+    num_params = len(trainer._params)
+    if type(trainer._optimizer) is mx.optimizer.SGD:  # others do not group, or compute something else in groups
+        trainer._optimizer.aggregate_num = min(num_params, _MOST_AGGREGATED)  # by default 4 parameters an operation
+    with mx.engine.bulk(num_params):
+        trainer.step(batch_size)
+
+
+def _sums_of_squares(trainer: Trainer) -> nd.NDArray:
+    """Of each parameter's weights: NaN or infinite if one of them is. Not waited for."""
+    weights = [param.list_data()[0] for param in trainer._params]
+    # `multi_all_finite` is the function for it, and takes ten times as long (benchmarks/README.md). A square
+    # overflows where a weight is above 1e19, which has diverged too.
+    return nd.multi_sum_sq(*weights, num_arrays=len(weights))
 
 
 def _count_correct(y_hat: nd.NDArray, y: nd.NDArray) -> nd.NDArray:

@@ -13,8 +13,6 @@ from mxnet import gluon
 from gluon_lenet import backprop
 from gluon_lenet.metrics import EpochResult, Progress
 
-MOST_AGGREGATED = 60  # arrays that one of MXNet's `multi_sgd_update` operations can hold
-
 
 class DivergedError(ArithmeticError):
     """The loss or a weight became NaN or infinite; the message names the epoch and the batch."""
@@ -198,15 +196,10 @@ def _seeded(engine, batches, seed, epoch, first):
 
 
 def _steps(engine, batches, batch_size, trainer):
-    """Take one training step a batch: yields what `engine.backprop` and `engine.check_weights` returned."""
-    num_params = len(trainer._params)
-    if type(trainer._optimizer) is mx.optimizer.SGD:  # others do not group, or compute something else in groups
-        trainer._optimizer.aggregate_num = min(num_params, MOST_AGGREGATED)  # by default 4 parameters an operation
+    """Take one training step a batch: yields what `engine.backprop` and `engine.step` returned."""
     for batch in batches:
         losses, corrects, size = engine.backprop(batch)
-        with mx.engine.bulk(num_params):  # one hand-over to MXNet's threads, not one a parameter
-            trainer.step(size if batch_size is None else batch_size)
-        yield losses, corrects, size, engine.check_weights(trainer._params)
+        yield losses, corrects, size, engine.step(trainer, size if batch_size is None else batch_size)
 
 
 def _as_list(ctx) -> list[mx.Context]:

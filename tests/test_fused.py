@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import gzip
 import subprocess
 import sys
@@ -21,7 +22,7 @@ from gluon_lenet.data.augment import Augmentation
 from gluon_lenet.data.batches import Batches
 from gluon_lenet.data.transforms import Transform
 from gluon_lenet.errors import InputError
-from gluon_lenet.fused import FusedNet, Unsupported, arrays, threads, tiles
+from gluon_lenet.fused import FusedNet, KernelUpdater, Unsupported, arrays, threads, tiles
 from gluon_lenet.fused.vectors import LANES
 from gluon_lenet.layers import RBFOutput, ScaledTanh, Subsampling, TableConv2D, digit_bitmaps
 from gluon_lenet.losses import MAPLoss
@@ -656,6 +657,88 @@ def test_training_follows_autograds_curve():
             losses[end].append(loss / 64)
     assert losses["fused"][-1] < losses["fused"][0] - 0.5
     np.testing.assert_allclose(losses["fused"], losses["autograd"], rtol=1e-3)
+
+
+def trained(updater, optimizer, settings, steps=6, between=lambda trainer, net: None):
+    """A net's weights and optimizer's states after some steps on the same random gradients."""
+    net, shape = build("relu_maxpool")
+    net(nd.zeros((1, *shape)))
+    net[2].weight.lr_mult, net[4].bias.wd_mult = 0.5, 0.0
+    trainer = gluon.Trainer(net.collect_params(), optimizer, copy.deepcopy(settings))  # schedules have states
+    trainer._updaters[0] = updater(trainer._updaters[0])
+    rng = np.random.default_rng(0)
+    for _ in range(steps):
+        for parameter in net.collect_params().values():
+            parameter.grad()[:] = nd.array(rng.normal(size=parameter.shape))
+            parameter.data()._fresh_grad = True
+        trainer.step(37)
+        between(trainer, net)
+    arrays = []
+    for name, parameter in net.collect_params().items():
+        state = trainer._updaters[0].states[trainer._param2idx[name]]  # the trainer has an order of its own
+        states = state if isinstance(state, tuple | list) else [state]
+        arrays += [array for array in (parameter.data(), *states) if array is not None]
+    return trainer, [array.asnumpy() for array in arrays]
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "settings"),
+    [
+        ("sgd", {"learning_rate": 0.9}),
+        ("sgd", {"learning_rate": 0.3, "wd": 0.01}),
+        ("sgd", {"learning_rate": 0.123, "momentum": 0.9, "wd": 0.002}),
+        ("sgd", {"momentum": 0.77, "lr_scheduler": mx.lr_scheduler.CosineScheduler(6, base_lr=0.1)}),
+        ("adam", {"learning_rate": 0.01}),
+        ("adam", {"learning_rate": 0.02, "wd": 0.05, "beta1": 0.8, "beta2": 0.99, "epsilon": 1e-6}),
+        ("adam", {"lr_scheduler": mx.lr_scheduler.FactorScheduler(2, 0.5, base_lr=0.1)}),
+        ("sgd", {"learning_rate": 1.2345678e-05, "wd": 1.7e-05, "rescale_grad": 1 / 345}),
+        ("sgd", {"learning_rate": 1.2345678e-05, "wd": 1.7e-05, "rescale_grad": 1 / 345, "momentum": 0.9}),
+        ("adam", {"learning_rate": 1.2345678e-05, "wd": 1.7e-05, "rescale_grad": 1 / 345, "epsilon": 1.23e-7}),
+    ],
+)
+def test_steps_of_the_kernels_are_mxnets_to_the_bit(optimizer, settings):
+    trainer, actual = trained(KernelUpdater, optimizer, settings)
+    assert trainer._updaters[0].all_finite is True, "the kernels took the last step"
+    stock, wanted = trained(lambda updater: updater, optimizer, settings)
+    assert trainer._optimizer.num_update == stock._optimizer.num_update == 6
+    assert len(actual) == len(wanted)
+    for array, other in zip(actual, wanted, strict=True):
+        np.testing.assert_array_equal(array, other)
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "settings"), [("sgd", {"clip_gradient": 0.1}), ("rmsprop", {}), ("nag", {"momentum": 0.9})]
+)
+def test_other_steps_are_left_to_mxnet(optimizer, settings):
+    trainer, actual = trained(KernelUpdater, optimizer, settings)
+    assert trainer._updaters[0].all_finite is None
+    for array, other in zip(actual, trained(lambda updater: updater, optimizer, settings)[1], strict=True):
+        np.testing.assert_array_equal(array, other)
+
+
+def test_the_kernels_step_follows_arrays_and_states_that_change(tmp_path):
+    def between(trainer, net):
+        net(nd.ones((3, 1, 28, 28)))  # oneDNN rearranges the weights
+        trainer.save_states(str(tmp_path / "states"))
+        for updater in trainer._updaters:
+            updater.states = {}
+        trainer.load_states(str(tmp_path / "states"))
+
+    settings = {"learning_rate": 0.1, "momentum": 0.9}
+    trainer, actual = trained(KernelUpdater, "sgd", settings, between=between)
+    assert trainer._updaters[0].all_finite is True
+    for array, other in zip(actual, trained(lambda updater: updater, "sgd", settings)[1], strict=True):
+        np.testing.assert_array_equal(array, other)
+
+
+@pytest.mark.parametrize("number", [np.nan, np.inf, -np.inf])
+def test_one_weight_that_is_not_finite_is_seen(number):
+    def between(trainer, net):
+        assert trainer._updaters[0].all_finite
+        net[4].bias.data()[-1] = number
+
+    with pytest.raises(AssertionError):
+        trained(KernelUpdater, "adam", {}, steps=2, between=between)
 
 
 def test_a_frozen_parameter_has_no_gradient_and_the_rest_is_as_before():

@@ -117,7 +117,6 @@ def test_what_hides_behind_relu_and_max_pooling_stops_too(small_batches, mode, h
     net.initialize()
     net(next(iter(test_iter))[0])
     engine = choose(net, [mx.cpu()], test_iter, mode)
-    assert engine.are_finite(engine.check_weights(net.collect_params().values()))
     bias = net[0].bias.data()
     bias[2] = float(hidden)
     losses, _, _ = engine.backprop(next(iter(engine.batches(test_iter))))
@@ -125,8 +124,8 @@ def test_what_hides_behind_relu_and_max_pooling_stops_too(small_batches, mode, h
     epochs = run_epochs(net, train_iter, test_iter, 256, sgd(net, lr=1e-6), mx.cpu(), 1, engine)
     with pytest.raises(DivergedError, match="epoch 1, batch 1: a weight is NaN or infinite"):
         next(epochs)
-    net.initialize(force_reinit=True)
-    assert engine.are_finite(engine.check_weights(net.collect_params().values())), "other arrays than before"
+    net.initialize(force_reinit=True)  # makes other arrays
+    next(run_epochs(net, train_iter, test_iter, 256, sgd(net, lr=1e-6), mx.cpu(), 1, engine))
 
 
 def test_gradients_are_autograds(small_batches):

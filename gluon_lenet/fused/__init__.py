@@ -3,31 +3,32 @@
 vectors.py   Python functions that write LLVM instructions for one vector of 16 (or 8) images
 tiles.py     the register tiles written with them: convolution, pooling, dense layer, ..., forward and backward
 blocks.py    loops over the tiles: a block of images through all layers and back
+rules.py     an optimizer's step for all weights
+compiled.py  the kernel made of these, and tasks for it
 program.py   a Gluon net -> the table of layers that blocks.py works through
 weights.py   the net's parameters and their gradients, where the table says they are
+updater.py   what a trainer hands its steps to
 arrays.py    MXNet's memory, without copies
 threads.py   a C function, called by several threads at once
 """
 
 from __future__ import annotations
 
-import functools
-import sys
-
 import mxnet as mx
 import numpy as np
-from mxnet.gluon import Parameter
 from mxnet.gluon.loss import Loss
-from numba.core import event
 
 from gluon_lenet import compat
 from gluon_lenet.data.transforms import Transform
-from gluon_lenet.fused import arrays, blocks, threads
+from gluon_lenet.fused import arrays
+from gluon_lenet.fused.blocks import RUN
+from gluon_lenet.fused.compiled import Task
 from gluon_lenet.fused.program import Program, Unsupported, read_loss
+from gluon_lenet.fused.updater import KernelUpdater
 from gluon_lenet.fused.vectors import LANES
 from gluon_lenet.fused.weights import Kernel, Weight
 
-__all__ = ["LANES", "FusedNet", "Unsupported"]
+__all__ = ["LANES", "FusedNet", "KernelUpdater", "Unsupported"]
 
 _PLAIN = Transform()
 
@@ -63,7 +64,6 @@ class FusedNet:
         self._program = program = Program(net, self.input_shape)
         rubbish = read_loss(loss)
         _materialize(net, self.input_shape)
-        self._values = {}  # a parameter -> its values, where MXNet has them
         self._threads = threads or compat.num_threads()
         self._layers = program.layers
         self._weights = [Weight(parameter, program.layers[i], name) for name, i, parameter in program.parameters()]
@@ -71,16 +71,23 @@ class FusedNet:
         self._connect()
         self._memory = arrays.aligned_zeros((self._threads, program.size))
         self._starts = np.zeros((self._threads, LANES), np.int64)
-        self._totals = np.zeros((self._threads, 4))
-        self._ticket = np.zeros(1, np.int64)
-        self._task = np.zeros(1, blocks.TASK)
-        task = self._task[0]
-        for name in ("memory", "starts", "totals", "ticket", "layers"):
-            task[name] = getattr(self, f"_{name}").ctypes.data
-        task["shares"], task["size"], task["num_layers"] = self._threads, program.size, len(self._layers)
-        task["sums_size"], task["scratch"], task["rubbish"] = program.sums_size, program.scratch, rubbish
-        task["first_pixel"], task["image_row"], task["image_plane"] = program.input_places()
-        task["channels"] = self.input_shape[0]
+        self._task = Task(RUN, self._threads)
+        first_pixel, image_row, image_plane = program.input_places()
+        self._task.set(
+            memory=self._memory.ctypes.data,
+            starts=self._starts.ctypes.data,
+            layers=self._layers.ctypes.data,
+            num_layers=len(self._layers),
+            size=program.size,
+            sums_size=program.sums_size,
+            scratch=program.scratch,
+            rubbish=rubbish,
+            first_pixel=first_pixel,
+            image_row=image_row,
+            image_plane=image_plane,
+            channels=self.input_shape[0],
+        )
+        self._described = ()  # the images and the transform that the task knows of
 
     @property
     def num_classes(self) -> int:
@@ -116,17 +123,6 @@ class FusedNet:
         self._run(images, rows, None, transform, logits)
         return logits
 
-    def weights_are_finite(self, parameters: list[Parameter]) -> bool:
-        """Whether no weight of these is NaN or infinite, after all that MXNet was asked to do with them."""
-        mx.nd.waitall()
-        for parameter in parameters:
-            array, values = parameter.data(), self._values.get(parameter)
-            if values is None or values.array is not array:
-                self._values[parameter] = values = arrays.Values(array)
-            if not np.isfinite(values()).all():
-                return False
-        return True
-
     def _connect(self):
         # Whatever MXNet still does with weights or gradients, the trainer's last step for one, must be done. (Waiting
         # for each array to be written costs a round trip to a thread of MXNet's an array.)
@@ -144,23 +140,25 @@ class FusedNet:
                 raise ValueError(f"labels must have the shape ({len(images)},), one an image, not {labels.shape}")
         self._connect()
         self._describe_images(images, transform)
-        task = self._task[0]
-        task["rows"], task["batch"] = rows.ctypes.data, len(rows)
-        task["labels"] = 0 if labels is None else labels.ctypes.data
-        task["logits"] = 0 if logits is None else logits.ctypes.data
-        task["train"] = train
-        self._run_phase(blocks.RUN)
-        loss, correct, bad_labels, bad_rows = self._totals.sum(axis=0).tolist()
+        self._task.set(
+            rows=rows.ctypes.data,
+            batch=len(rows),
+            labels=0 if labels is None else labels.ctypes.data,
+            logits=0 if logits is None else logits.ctypes.data,
+            train=train,
+        )
+        self._task.run()
+        loss, correct, bad_labels, bad_rows, _ = self._task.totals.sum(axis=0).tolist()
         if bad_rows:
             raise ValueError(f"rows must be between 0 and {len(images) - 1}, the last image")
         if bad_labels:
             raise ValueError(f"{int(bad_labels)} labels are outside 0 ... {self.num_classes - 1}, the net's classes")
-        if train:
-            self._run_phase(blocks.WRITE_GRADIENTS)
         return loss, int(correct)
 
     def _describe_images(self, images, transform):
         """Tell the kernels where the images are and what to make of them."""
+        if self._described and self._described[0] is images and self._described[1] is transform:
+            return
         channels, height, width = self.input_shape
         is_float = images.dtype == np.float32
         pad = 0 if is_float else transform.pad
@@ -173,40 +171,23 @@ class FusedNet:
             )
         if not images.flags.c_contiguous:
             raise ValueError("images must be C-contiguous")
-        task, program = self._task[0], self._program
-        task["images"], task["is_float"], task["num_images"] = images.ctypes.data, is_float, len(images)
-        task["height"], task["width"], task["pad"] = *inner, pad
-        task["mean"], task["std"] = transform.mean, transform.std
-        task["staging"] = program.staging if pad or program.steps[0].padding else task["first_pixel"]
-
-    def _run_phase(self, phase):
-        self._task["phase"], self._ticket[0] = phase, 0
-        threads.run(_compiled(), self._task.ctypes.data, self._threads)
+        program = self._program
+        first_pixel = program.input_places()[0]
+        self._task.set(
+            images=images.ctypes.data,
+            is_float=is_float,
+            num_images=len(images),
+            height=inner[0],
+            width=inner[1],
+            pad=pad,
+            mean=transform.mean,
+            std=transform.std,
+            staging=program.staging if pad or program.steps[0].padding else first_pixel,
+        )
+        self._described = images, transform
 
 
 def _materialize(net, input_shape):
     """Run the net once if some shapes are not known yet, so that deferred parameters come into being."""
     if any(parameter._deferred_init for parameter in net.collect_params().values()):
         net(mx.nd.zeros((1, *input_shape)))
-
-
-class _Announcer(event.Listener):
-    """Says on stderr that the kernels are being compiled, when Numba begins to."""
-
-    def __init__(self):
-        self.said = False
-
-    def on_start(self, started):
-        if not self.said:
-            print("compiling the fused kernels, once on this machine (about 10 s) ...", file=sys.stderr, flush=True)
-            self.said = True
-
-    def on_end(self, ended):
-        pass
-
-
-@functools.cache
-def _compiled() -> int:
-    """The address of the kernel, compiled or read from the disk at the first call."""
-    with event.install_listener("numba:compile", _Announcer()):
-        return blocks.kernel().address

@@ -53,15 +53,3 @@ class Nowhere:
         """Whether it was asked for the first time."""
         before, self.address = self.address, 0
         return before is None
-
-
-class Values:
-    """The values of an array of float32, flat, where MXNet has them; only to be read, and while MXNet is idle."""
-
-    def __init__(self, array: NDArray):
-        self.array, self._memory = array, Memory(array)
-
-    def __call__(self) -> np.ndarray:
-        """The values as they are now."""
-        self._memory.moved()
-        return view(self._memory.address, (self.array.size,))

@@ -10,17 +10,15 @@ the table `program.py` makes, whose fields are described at `LAYER`.
 
 from __future__ import annotations
 
-import functools
-import hashlib
 import math
-from pathlib import Path
 
 import numpy as np
-from numba import carray, cfunc, from_dtype, njit, types
+from llvmlite import ir
+from numba import carray, from_dtype, njit, types
+from numba.core import cgutils
 from numba.extending import intrinsic
 
-from gluon_lenet import layers as gluon_layers
-from gluon_lenet.fused import tiles, vectors
+from gluon_lenet.fused import tiles
 from gluon_lenet.fused.tiles import (
     CHANNELS,
     CHOSEN_CHANNELS,
@@ -104,8 +102,9 @@ LAYER = np.dtype(
     ]
 )
 
-# Columns of `totals`, one row a thread.
-LOSS, CORRECT, BAD_LABELS, BAD_ROWS = range(4)
+# Columns of `totals`, one row a share.
+LOSS, CORRECT, BAD_LABELS, BAD_ROWS, BAD_WEIGHTS = range(5)
+TOTALS = 5
 
 
 FLOAT32, FLOAT64, UINT8, INT32, INT64 = types.float32, types.float64, types.uint8, types.int32, types.int64
@@ -129,15 +128,32 @@ def at_address(element, address, count):
 
 
 @intrinsic
-def take_ticket(typing_context, address):
-    """The int64 at an address, which is then one more; no two threads get the same."""
+def count_up(typing_context, counters, number):
+    """The int64 `number` of those at an address, which is then one more; no two threads get the same."""
 
     def generate(context, builder, signature, arguments):
-        number = context.get_value_type(types.int64)
-        pointer = builder.inttoptr(arguments[0], number.as_pointer())
-        return builder.atomic_rmw("add", pointer, number(1), "acq_rel")
+        int64 = context.get_value_type(types.int64)
+        pointer = builder.gep(builder.inttoptr(arguments[0], int64.as_pointer()), [arguments[1]])
+        return builder.atomic_rmw("add", pointer, int64(1), "acq_rel")
 
-    return types.int64(types.int64), generate
+    return types.int64(types.int64, types.int64), generate
+
+
+@intrinsic
+def count_of(typing_context, counters, number):
+    """The int64 `number` of those at an address, as other threads have left it; takes a moment, so as not to hinder."""
+
+    def generate(context, builder, signature, arguments):
+        int64 = context.get_value_type(types.int64)
+        pointer = builder.gep(builder.inttoptr(arguments[0], int64.as_pointer()), [arguments[1]])
+        if "x86" in builder.module.triple:
+            pause = cgutils.get_or_insert_function(
+                builder.module, ir.FunctionType(ir.VoidType(), []), "llvm.x86.sse2.pause"
+            )
+            builder.call(pause, [])
+        return builder.load_atomic(pointer, ordering="acquire", align=8)
+
+    return types.int64(types.int64, types.int64), generate
 
 
 # --- forward ----------------------------------------------------------------------------------------------------------
@@ -649,8 +665,8 @@ TASK = np.dtype(
     [
         (name, np.int64)
         for name in (
-            "phase",  # RUN or WRITE_GRADIENTS
-            "ticket",  # address of an int64: the next share that no thread has taken
+            "kind",  # RUN or UPDATE
+            "counters",  # address of int64 (3,): TAKEN, DONE, WRITTEN; zeros
             "shares",  # in how many shares the work is divided
             "memory",  # address of float32 (shares, size)
             "size",
@@ -674,8 +690,12 @@ TASK = np.dtype(
             "labels",  # address of int32 (num_images,); 0 if there are none, so nothing is counted
             "logits",  # address of float32 (batch, classes), to be written; or 0
             "starts",  # address of int64 (shares, LANES), room
-            "totals",  # address of float64 (shares, 4), to be written: LOSS, CORRECT, BAD_LABELS, BAD_ROWS
+            "totals",  # address of float64 (shares, TOTALS), to be written
             "train",  # 1: gradients too
+            # only for UPDATE, which needs none of the above but kind, counters, shares and totals
+            "rule",  # SGD, MOMENTUM or ADAM
+            "parameters",  # address of the table `rules.PARAMETER`
+            "num_parameters",
         )
     ]
     + [
@@ -684,10 +704,18 @@ TASK = np.dtype(
             "mean",
             "std",
             "rubbish",  # logit of the loss's extra class
+            # for UPDATE
+            "rescale",  # what the gradients are multiplied by
+            "momentum",
+            "beta1",
+            "beta2",
+            "epsilon",
         )
     ]
 )
-RUN, WRITE_GRADIENTS = range(2)
+RUN, UPDATE = range(2)
+TAKEN, DONE, WRITTEN = range(3)  # shares that threads have begun, that are done, and whose gradients are being written
+COUNTERS = 3
 
 
 @njit(inline="always")
@@ -728,7 +756,7 @@ def sum_lanes(memory, layers):
 
 @njit
 def write_gradients(task, layers, share):
-    """Add up the threads' sums, thread by thread, into MXNet's gradient arrays; each share a part of every array."""
+    """Add up the shares' sums, one after the other, into MXNet's gradient arrays; each share a part of every array."""
     memories = at_address(FLOAT32, task.memory, task.shares * task.size)
     for i in range(layers.size):
         layer = layers[i]
@@ -762,7 +790,7 @@ def run_share(task, layers, share):
     """A share of the batch's blocks, a contiguous part, through the net."""
     memory = at_address(FLOAT32, task.memory + share * task.size * 4, task.size)
     starts = at_address(INT64, task.starts + share * LANES * 8, LANES)
-    totals = at_address(FLOAT64, task.totals + share * 4 * 8, 4)
+    totals = at_address(FLOAT64, task.totals + share * TOTALS * 8, TOTALS)
     rows = at_address(INT64, task.rows, task.batch)
     for i in range(totals.size):
         totals[i] = 0
@@ -786,26 +814,23 @@ def run_share(task, layers, share):
         sum_lanes(memory, layers)
 
 
-@functools.cache
-def kernel():
-    """The address of the compiled function `void run_shares(TASK *)`, which any number of threads may enter at once.
-
-    Numba keeps it on disk, in `__pycache__` or the user's cache folder.
-    """
-    # Numba compiles anew what it has on disk if this file has changed; the hash in the closure is for the others.
-    sources = [gluon_layers.__file__, vectors.__file__, tiles.__file__, __file__]
-    version = hashlib.sha256(b"".join(Path(source).read_bytes() for source in sources)).hexdigest()
-
-    def run_shares(pointer):
-        task = carray(pointer, 1)[0]
-        layers = at_address(LAYERS, task.layers, task.num_layers)
-        share = take_ticket(task.ticket)
-        while share < task.shares and len(version) > 0:
-            if task.phase == RUN:
-                run_share(task, layers, share)
-            else:
-                write_gradients(task, layers, share)
-            share = take_ticket(task.ticket)
-
-    signature = types.void(types.CPointer(from_dtype(TASK)))
-    return cfunc(signature, cache=True, error_model="numpy")(run_shares)
+@njit
+def run(task):
+    """A thread's part of RUN: whole shares of the batch, then whole shares of the gradients."""
+    layers = at_address(LAYERS, task.layers, task.num_layers)
+    share = count_up(task.counters, TAKEN)
+    while share < task.shares:
+        run_share(task, layers, share)
+        count_up(task.counters, DONE)
+        share = count_up(task.counters, TAKEN)
+    if task.train:
+        while count_of(task.counters, DONE) < task.shares:  # other threads are at it
+            pass
+        totals = at_address(FLOAT64, task.totals, task.shares * TOTALS)
+        for share in range(task.shares):
+            if totals[share * TOTALS + BAD_LABELS] > 0 or totals[share * TOTALS + BAD_ROWS] > 0:
+                return
+        share = count_up(task.counters, WRITTEN)
+        while share < task.shares:
+            write_gradients(task, layers, share)
+            share = count_up(task.counters, WRITTEN)
