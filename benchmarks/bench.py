@@ -1,6 +1,6 @@
 """Frameworks at the same job, one after another in rounds -> tables and plots in benchmarks/results/ and the READMEs.
 
-    make bench                         everything, about ten minutes; only this writes results/ and the READMEs
+    make bench                         everything, a quarter of an hour; only this writes results/ and the READMEs
     make bench ARGS="--quick"          one round of everything, into build/bench/
     make bench ARGS="--parts recipes"  a part of it, likewise; also --only torch
 
@@ -22,6 +22,7 @@ import time
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import llvmlite.binding
 import numpy as np
 import report
 from report import CHANNELS_LAST, D2LZH, OURS, SCRIPT
@@ -46,6 +47,7 @@ class Contender:
     script: str
     mode: str
     framework: str | None = None
+    environment: tuple[tuple[str, str], ...] = ()
 
     @property
     def python(self) -> str:
@@ -53,8 +55,17 @@ class Contender:
         return str(FRAMEWORKS / self.framework / "bin" / "python") if self.framework else sys.executable
 
 
+def without_avx512() -> str:
+    """This processor's features, for Numba, but none of AVX-512: what most laptops have."""
+    features = llvmlite.binding.get_host_cpu_features()
+    return ",".join(
+        f"{'+' if has and not name.startswith('avx512') else '-'}{name}" for name, has in sorted(features.items())
+    )
+
+
 CONTENDERS = {
     OURS: Contender("ours.py", "fused"),
+    "gluon_lenet, fused, AVX2": Contender("ours.py", "fused", environment=(("NUMBA_CPU_FEATURES", without_avx512()),)),
     "gluon_lenet, autograd": Contender("ours.py", "autograd"),
     D2LZH: Contender("with_d2lzh.py", "train_ch5"),
     "Gluon, hybridized": Contender("with_gluon.py", "hybridized"),
@@ -87,7 +98,7 @@ class Worker:
             stdout=subprocess.PIPE,
             stderr=self.errors,
             text=True,
-            env=environment(threads),
+            env=environment(threads) | dict(contender.environment),
             preexec_fn=lambda: (os.setpgrp(), bind(threads)),  # a group of its own, which is stopped as a whole
         )
         try:
@@ -304,21 +315,27 @@ def whole_jobs(jobs: Jobs, contenders: dict, threads: int, rounds: int, left_out
     for number in range(rounds):
         say(f"jobs: prompt to prompt, round {number + 1} of {rounds}")
         for name, command in commands.items():
-            with tempfile.TemporaryDirectory(dir=jobs.folder) as folder:
-                command = [str(part).replace("RUN_DIR", f"{folder}/run") for part in command]
-                start = time.perf_counter()
-                done = subprocess.run(
-                    command,
-                    cwd=folder,
-                    env=environment(threads),
-                    preexec_fn=lambda: bind(threads),
-                    capture_output=True,
-                    text=True,
-                )
-                seconds[name].append(time.perf_counter() - start)
-            if done.returncode:
-                raise SystemExit(f"{name} failed: {done.stderr}")
+            if name != OURS:
+                settings = environment(threads) | dict(contenders[name].environment if name in contenders else ())
+                seconds[name].append(prompt_to_prompt(command, settings, threads, jobs.folder))
+                # ours between any two of them: it takes little time, and each has a neighbour to be compared with
+                seconds[OURS].append(prompt_to_prompt(commands[OURS], environment(threads), threads, jobs.folder))
+                say(f"  {name}: {seconds[name][-1]:.1f} s; {OURS}: {seconds[OURS][-1]:.1f} s")
     return seconds
+
+
+def prompt_to_prompt(command: list, settings: dict[str, str], threads: int, scratch: Path) -> float:
+    """Seconds that a command takes, in a new folder with these environment variables."""
+    with tempfile.TemporaryDirectory(dir=scratch) as folder:
+        command = [str(part).replace("RUN_DIR", f"{folder}/run") for part in command]
+        start = time.perf_counter()
+        done = subprocess.run(
+            command, cwd=folder, env=settings, preexec_fn=lambda: bind(threads), capture_output=True, text=True
+        )
+        taken = time.perf_counter() - start
+    if done.returncode:
+        raise SystemExit(f"{' '.join(command)} failed: {done.stderr}")
+    return taken
 
 
 def recipes(jobs: Jobs, contenders: dict, threads: int, rounds: int, left_out: dict) -> dict:
@@ -388,7 +405,7 @@ STARTED = time.perf_counter()
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--rounds", type=int, default=5, metavar="N", help="after one that warms up (default: 5)")
+    parser.add_argument("--rounds", type=int, default=3, metavar="N", help="after one that warms up (default: 3)")
     parser.add_argument("--quick", action="store_true", help="one round")
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS, metavar="PART", help=", ".join(PARTS))
     parser.add_argument("--only", nargs="+", default=[], metavar="WORD", help="contenders whose name holds a word")
@@ -411,7 +428,7 @@ def main() -> None:
         jobs = Jobs(folder, args.images)
         for part in PARTS:
             if part in args.parts:
-                share = max(1, rounds // 2) if part == "jobs" else rounds
+                share = max(1, rounds // 3) if part == "jobs" else rounds
                 results[part] = measure[part](jobs, contenders, args.threads, share, left_out)
     results["left_out"] = left_out
     results["machine"] = machine_now | {"load_after": os.getloadavg()[0], "seconds": time.perf_counter() - STARTED}

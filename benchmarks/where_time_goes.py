@@ -3,8 +3,8 @@
     python benchmarks/where_time_goes.py [--epochs 5]
 
 Imports and calls in the order `python -m gluon_lenet.train` does, but one at a time, and stops the clock in between.
-CPU seconds are those of all threads: on a busy machine they tell more than wall seconds do. The first run on a machine
-compiles the kernels. Writes benchmarks/results/where_time_goes.json.
+CPU seconds are those of all threads: on a busy machine they tell more than wall seconds do. Then the optimizer's step by
+MXNet and by the kernels, in turns. The first run on a machine compiles the kernels. Writes benchmarks/results/where_time_goes.json.
 """
 
 from __future__ import annotations
@@ -55,6 +55,26 @@ class Clock:
     def rounded(self) -> dict:
         """What was added up so far."""
         return {name: {"wall": round(wall, 4), "cpu": round(cpu, 4)} for name, (wall, cpu) in self.seconds.items()}
+
+
+def steps_of(trainer, turns: int = 500) -> dict[str, float]:
+    """Median microseconds of `trainer.step` until the weights are there, by MXNet's updater and by the kernels'."""
+    import mxnet as mx
+
+    from gluon_lenet.fused import KernelUpdater
+
+    stock = mx.optimizer.Updater(trainer._optimizer)
+    updaters = {"by MXNet": stock, "by the kernels": KernelUpdater(stock)}
+    microseconds = {name: [] for name in updaters}
+    for _ in range(turns):
+        for name, trainer._updaters[0] in updaters.items():
+            for parameter in trainer._params:
+                parameter.data()._fresh_grad = True
+            start = time.perf_counter()
+            trainer.step(256)
+            mx.nd.waitall()
+            microseconds[name].append((time.perf_counter() - start) * 1e6)
+    return {name: round(statistics.median(values)) for name, values in microseconds.items()}
 
 
 def main() -> None:
@@ -112,6 +132,7 @@ def main() -> None:
         "to the first batch": startup,
         "an epoch, median": median,
         "after the last epoch": clock.rounded(),
+        "a step of the optimizer, median microseconds": steps_of(trainer),
         "threads": compat.num_threads(),
         "load average": round(os.getloadavg()[0], 1),
         "machine": f"{platform.machine()}, {os.cpu_count()} CPUs",
@@ -123,6 +144,7 @@ def main() -> None:
             print(f"  {name:38}{seconds['wall']:8.3f}{seconds['cpu']:8.3f}")
         wall, cpu = (sum(seconds[kind] for seconds in result[stage].values()) for kind in ("wall", "cpu"))
         print(f"  {'sum':38}{wall:8.3f}{cpu:8.3f}")
+    print(result["a step of the optimizer, median microseconds"])
 
 
 if __name__ == "__main__":

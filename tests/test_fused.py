@@ -643,9 +643,9 @@ def test_training_follows_autograds_curve():
     losses = {}
     for end in ("autograd", "fused"):
         net, shape = build("relu_maxpool")
-        trainer = gluon.Trainer(net.collect_params(), "sgd", {"learning_rate": 0.05, "momentum": 0.9})
+        trainer = gluon.Trainer(net.collect_params(), "sgd", {"learning_rate": 0.02, "momentum": 0.9})
         fused, order, losses[end] = FusedNet(net, shape), np.random.default_rng(0), []
-        for _ in range(20):
+        for _ in range(30):
             rows = order.permutation(256)[:64]
             if end == "fused":
                 loss = fused.backprop(IMAGES, rows, LABELS)[0]

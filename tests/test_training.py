@@ -171,3 +171,25 @@ def test_a_smaller_last_batch_counts_in_full_when_no_batch_size_is_given(fashion
         steps[batch_size] = weights(net) - before
     np.testing.assert_allclose(steps[None], steps[100], atol=1e-9)
     np.testing.assert_allclose(steps[None] * 100 / 256, steps[256], atol=1e-7)
+
+
+@pytest.mark.parametrize("update_on_kvstore", [False, True])
+def test_a_trainer_with_a_kvstore_takes_the_same_steps(small_batches, update_on_kvstore):
+    train_iter, test_iter = small_batches
+    losses = []
+    for kvstore in (None, mx.kv.create("local")):
+        net = new_net()
+        settings = {"learning_rate": 0.1, "momentum": 0.9}
+        trainer = gluon.Trainer(
+            net.collect_params(),
+            "sgd",
+            settings,
+            kvstore=kvstore,
+            update_on_kvstore=bool(kvstore) and update_on_kvstore,
+        )
+        epochs = run_epochs(
+            net, train_iter, test_iter, 256, trainer, mx.cpu(), 2, choose(net, [mx.cpu()], train_iter, "fused")
+        )
+        losses.append([result.train_loss for result in epochs])
+        train_iter.epoch = 0
+    assert losses[0] == losses[1]
