@@ -3,8 +3,9 @@
     python benchmarks/where_time_goes.py [--epochs 5]
 
 Imports and calls in the order `python -m gluon_lenet.train` does, but one at a time, and stops the clock in between.
-CPU seconds are those of all threads: on a busy machine they tell more than wall seconds do. Then the optimizer's step by
-MXNet and by the kernels, in turns. The first run on a machine compiles the kernels. Writes benchmarks/results/where_time_goes.json.
+CPU seconds are those of all threads: on a busy machine they tell more than wall seconds do. Then the optimizer's step
+by MXNet and by the kernels, in turns. The first run on a machine compiles the kernels. Writes
+benchmarks/results/where_time_goes.json.
 """
 
 from __future__ import annotations
