@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import gc
 import math
+import os
 import sys
 from collections.abc import Callable
 
@@ -56,7 +57,9 @@ def run(main: Callable[[], int]) -> int:
     thresholds = gc.get_threshold()
     gc.set_threshold(_COLLECT_AFTER, *thresholds[1:])
     try:
-        return main()
+        status = main()
+        print(end="", flush=True)  # while a closed pipe can still be caught
+        return status
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
     except DataError as error:
@@ -65,6 +68,9 @@ def run(main: Callable[[], int]) -> int:
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return INTERRUPTED
+    except BrokenPipeError:  # who reads our output, `head` for one, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python complains at its end
+        return FAILED
     except (ImportError, OSError) as error:
         why = compat.why_no_mxnet()
         if why is None and isinstance(error, ImportError):

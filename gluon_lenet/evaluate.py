@@ -73,7 +73,7 @@ def evaluate(args) -> int:
         for i in range(args.show or 0)
     ]
     if args.json:
-        print(json.dumps(_numbers(args.run, trained, scores, shown)))
+        print(json.dumps(_numbers(args, trained, scores, shown)))
     else:
         print(_text(trained, scores, shown, changes))
     if args.confusion:
@@ -110,17 +110,19 @@ def _text(trained, scores, shown: list[dict], changes: str) -> str:
     return "\n".join([*lines, "", align(table, "<>>>"), "", align(square, "<" + ">" * len(classes))])
 
 
-def _numbers(run: str, trained, scores, shown: list[dict]) -> dict:
+def _numbers(args, trained, scores, shown: list[dict]) -> dict:
     """The same for programs."""
     by_class = [
         {"class": name, "num_examples": images, "num_correct": correct, "accuracy": correct / images}
         for name, (images, correct) in zip(trained.classes, scores.by_class, strict=True)
     ]
     return {
-        "run": run,
+        "run": args.run,
         "recipe": trained.name,
         "weights": trained.weights,
         "dataset": trained.recipe.dataset,
+        "rotate": args.rotate or 0,  # degrees, at most
+        "invert": args.invert,
         "num_examples": scores.num_examples,
         "num_correct": scores.num_correct,
         "accuracy": scores.accuracy,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import json
 import os
 import tempfile
@@ -54,6 +56,28 @@ class RunDir:
             raise InputError(f"run directory {path}: it, or a folder above it, is a file; name a folder") from None
         except OSError as error:
             raise InputError(f"run directory {path} cannot be written to: {error.strerror}; name another") from None
+
+    @contextlib.contextmanager
+    def alone(self):
+        """While this holds, no other process may write here; the system lets go when the process ends, however it does.
+
+        Raises:
+            InputError: another process holds it.
+        """
+        folder = os.open(self.path, os.O_RDONLY)
+        try:
+            fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(folder)
+            raise InputError(
+                f"run directory {self.path}: another process is training there; wait for its end"
+            ) from None
+        except OSError:
+            pass  # a file system that knows no locks
+        try:
+            yield
+        finally:
+            os.close(folder)
 
     def write_config(self, config: dict) -> None:
         """Write everything needed to repeat the run."""

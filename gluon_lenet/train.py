@@ -86,14 +86,15 @@ def train(args) -> int:
         run = Run(recipe=recipe, contexts=parse_ctx(ctx), mode=mode, **settings)
         if args.resume is None:
             run.create_directory(args.run_dir)
-        else:
-            run.open_directory(args.resume)
-        try:
-            whole = run.train(console)
-        except DivergedError as error:
-            console.close()
-            print(f"error: {error} (the weights before this epoch are in {run.directory.path})", file=sys.stderr)
-            return cli.FAILED
+        with RunDir(args.resume or run.directory.path).alone():
+            if args.resume is not None:
+                run.open_directory(args.resume)
+            try:
+                whole = run.train(console)
+            except DivergedError as error:
+                console.close()
+                print(f"error: {error} (the weights before this epoch are in {run.directory.path})", file=sys.stderr)
+                return cli.FAILED
         console.finish(run)
         if not whole:
             print(f"interrupted; go on with --resume {run.directory.path}", file=sys.stderr)

@@ -3,13 +3,15 @@
 import json
 import re
 import shutil
+import subprocess
+import sys
 
 import mxnet as mx
 import numpy as np
 import pytest
 from PIL import Image
 
-from conftest import fails_as_bad_input, one_error_line
+from conftest import ROOT, fails_as_bad_input, module_env, one_error_line
 from gluon_lenet import checkpoint, evaluate, predict, train
 from gluon_lenet.backprop import Fused
 from gluon_lenet.recipes import RECIPES
@@ -67,6 +69,12 @@ def test_the_report(run_module, run_dir, fashion):
     assert sorted(run_dir.iterdir()) == before, "nothing is written unasked"
 
 
+def test_a_reader_that_has_seen_enough(run_dir):
+    command = f"{sys.executable} -m gluon_lenet.evaluate --run {run_dir} --show 50 | true; echo ${{PIPESTATUS[0]}}"
+    done = subprocess.run(["bash", "-c", command], cwd=ROOT, env=module_env(), capture_output=True, text=True)
+    assert (done.stdout, done.stderr) == ("1\n", "")
+
+
 def test_json_has_the_same_numbers(run_dir, capsys, fashion):
     found = report(["--run", run_dir, "--show", 4], capsys)
     confusion = np.array(found["confusion"])
@@ -76,6 +84,7 @@ def test_json_has_the_same_numbers(run_dir, capsys, fashion):
     assert [row["num_correct"] for row in found["by_class"]] == confusion.diagonal().tolist()
     assert [row["class"] for row in found["by_class"]] == list(fashion.classes)
     assert (found["recipe"], found["weights"], found["dataset"]) == ("d2l_v1_fashion", "last", "fashion_mnist")
+    assert (found["rotate"], found["invert"]) == (0, False)
     assert [row["actual"] for row in found["shown"]] == ["ankle boot", "pullover", "trouser", "trouser"]
     assert [row["test_image"] for row in found["shown"]] == [0, 1, 2, 3]
     assert found["run"] == str(run_dir)

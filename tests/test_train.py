@@ -254,6 +254,24 @@ def test_kill_at_random_moments_and_resume_gives_the_same_bits(finished, tmp_pat
     same_run(tmp_path / "run", whole)
 
 
+def test_only_one_process_trains_in_a_directory(tmp_path):
+    process = start(tmp_path, "--epochs", 50, "--run-dir", "run", "--quiet")
+    while not (tmp_path / "run" / "metrics.jsonl").exists():
+        time.sleep(0.01)
+    try:
+        second = start(tmp_path, "--resume", "run")
+        _, stderr = second.communicate(timeout=60)
+        assert (second.returncode, stderr) == (
+            2,
+            "error: run directory run: another process is training there; wait for its end\n",
+        )
+    finally:
+        process.kill()
+        process.communicate()
+    third = start(tmp_path, "--resume", "run", "--epochs", 1, "--quiet")
+    assert third.communicate(timeout=60) == ("run\n", ""), "the lock went with the process"
+
+
 @pytest.fixture
 def small(monkeypatch):
     """The recipes of small_train.py, by name."""
