@@ -814,7 +814,7 @@ def run_share(task, layers, share):
         sum_lanes(memory, layers)
 
 
-@njit
+@njit(inline="always")
 def run(task):
     """A thread's part of RUN: whole shares of the batch, then whole shares of the gradients."""
     layers = at_address(LAYERS, task.layers, task.num_layers)

@@ -29,7 +29,7 @@ PARAMETER = np.dtype(
 PARAMETERS = from_dtype(PARAMETER)
 
 
-@njit
+@njit(inline="always")
 def update(task):
     """A thread's part of UPDATE: whole shares of the weights."""
     share = count_up(task.counters, TAKEN)

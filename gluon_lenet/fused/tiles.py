@@ -567,13 +567,6 @@ def dense_weight_gradient(
 
 
 @tile
-def sum_images(memory: Floats, gradient: Int, count: Int, sums: Int):
-    """`count` vectors at gradient, added to those at sums: a dense layer's bias gradient, lane by lane."""
-    with loop(count) as i:
-        memory.store(sums + i * LANES, memory.load(sums + i * LANES) + memory.load(gradient + i * LANES))
-
-
-@tile
 def sum_lanes(memory: Floats, source: Int, target: Int):
     """LANES vectors at source -> one vector at target: the sum of each vector's lanes."""
     memory.store(target, _sums_of_lanes([memory.load(source + i * LANES) for i in range(LANES)]))
