@@ -44,11 +44,11 @@ grade: $(VENV)/.ready
 
 # Every recipe over seeds 0-4, into benchmarks/results/ and the READMEs.
 reproduce: $(VENV)/.ready
-	@PYTHONPATH=. $(RUN) benchmarks/reproduce.py $(ARGS)
+	@$(RUN) benchmarks/reproduce.py $(ARGS)
 
 # Side by side with other frameworks (benchmarks/README.md), into benchmarks/results/ and the READMEs.
 bench: $(VENV)/.ready $(FRAMEWORKS:%=.venv-bench/%.tried)
-	@PYTHONPATH=. $(RUN) benchmarks/bench.py $(ARGS)
+	@$(RUN) benchmarks/bench.py $(ARGS)
 
 # A framework that does not install is left out of the benchmark; the next call tries again. PyTorch's Linux wheel on PyPI
 # does not load without CUDA's libraries (4 GB); where pip finds a CPU wheel (2.13.0+cpu), they are not needed.

@@ -19,11 +19,14 @@ import subprocess
 import sys
 import tempfile
 import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import llvmlite.binding
 import numpy as np
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the checkout's package
+
 import report
 from report import CHANNELS_LAST, D2LZH, OURS, SCRIPT
 from reproduce import ROOT, insert
@@ -47,7 +50,7 @@ class Contender:
     script: str
     mode: str
     framework: str | None = None
-    environment: tuple[tuple[str, str], ...] = ()
+    environment: dict[str, str] = field(default_factory=dict)
 
     @property
     def python(self) -> str:
@@ -55,17 +58,16 @@ class Contender:
         return str(FRAMEWORKS / self.framework / "bin" / "python") if self.framework else sys.executable
 
 
-def without_avx512() -> str:
-    """This processor's features, for Numba, but none of AVX-512: what most laptops have."""
+def lesser_processor(*hidden: str) -> dict[str, str]:
+    """The environment in which Numba does not see this processor's features that begin with one of these."""
     features = llvmlite.binding.get_host_cpu_features()
-    return ",".join(
-        f"{'+' if has and not name.startswith('avx512') else '-'}{name}" for name, has in sorted(features.items())
-    )
+    seen = (f"{'+' if has and not name.startswith(hidden) else '-'}{name}" for name, has in sorted(features.items()))
+    return {"NUMBA_CPU_FEATURES": ",".join(seen)}
 
 
 CONTENDERS = {
     OURS: Contender("ours.py", "fused"),
-    "gluon_lenet, fused, AVX2": Contender("ours.py", "fused", environment=(("NUMBA_CPU_FEATURES", without_avx512()),)),
+    "gluon_lenet, fused, AVX2": Contender("ours.py", "fused", environment=lesser_processor("avx512")),
     "gluon_lenet, autograd": Contender("ours.py", "autograd"),
     D2LZH: Contender("with_d2lzh.py", "train_ch5"),
     "Gluon, hybridized": Contender("with_gluon.py", "hybridized"),
@@ -98,7 +100,7 @@ class Worker:
             stdout=subprocess.PIPE,
             stderr=self.errors,
             text=True,
-            env=environment(threads) | dict(contender.environment),
+            env=environment(threads) | contender.environment,
             preexec_fn=lambda: (os.setpgrp(), bind(threads)),  # a group of its own, which is stopped as a whole
         )
         try:
@@ -303,24 +305,22 @@ def whole_jobs(jobs: Jobs, contenders: dict, threads: int, rounds: int, left_out
     """Seconds from prompt to prompt of the chapter's job, the imports and five epochs with their test passes."""
     job = jobs.write(DEFAULT_RECIPE)
     train = [sys.executable, "-m", "gluon_lenet.train", "--recipe", DEFAULT_RECIPE, "--run-dir"]
-    commands = {}
+    commands, settings = {}, {}
     for name, contender in contenders.items():
+        settings[name] = environment(threads) | contender.environment
         if contender.script == "ours.py":
             commands[name] = [*train, "RUN_DIR", "--backprop", contender.mode]
         elif name not in left_out:
             script = WORKERS / contender.script
             commands[name] = [contender.python, script, contender.mode, job, "--epochs", str(JOB_EPOCHS)]
-    commands[SCRIPT] = [sys.executable, WORKERS / "chapter.py"]
+    commands[SCRIPT], settings[SCRIPT] = [sys.executable, WORKERS / "chapter.py"], environment(threads)
     seconds = {name: [] for name in commands}
     for number in range(rounds):
         say(f"jobs: prompt to prompt, round {number + 1} of {rounds}")
-        for name, command in commands.items():
-            if name != OURS:
-                settings = environment(threads) | dict(contenders[name].environment if name in contenders else ())
-                seconds[name].append(prompt_to_prompt(command, settings, threads, jobs.folder))
-                # ours between any two of them: it takes little time, and each has a neighbour to be compared with
-                seconds[OURS].append(prompt_to_prompt(commands[OURS], environment(threads), threads, jobs.folder))
-                say(f"  {name}: {seconds[name][-1]:.1f} s; {OURS}: {seconds[OURS][-1]:.1f} s")
+        for other in [name for name in commands if name != OURS]:
+            for name in (other, OURS):  # ours takes little time, so each of the others has it as a neighbour
+                seconds[name].append(prompt_to_prompt(commands[name], settings[name], threads, jobs.folder))
+                say(f"  {name}: {seconds[name][-1]:.1f} s")
     return seconds
 
 

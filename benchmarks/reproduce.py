@@ -26,6 +26,8 @@ import time
 from dataclasses import MISSING, fields
 from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the checkout's package
+
 from gluon_lenet.recipes import DEFAULT_RECIPE, RECIPES, Recipe
 
 ROOT = Path(__file__).resolve().parents[1]

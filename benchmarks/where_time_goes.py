@@ -15,10 +15,13 @@ import json
 import os
 import platform
 import statistics
+import sys
 import tempfile
 import time
 from importlib import import_module
 from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the checkout's package
 
 RESULTS = Path(__file__).resolve().parent / "results" / "where_time_goes.json"
 
@@ -68,7 +71,8 @@ def steps_of(trainer, turns: int = 500) -> dict[str, float]:
     updaters = {"by MXNet": stock, "by the kernels": KernelUpdater(stock)}
     microseconds = {name: [] for name in updaters}
     for _ in range(turns):
-        for name, trainer._updaters[0] in updaters.items():
+        for name, updater in updaters.items():
+            trainer._updaters[0] = updater
             for parameter in trainer._params:
                 parameter.data()._fresh_grad = True
             start = time.perf_counter()

@@ -161,9 +161,9 @@ class Fused:
     @staticmethod
     def step(trainer: Trainer, batch_size: int) -> bool:
         """`trainer.step(batch_size)`, by the kernels where they serve, and whether all weights are finite after it."""
-        from gluon_lenet.fused import KernelUpdater
-
         if type(trainer._updaters[0]) is mx.optimizer.Updater:
+            from gluon_lenet.fused import KernelUpdater
+
             trainer._updaters[0] = KernelUpdater(trainer._updaters[0])
         _step(trainer, batch_size)
         all_finite = getattr(trainer._updaters[0], "all_finite", None)

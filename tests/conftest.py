@@ -32,6 +32,18 @@ def small_batches(fashion):
     )
 
 
+@pytest.fixture(scope="module")
+def bench():
+    """benchmarks/bench.py, as a module."""
+    sys.path.insert(0, str(ROOT / "benchmarks"))
+    try:
+        import bench
+
+        yield bench
+    finally:
+        sys.path.remove(str(ROOT / "benchmarks"))
+
+
 @pytest.fixture
 def run_module(tmp_path):
     """Call `python -m gluon_lenet.NAME ARGS` in an empty folder; returns the finished process."""

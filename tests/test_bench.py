@@ -1,25 +1,12 @@
 """The benchmark: tables from known results, and one small round of our own workers."""
 
 import json
-import sys
 import time
 from pathlib import Path
 
 import pytest
 
-from conftest import ROOT
 from gluon_lenet.recipes import RECIPES
-
-
-@pytest.fixture(scope="module")
-def bench():
-    sys.path.insert(0, str(ROOT / "benchmarks"))
-    try:
-        import bench
-
-        yield bench
-    finally:
-        sys.path.remove(str(ROOT / "benchmarks"))
 
 
 def epochs(*seconds, test=0.1, acc=0.75):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from operator import is_
 
@@ -50,8 +51,7 @@ class KernelUpdater(mx.optimizer.Updater):
         if rule == ADAM:
             counts = [optimizer._index_update_count[i] for i in index]
             rates = [lr * _bias_correction(optimizer, count) for lr, count in zip(rates, counts, strict=True)]
-            read = {rate: _as_mxnet_reads(rate) for rate in set(rates)}
-            rates = [read[rate] for rate in rates]
+            rates = list(map(_as_mxnet_reads, rates))
             self._task.set(beta1=optimizer.beta1, beta2=optimizer.beta2, epsilon=optimizer.epsilon)
         elif rule == MOMENTUM:
             self._task.set(momentum=optimizer.momentum)
@@ -102,6 +102,7 @@ def _bias_correction(optimizer, count) -> float:
     return math.sqrt(1 - optimizer.beta2**count) / (1 - optimizer.beta1**count)
 
 
+@functools.lru_cache(maxsize=16)  # all parameters have one learning rate, as a rule
 def _as_mxnet_reads(number: float) -> np.float32:
     """The float32 that an operation of MXNet's gets for a number, which it is handed as text.
 
