@@ -6,6 +6,7 @@ every optimizer, schedule and weight decay works with both.
 
 from __future__ import annotations
 
+import warnings
 from collections import deque
 from collections.abc import Iterable, Iterator
 from itertools import groupby
@@ -17,7 +18,8 @@ from mxnet.gluon import Block, Trainer, nn
 from mxnet.gluon.loss import Loss, SoftmaxCrossEntropyLoss
 from mxnet.gluon.utils import split_and_load
 
-from gluon_lenet.data.batches import Batches
+from gluon_lenet.data.batches import Batches, RawBatch, check_labels
+from gluon_lenet.data.transforms import Transform
 from gluon_lenet.errors import InputError
 
 MODES = ("auto", "autograd", "fused")
@@ -35,8 +37,12 @@ class Autograd:
     def __init__(self, net: Block, contexts: list[mx.Context], loss: Loss | None = None, why: str = ""):
         self.net, self.contexts, self.why = net, contexts, why
         self.loss = loss or SoftmaxCrossEntropyLoss()
+        self.look()
+
+    def look(self) -> None:
+        """See whether the net, as it is now, draws random numbers."""
         blocks = []
-        net.apply(blocks.append)
+        self.net.apply(blocks.append)
         self.draws = any(isinstance(block, nn.Dropout) for block in blocks)
 
     def __str__(self) -> str:
@@ -58,13 +64,16 @@ class Autograd:
     def backprop(self, batch: tuple[nd.NDArray, nd.NDArray]) -> tuple[list, list, int]:
         """Loss sums and correct counts, one a device and not waited for, and the number of images.
 
-        The loss is summed over the batch, so that `trainer.step(batch_size)` takes the step of the mean. Labels
-        must be below the number of classes: MXNet clips others without a word.
+        The loss is summed over the batch, so that `trainer.step(batch_size)` takes the step of the mean.
+
+        Raises:
+            InputError: labels that are no classes of the net, before there are gradients.
         """
         losses, corrects = [], []
         for X, y in self._split(*batch):
             with autograd.record():
                 y_hat = self.net(X)
+                _check_batch(y_hat, y)
                 loss_sum = self.loss(y_hat, y).sum()
             loss_sum.backward()
             losses.append(loss_sum)
@@ -92,6 +101,7 @@ class Autograd:
 
         def forward(X, y):
             y_hat = self.net(X)
+            _check_batch(y_hat, y)
             return self.loss(y_hat, y).sum(), _count_correct(y_hat, y)
 
         results = (
@@ -126,37 +136,68 @@ class Autograd:
 
 
 class Fused:
-    """Forward and backward by the fused CPU kernels (fused/), straight from the uint8 images."""
+    """Forward and backward by the fused CPU kernels (fused/), straight from the uint8 images.
 
-    def __init__(self, net: Block, image_shape: tuple[int, int, int], loss: Loss | None = None):
+    What they cannot serve, a net that changed into one they do not know or batches from another loader, is computed by
+    MXNet, with a warning that says why; or refused, if the kernels are insisted on.
+
+    Args:
+        net: as `FusedNet` takes it.
+        image_shape: (c, h, w) of what the net sees.
+        loss: as `FusedNet` takes it.
+        insist: whether to raise InputError instead of leaving anything to MXNet.
+
+    Raises:
+        Unsupported: the kernels cannot serve the net or the loss.
+    """
+
+    def __init__(self, net: Block, image_shape: tuple[int, int, int], loss: Loss | None = None, insist: bool = False):
         from gluon_lenet.fused import FusedNet  # here: Numba takes a while to import
 
+        self.insist = insist
         self.fused = FusedNet(net, image_shape, loss=loss)
         self.fused.forward(np.zeros((1, *image_shape), np.float32))  # compiles or loads the kernels before anyone times
+        self._autograd = Autograd(net, [mx.cpu()], loss)
+        self._seeds = None
+        self._warned = set()
 
     def __str__(self) -> str:
         return "the fused kernels"
 
     def seed(self, seed: int, epoch: int, batch: int) -> None:
-        """See `Autograd.seed`; the kernels draw no random numbers."""
+        """See `Autograd.seed`; the kernels draw no random numbers, but MXNet might have to take over."""
+        self._seeds = seed, epoch, batch
 
-    def batches(self, data_iter: Batches) -> Iterator:
-        """The batches of one pass, as `backprop` takes them: images, which of them, labels, what to make of them."""
-        before = resized = None
-        for images, rows, labels in data_iter.raw():
-            if images is not before:  # the data set's own, resized only once, or augmented ones, for a few batches
-                before, is_whole = images, images is data_iter.images
-                resized = data_iter.resized_images if is_whole else data_iter.transform.resized(images)
-            yield resized, rows, labels, data_iter.transform
+    def batches(self, data_iter: Iterable) -> Iterator:
+        """The batches of one pass, as `backprop` takes them: stored ones for the kernels, or as `Autograd` takes them.
 
-    def backprop(self, batch: tuple) -> tuple[float, int, int]:
+        Raises:
+            InputError: labels that are no classes of the net, before the first batch.
+        """
+        if not self._serves(data_iter):
+            return self._autograd.batches(data_iter)
+        check_labels(data_iter.labels, self.fused.num_classes)
+        return data_iter.stored()
+
+    def backprop(self, batch: RawBatch | tuple[nd.NDArray, nd.NDArray]) -> tuple:
         """Loss sum, correct count and number of images; see `Autograd.backprop`."""
-        return *self.fused.backprop(*batch), len(batch[1])
+        if isinstance(batch, RawBatch):
+            from gluon_lenet.fused import Unsupported
+
+            try:
+                return *self.fused.backprop(*batch), len(batch.rows)
+            except Unsupported as error:
+                self._leave_to_mxnet(error)
+            batch = batch.arrays()
+        if self._seeds is not None:
+            self._autograd.look()
+            self._autograd.seed(*self._seeds)
+        return self._autograd.backprop(batch)
 
     @staticmethod
-    def read(number: float) -> float:
-        """What `backprop` returned; there is nothing to wait for."""
-        return number
+    def read(number: float | list) -> float:
+        """What `backprop` returned; there is nothing to wait for where the kernels computed it."""
+        return Autograd.read(number) if isinstance(number, list) else number
 
     @staticmethod
     def step(trainer: Trainer, batch_size: int) -> bool:
@@ -174,22 +215,51 @@ class Fused:
         """What `step` found."""
         return checked
 
-    def evaluate(self, data_iter: Batches) -> tuple[float, int, int]:
+    def evaluate(self, data_iter: Iterable) -> tuple[float, int, int]:
         """As `Autograd.evaluate`; images that are stored together take one call, whatever the batch size."""
+        if not self._serves(data_iter):
+            return self._autograd.evaluate(data_iter)
+        check_labels(data_iter.labels, self.fused.num_classes)
         results = [self.fused.evaluate(*batch) for batch in self._joined(data_iter)]
         return *map(sum, zip(*results, strict=True)), data_iter.num_examples
 
-    def logits(self, data_iter: Batches) -> np.ndarray:
+    def logits(self, data_iter: Iterable) -> np.ndarray:
         """As `Autograd.logits`."""
-        parts = [self.fused.forward(images, rows, transform) for images, rows, _, transform in self._joined(data_iter)]
-        return np.concatenate(parts)
+        if not self._serves(data_iter):
+            return self._autograd.logits(data_iter)
+        return np.concatenate(
+            [self.fused.forward(images, rows, transform) for images, rows, _, transform in self._joined(data_iter)]
+        )
 
-    def _joined(self, data_iter: Batches) -> Iterator:
+    def _serves(self, data_iter: Iterable) -> bool:
+        """Whether the kernels can serve a pass over these batches, with the net as it is now."""
+        from gluon_lenet.fused import Unsupported
+
+        why = why_not_served(data_iter)
+        if why is None and data_iter.image_shape != self.fused.input_shape:
+            why = f"they were made for images of shape {self.fused.input_shape}, not {data_iter.image_shape}"
+        if why is None:
+            try:
+                self.fused.follow()
+                return True
+            except Unsupported as error:
+                why = str(error)
+        self._leave_to_mxnet(why)
+        return False
+
+    def _leave_to_mxnet(self, why) -> None:
+        if self.insist:
+            raise InputError(f"the fused kernels cannot serve: {why}")
+        if str(why) not in self._warned:
+            self._warned.add(str(why))
+            warnings.warn(f"computed by MXNet's autograd from here on, not the fused kernels: {why}", stacklevel=3)
+
+    @staticmethod
+    def _joined(data_iter: Batches) -> Iterator[RawBatch]:
         """The batches of one pass, those from the same array of images as one batch."""
-        for _, batches in groupby(self.batches(data_iter), key=lambda batch: id(batch[0])):
+        for _, batches in groupby(data_iter.stored(), key=lambda batch: id(batch.images)):
             batches = list(batches)  # holds the array, so that no other can have its id meanwhile
-            images, _, labels, transform = batches[0]
-            yield images, np.concatenate([rows for _, rows, _, _ in batches]), labels, transform
+            yield batches[0]._replace(rows=np.concatenate([batch.rows for batch in batches]))
 
 
 def choose(
@@ -213,18 +283,32 @@ def choose(
         return Autograd(net, contexts, loss)
     if contexts != [mx.cpu()]:
         why = f"they run on cpu(0), not on {', '.join(map(str, contexts))}"
-    elif not isinstance(data_iter, Batches):
-        why = f"they take gluon_lenet's batches, not a {type(data_iter).__name__}"
     else:
+        why = why_not_served(data_iter)
+    if why is None:
         from gluon_lenet.fused import Unsupported
 
         try:
-            return Fused(net, data_iter.image_shape, loss)
+            return Fused(net, data_iter.image_shape, loss, insist=mode == "fused")
         except Unsupported as error:
             why = str(error)
     if mode == "fused":
         raise InputError(f"the fused kernels cannot serve: {why}")
     return Autograd(net, contexts, loss, why)
+
+
+def why_not_served(data_iter: Iterable) -> str | None:
+    """Why the kernels cannot take the images of these batches as they are stored; None if they can."""
+    if type(data_iter) is not Batches:
+        return f"they take gluon_lenet's Batches, not a {type(data_iter).__name__}"
+    if type(data_iter.transform) is not Transform:
+        return f"they know gluon_lenet's Transform, not a {type(data_iter.transform).__name__}"
+    from gluon_lenet.fused.proof import why_not_genuine
+
+    for thing in (data_iter, data_iter.transform):
+        if why := why_not_genuine(thing):
+            return f"the {type(thing).__name__} may not do what its type says: {why}"
+    return None
 
 
 def net_seed(seed: int, epoch: int, batch: int) -> int:
@@ -240,6 +324,13 @@ def behind(results: Iterable) -> Iterator:
         if len(ahead) > _LEAD:
             yield ahead.popleft()
     yield from ahead
+
+
+def _check_batch(y_hat: nd.NDArray, y: nd.NDArray) -> None:
+    """Raise InputError unless y (b,) has one class of the logits y_hat (b, classes) for each image."""
+    if y_hat.ndim != 2 or y.shape != y_hat.shape[:1]:
+        raise InputError(f"labels of shape {y.shape} for outputs of shape {y_hat.shape}; must be (b,) for (b, classes)")
+    check_labels(y.asnumpy(), y_hat.shape[1])
 
 
 def _step(trainer: Trainer, batch_size: int) -> None:

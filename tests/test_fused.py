@@ -838,19 +838,30 @@ def test_both_ends_see_the_same_batches(name, transform, options):
     np.testing.assert_allclose(actual[2], expected[2], rtol=1e-5, atol=2e-5)
 
 
-def test_images_are_resized_once_and_a_pass_is_evaluated_in_one_call(monkeypatch):
+def test_read_only_images_are_resized_once_and_a_pass_is_evaluated_in_one_call(monkeypatch):
     net, shape = build("tanh_avgpool")
-    resized = []
-    monkeypatch.setattr(Transform, "resized", lambda self, images: resized.append(images) or data(shape, 10)[0][:256])
     data_iter = Batches(IMAGES, LABELS, 7, transform=Transform(resize=32))
     engine, calls = Fused(net, shape), []
     monkeypatch.setattr(engine.fused, "evaluate", lambda *batch: calls.append(batch) or (1.0, 2))
     for _ in range(2):
-        for _ in engine.batches(data_iter):
-            pass
+        resized = {id(batch.images) for batch in engine.batches(data_iter)}
         assert engine.evaluate(data_iter) == (1.0, 2, 256)
-    assert [id(images) for images in resized] == [id(IMAGES)]
+        assert resized == {id(data_iter.resized_images())}
     assert [len(rows) for _, rows, _, _ in calls] == [256, 256]
+
+
+def test_images_that_change_between_batches_are_resized_anew():
+    net, shape = build("tanh_avgpool")
+    images = IMAGES.copy()
+    data_iter = Batches(images, LABELS, 128, transform=Transform(resize=32))
+    engine = Fused(net, shape)
+    before = engine.logits(data_iter)
+    images[128:] = images[:128]
+    np.testing.assert_array_equal(engine.logits(data_iter), np.tile(before[:128], (2, 1)))
+    batches = engine.batches(data_iter)
+    next(batches)
+    images[:] = 0
+    assert not next(batches).images.any()
 
 
 def test_every_recipe_gets_the_fused_kernels():
@@ -891,7 +902,7 @@ def test_losses_the_kernels_cannot_compute_are_named(loss, name):
         ([conv(6), nn.BatchNorm(), nn.Dense(10)], r"layer 1, BatchNorm"),
         ([conv(6, "softrelu"), nn.Dense(10)], r"layer 0, Conv2D.*softrelu"),
         ([conv(6, "relu"), nn.Activation("tanh"), nn.Dense(10)], r"layer 1, Activation.*second activation"),
-        ([nn.Dense(8), conv(6), nn.Dense(10)], r"layer 1, Conv2D.*after a dense layer"),
+        ([nn.Dense(8), conv(6), nn.Dense(10)], r"layer 1, Conv2D.*gets a vector of 8 numbers, not maps"),
         ([nn.Dense(8, flatten=False), nn.Dense(10)], r"layer 0, Dense.*flatten"),
         ([conv(6), max_pool()], r"last layer must be a Dense"),
         ([nn.Dense(10, activation="relu")], r"last layer.*activation"),
@@ -927,7 +938,7 @@ def test_labels_out_of_range_are_an_error_and_leave_the_gradients(label):
     fused.backprop(images, np.arange(20), labels)
     before = gradients(net)
     labels[33] = label
-    with pytest.raises(ValueError, match=r"1 labels are outside 0 \.\.\. 9"):
+    with pytest.raises(ValueError, match=f"label {label} is no class; labels must be whole numbers from 0 to 9"):
         fused.backprop(images, np.arange(20, 40), labels)
     for name, gradient in gradients(net).items():
         np.testing.assert_array_equal(gradient, before[name])
@@ -944,6 +955,12 @@ def test_arrays_of_the_wrong_kind_are_refused():
         fused.backprop(images, np.array([], int), labels)
     with pytest.raises(ValueError, match="labels must have the shape"):
         fused.backprop(images, np.arange(3), labels[:200])
+    with pytest.raises(ValueError, match="labels must be integers of at most 32 bits, not float64"):
+        fused.backprop(images, np.arange(3), labels + 0.9)
+    with pytest.raises(ValueError, match="labels must be integers of at most 32 bits, not int64"):
+        fused.backprop(images, np.arange(3), labels.astype(np.int64) + 2**32)
+    with pytest.raises(ValueError, match="rows must be integers of at most 64 bits, not float64"):
+        fused.backprop(images, np.array([0.5, 1]), labels)
     with pytest.raises(ValueError, match=r"images must be uint8 .* not int32"):
         fused.forward(images.astype(np.int32))
     with pytest.raises(ValueError, match="C-contiguous"):

@@ -23,6 +23,7 @@ class Ours(Contender):
         batches = {}
         for part in ("train", "test"):
             images, labels = self.arrays(part, raw=True)
+            images.flags.writeable = False  # so that they are resized only once
             size = min(self.batch_size, len(images))
             batches[part] = gluon_lenet.Batches(
                 images, labels, size, shuffle=part == "train", seed=self.job["seed"], transform=transform
@@ -39,7 +40,7 @@ class Ours(Contender):
             self.net, batches["train"], batches["test"], None, trainer, mx.cpu(), num_epochs=1000, engine=engine
         )
         if self.mode == "fused":
-            self.fused, self.transform, self.test_images = engine.fused, transform, batches["test"].resized_images
+            self.fused, self.transform, self.test_images = engine.fused, transform, batches["test"].resized_images()
         else:
             self.test_images = nd.array(self.floats("test")[0])
 

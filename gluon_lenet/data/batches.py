@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from functools import cached_property
+from dataclasses import replace
+from typing import NamedTuple
 
 import numpy as np
 from mxnet import nd
@@ -14,6 +15,20 @@ from gluon_lenet.data.transforms import Transform
 from gluon_lenet.errors import InputError
 
 
+class RawBatch(NamedTuple):
+    """A batch as it is stored: which of the images, and what a net is to see of them."""
+
+    images: np.ndarray  # uint8 (n, h, w), resized if the transform says so
+    rows: np.ndarray  # int64 (b,)
+    labels: np.ndarray  # int32 (n,)
+    transform: Transform
+
+    def arrays(self) -> tuple[nd.NDArray, nd.NDArray]:
+        """X float32 (b, 1, h, w) and y int32 (b,)."""
+        transform = replace(self.transform, resize=None)
+        return transform(self.images[self.rows]), nd.array(self.labels[self.rows], dtype=np.int32)
+
+
 class Batches:
     """Mini-batches of a data set in memory; iterates like a Gluon `DataLoader`: `len(it)`, `for X, y in it`.
 
@@ -22,6 +37,18 @@ class Batches:
 
     The order of the k-th pass over the data, and how `augment` bends each image in it, follow from `seed` and k alone,
     so a pass can be repeated by setting `epoch`, the number of passes begun so far.
+
+    Args:
+        images: uint8 (n, h, w).
+        labels: integers (n,), at least 0; a net must have more classes than the largest.
+        batch_size: 1 to n.
+        shuffle: whether each pass has an order of its own.
+        seed: of the order and of `augment`.
+        transform: what a net is to see of the images.
+        augment: how training images are changed at random.
+
+    Raises:
+        InputError: other arrays, or another batch size; the message says what is wrong with them.
     """
 
     def __init__(
@@ -35,14 +62,19 @@ class Batches:
         transform: Transform | None = None,
         augment: Augmentation | None = None,
     ):
-        if len(images) != len(labels):
-            raise ValueError(f"{len(images)} images but {len(labels)} labels; there must be one label an image")
+        images, labels = np.asarray(images), np.asarray(labels)
+        if images.dtype != np.uint8 or images.ndim != 3 or not images.size:
+            raise InputError(f"images must be uint8 (n, h, w), not {images.dtype} {images.shape}")
+        if labels.shape != (len(images),):
+            raise InputError(f"{len(images)} images, but labels of shape {labels.shape}; there must be one an image")
+        check_labels(labels)
         if not 1 <= batch_size <= len(images):
             raise InputError(f"batch size {batch_size} must be between 1 and the number of images, {len(images)}")
         self.images, self.labels = images, labels.astype(np.int32)
         self.batch_size, self.shuffle, self.seed = batch_size, shuffle, seed
         self.transform, self.augment = transform or Transform(), augment
         self.epoch = 0
+        self._resized = ()  # the images that were resized, to what size, and the result
 
     @property
     def num_examples(self) -> int:
@@ -82,14 +114,60 @@ class Batches:
         """What the generators, of the order and of `augment`, are seeded with for pass `epoch` (from 0)."""
         return {"shuffle": [self.seed, epoch], "augment": [self.seed, epoch, 1]}
 
-    @cached_property
+    def stored(self) -> Iterator[RawBatch]:
+        """One pass, before anything but the resizing is done to the images."""
+        before = resized = None
+        for images, rows, labels in self.raw():
+            if images is self.images and self.transform.resize and not _is_read_only(images):
+                # they may have changed when the next batch is due, so only this one is resized now
+                part = self.transform.resized(images[rows])
+                yield RawBatch(part, np.arange(len(rows)), labels[rows], self.transform)
+                continue
+            if images is not before:  # the data set's own, or augmented ones, for a few batches
+                before = images
+                resized = self.resized_images() if images is self.images else self.transform.resized(images)
+            yield RawBatch(resized, rows, labels, self.transform)
+
     def resized_images(self) -> np.ndarray:
-        """All images, after the transform's resizing: uint8 (n, h, w)."""
-        return self.transform.resized(self.images)
+        """All images, which must not change after this, as the transform resizes them: uint8 (n, h, w)."""
+        images, size = self.images, self.transform.resize
+        if size is None:
+            return images
+        if not (self._resized and self._resized[0] is images and self._resized[1] == size):
+            self._resized = images, size, self.transform.resized(images)
+        return self._resized[2]
 
     def __iter__(self) -> Iterator[tuple[nd.NDArray, nd.NDArray]]:
         for images, rows, labels in self.raw():
             yield self.transform(images[rows]), nd.array(labels[rows], dtype=np.int32)
+
+
+def check_labels(labels: np.ndarray, num_classes: int | None = None) -> None:
+    """Raise InputError unless labels, of any shape, are whole numbers from 0 to `num_classes` - 1.
+
+    Without `num_classes`, which only a net knows, any int32 of at least 0 will do. Whatever computes the gradients,
+    labels are checked here before: MXNet takes the nearest class for one that does not exist, without a word.
+    """
+    labels = np.asarray(labels)
+    if not labels.size:
+        return
+    most = np.iinfo(np.int32).max if num_classes is None else num_classes - 1
+    whole = labels.dtype.kind in "iu" or (labels.dtype.kind == "f" and num_classes is not None)
+    if not whole:
+        raise InputError(f"labels must be integers, not {labels.dtype}")
+    if labels.min() >= 0 and labels.max() <= most and (labels.dtype.kind != "f" or (labels == np.rint(labels)).all()):
+        return
+    wrong = labels[~((labels >= 0) & (labels <= most) & (labels == np.rint(labels)))]
+    raise InputError(f"label {wrong.flat[0]} is no class; labels must be whole numbers from 0 to {most}")
+
+
+def _is_read_only(array: np.ndarray) -> bool:
+    """Whether nobody can write into the array, or into one that it is a view of."""
+    while isinstance(array, np.ndarray):
+        if array.flags.writeable:
+            return False
+        array = array.base
+    return array is None or memoryview(array).readonly
 
 
 _AUGMENTED = 1024  # about how many images are augmented at once

@@ -5,6 +5,7 @@ tiles.py     the register tiles written with them: convolution, pooling, dense l
 blocks.py    loops over the tiles: a block of images through all layers and back
 rules.py     an optimizer's step for all weights
 compiled.py  the kernel made of these, and tasks for it
+proof.py     whether the net's blocks compute what their types say, and whether the net has changed since
 program.py   a Gluon net -> the table of layers that blocks.py works through
 weights.py   the net's parameters and their gradients, where the table says they are
 updater.py   what a trainer hands its steps to
@@ -14,11 +15,14 @@ threads.py   a C function, called by several threads at once
 
 from __future__ import annotations
 
+from threading import Lock
+
 import mxnet as mx
 import numpy as np
 from mxnet.gluon.loss import Loss
 
 from gluon_lenet import compat
+from gluon_lenet.data.batches import check_labels
 from gluon_lenet.data.transforms import Transform
 from gluon_lenet.fused import arrays
 from gluon_lenet.fused.blocks import RUN
@@ -26,7 +30,7 @@ from gluon_lenet.fused.compiled import Task
 from gluon_lenet.fused.program import Program, Unsupported, read_loss
 from gluon_lenet.fused.updater import KernelUpdater
 from gluon_lenet.fused.vectors import LANES
-from gluon_lenet.fused.weights import Kernel, Weight
+from gluon_lenet.fused.weights import Kernel, Weight, check_apart
 
 __all__ = ["LANES", "FusedNet", "KernelUpdater", "Unsupported"]
 
@@ -37,17 +41,21 @@ class FusedNet:
     """The forward and backward pass of a Gluon net on the CPU, and its loss.
 
     The net stays the owner of its parameters: weights are read where they are, gradients are written into
-    `param.grad()`, and `trainer.step(batch_size)` follows as after `loss.backward()`.
+    `param.grad()`, and `trainer.step(batch_size)` follows as after `loss.backward()`. A net that has changed since the
+    last call, by a layer more or a hook, say, is read again. Calls from several threads take turns.
 
     The methods take images as they are stored, and say with a `Transform` what the net is to see of them: the padding
     and `(pixel / 255 - mean) / std` are done on the way into the kernels, the resizing must have been done.
 
         images     uint8 (n, h - 2 pad, w - 2 pad), or (n, channels, ...); or float32 (n, channels, h, w), all done
         rows       int64 (b,), which of them are the batch
-        labels     int32 (n,), one an image
+        labels     integers (n,), one an image, 0 to classes - 1
         transform  divides by 255 and does nothing else by default
 
-    and raise ValueError for arrays of the wrong shape or type, and for a label or a row out of range.
+    and raise
+
+        ValueError   for arrays of the wrong shape or type, and for a label or a row out of range
+        Unsupported  if the kernels cannot serve what the net has become
 
     Args:
         net: an `nn.Sequential` or `nn.HybridSequential`, initialized on `mx.cpu()` in float32.
@@ -60,15 +68,43 @@ class FusedNet:
     """
 
     def __init__(self, net, input_shape=(1, 28, 28), threads: int | None = None, loss: Loss | None = None):
-        self.net, self.input_shape = net, tuple(input_shape)
-        self._program = program = Program(net, self.input_shape)
-        rubbish = read_loss(loss)
-        _materialize(net, self.input_shape)
+        self.net, self.input_shape, self.loss = net, tuple(input_shape), loss
         self._threads = threads or compat.num_threads()
+        self._lock = Lock()
+        self._program = None
+        with self._lock:
+            self._follow()
+
+    def follow(self) -> None:
+        """Read the net again if it has changed since the last call, as every other method does first.
+
+        Raises:
+            Unsupported: the kernels cannot serve what it has become.
+        """
+        with self._lock:
+            self._follow()
+
+    def _follow(self):
+        if self._program is None or not self._program.record.is_current():
+            self._program = None  # if reading fails now, it is tried again at the next call
+            self._read()
+        # Whatever MXNet still does with weights or gradients, the trainer's last step for one, must be done. (Waiting
+        # for each array to be written costs a round trip to a thread of MXNet's an array.)
+        mx.nd.waitall()
+        moved = [weight.connect() for weight in self._weights]  # all of them
+        if any(moved):
+            check_apart(self._weights)
+
+    def _read(self):
+        """Make the table of layers of the net as it is now, and the memory to work in."""
+        rubbish = read_loss(self.loss)
+        program = Program(self.net, self.input_shape)
+        if _is_deferred(self.net):
+            self.net(mx.nd.zeros((1, *self.input_shape)))
+            program = Program(self.net, self.input_shape)
         self._layers = program.layers
         self._weights = [Weight(parameter, program.layers[i], name) for name, i, parameter in program.parameters()]
         self._weights += [Kernel(block, program.layers[i]) for i, block in program.table_convolutions()]
-        self._connect()
         self._memory = arrays.aligned_zeros((self._threads, program.size))
         self._starts = np.zeros((self._threads, LANES), np.int64)
         self._task = Task(RUN, self._threads)
@@ -88,6 +124,7 @@ class FusedNet:
             channels=self.input_shape[0],
         )
         self._described = ()  # the images and the transform that the task knows of
+        self._program = program
 
     @property
     def num_classes(self) -> int:
@@ -104,42 +141,38 @@ class FusedNet:
         Returns:
             Loss sum and number of correct predictions.
         """
-        result = self._run(images, rows, labels, transform, train=True)
-        for weight in self._weights:
-            weight.finish()
+        with self._lock:
+            result = self._run(images, rows, labels, transform, train=True)
+            for weight in self._weights:
+                weight.finish()
         return result
 
     def evaluate(
         self, images: np.ndarray, rows: np.ndarray, labels: np.ndarray, transform: Transform = _PLAIN
     ) -> tuple[float, int]:
         """The forward pass alone: loss sum and number of correct predictions; memory does not grow with the batch."""
-        return self._run(images, rows, labels, transform)
+        with self._lock:
+            return self._run(images, rows, labels, transform)
 
     def forward(self, images: np.ndarray, rows: np.ndarray | None = None, transform: Transform = _PLAIN) -> np.ndarray:
         """Logits float32 (b, classes) of the images `rows`, or of all."""
         if rows is None:
             rows = np.arange(len(images))
-        logits = np.empty((len(rows), self.num_classes), np.float32)
-        self._run(images, rows, None, transform, logits)
-        return logits
+        with self._lock:
+            return self._run(images, rows, None, transform)
 
-    def _connect(self):
-        # Whatever MXNet still does with weights or gradients, the trainer's last step for one, must be done. (Waiting
-        # for each array to be written costs a round trip to a thread of MXNet's an array.)
-        mx.nd.waitall()
-        for weight in self._weights:
-            weight.connect()
-
-    def _run(self, images, rows, labels, transform, logits=None, train=False):
-        rows = np.ascontiguousarray(rows, np.int64)
+    def _run(self, images, rows, labels, transform, train=False):
+        """Loss sum and correct count, or without labels the logits."""
+        rows = _as_integers(rows, np.int64, "rows")
         if rows.ndim != 1 or not len(rows):
             raise ValueError(f"rows must be a sequence of at least one number, not an array of shape {rows.shape}")
         if labels is not None:
-            labels = np.ascontiguousarray(labels, np.int32)
+            labels = _as_integers(labels, np.int32, "labels")
             if labels.shape != (len(images),):
                 raise ValueError(f"labels must have the shape ({len(images)},), one an image, not {labels.shape}")
-        self._connect()
+        self._follow()
         self._describe_images(images, transform)
+        logits = np.empty((len(rows), self.num_classes), np.float32) if labels is None else None
         self._task.set(
             rows=rows.ctypes.data,
             batch=len(rows),
@@ -148,16 +181,17 @@ class FusedNet:
             train=train,
         )
         self._task.run()
-        loss, correct, bad_labels, bad_rows, _ = self._task.totals.sum(axis=0).tolist()
+        loss, correct, bad_labels, bad_rows, _ = map(sum, zip(*self._task.totals.tolist(), strict=True))
         if bad_rows:
             raise ValueError(f"rows must be between 0 and {len(images) - 1}, the last image")
         if bad_labels:
-            raise ValueError(f"{int(bad_labels)} labels are outside 0 ... {self.num_classes - 1}, the net's classes")
-        return loss, int(correct)
+            check_labels(labels[rows], self.num_classes)
+        return (loss, int(correct)) if logits is None else logits
 
     def _describe_images(self, images, transform):
         """Tell the kernels where the images are and what to make of them."""
-        if self._described and self._described[0] is images and self._described[1] is transform:
+        known = self._described
+        if known and known[0] is images and known[1] == images.shape and known[2] is transform:
             return
         channels, height, width = self.input_shape
         is_float = images.dtype == np.float32
@@ -184,10 +218,18 @@ class FusedNet:
             std=transform.std,
             staging=program.staging if pad or program.steps[0].padding else first_pixel,
         )
-        self._described = images, transform
+        self._described = images, images.shape, transform
 
 
-def _materialize(net, input_shape):
-    """Run the net once if some shapes are not known yet, so that deferred parameters come into being."""
-    if any(parameter._deferred_init for parameter in net.collect_params().values()):
-        net(mx.nd.zeros((1, *input_shape)))
+def _is_deferred(net) -> bool:
+    """Whether some parameters come into being, with their shapes, only when the net is first called."""
+    return any(parameter._deferred_init for parameter in net.collect_params().values())
+
+
+def _as_integers(numbers, dtype, name) -> np.ndarray:
+    """The numbers as a contiguous array of the integer type `dtype`, each as it was."""
+    given = np.asarray(numbers)
+    array = np.ascontiguousarray(given, dtype)
+    if given.dtype.kind not in "iu" or (given.dtype != dtype and not np.array_equal(array, given)):
+        raise ValueError(f"{name} must be integers of at most {np.dtype(dtype).itemsize * 8} bits, not {given.dtype}")
+    return array

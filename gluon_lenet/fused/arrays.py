@@ -9,6 +9,8 @@ import numpy as np
 from mxnet.base import _LIB, check_call
 from mxnet.ndarray import NDArray
 
+_get_data = _LIB.MXNDArrayGetData  # looked up once: it is called for every array in every training step
+
 ALIGNMENT = 64  # bytes: a cache line, and the widest vector
 
 
@@ -31,6 +33,7 @@ class Memory:
 
     def __init__(self, array: NDArray):
         self._array, self._handle, self._pointer = array, array.handle, ctypes.c_void_p()
+        self._reference = ctypes.byref(self._pointer)
         self.address = 0
 
     def moved(self) -> bool:
@@ -39,9 +42,12 @@ class Memory:
         To be asked before every use, while MXNet is idle: oneDNN rearranges convolution weights in place when the net
         runs forward only, and being asked for the address makes MXNet put them back in order.
         """
-        check_call(_LIB.MXNDArrayGetData(self._handle, ctypes.byref(self._pointer)))
-        before, self.address = self.address, self._pointer.value
-        return before != self.address
+        check_call(_get_data(self._handle, self._reference))
+        address = self._pointer.value
+        if address == self.address:
+            return False
+        self.address = address
+        return True
 
 
 class Nowhere:

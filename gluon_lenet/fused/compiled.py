@@ -31,6 +31,7 @@ class Task:
 
     def __init__(self, kind: int, shares: int):
         self._array, self._shares = np.zeros(1, blocks.TASK), shares
+        self._fields = self._array[0]  # a view of it
         self._address = self._array.ctypes.data
         self._counters = np.zeros(blocks.COUNTERS, np.int64)
         self.totals = np.zeros((shares, blocks.TOTALS))
@@ -38,9 +39,8 @@ class Task:
 
     def set(self, **fields):
         """Give fields of `blocks.TASK` their values."""
-        task = self._array[0]
         for name, value in fields.items():
-            task[name] = value
+            self._fields[name] = value
 
     def run(self):
         """Do it, compiling the kernel if it must be; returns when all threads are done."""

@@ -18,6 +18,7 @@ from gluon_lenet.fused.blocks import (
     NO_POOLING,
     SUM_POOLING,
 )
+from gluon_lenet.fused.proof import Record, why_not_default_mode
 from gluon_lenet.fused.tiles import GRADIENT_OUTPUTS, NO_ACTIVATION, RELU, SCALED_TANH, SIGMOID, TABLE, TANH, K
 from gluon_lenet.fused.vectors import LANES
 from gluon_lenet.layers import RBFOutput, ScaledTanh, Subsampling, TableConv2D
@@ -57,84 +58,91 @@ class Step:
         return channels, height + 2 * self.padding, width + 2 * self.padding
 
 
-def read_net(net: nn.Block, input_shape: tuple[int, int, int]) -> list[Step]:
-    """The net's layers, in order, for inputs (channels, height, width).
+def read_net(net: nn.Block, input_shape: tuple[int, int, int]) -> tuple[list[Step], Record]:
+    """The net's layers, in order, for inputs (channels, height, width); and a record of what they were read from.
 
     Raises:
-        Unsupported: the kernels cannot serve the net.
+        Unsupported: the kernels cannot serve the net, or it may not compute what its layers' types say.
     """
-    if not isinstance(net, nn.Sequential | nn.HybridSequential):
+    if why := why_not_default_mode():
+        raise Unsupported(why)
+    if type(net) not in (nn.Sequential, nn.HybridSequential):
         raise Unsupported(f"{type(net).__name__} is not a Sequential; {SERVED}")
+    record = Record()
+    _add_to(record, net, "the net")
     steps: list[Step] = []
     shape = tuple(input_shape)
     for number, block in enumerate(net._children.values()):
-        block = getattr(block, "_block", block)  # a child may be a weak reference in some versions
         described = " ".join(repr(block).split())
-        shape = _read(block, f"layer {number}, {described},", steps, shape)
+        shape = _read(block, f"layer {number}, {described},", steps, shape, record)
+    try:
+        record.check_caches()
+    except ValueError as error:
+        raise Unsupported(str(error)) from None
     if not steps or steps[-1].kind == CONVOLUTION:
         raise Unsupported(f"the last layer must be a Dense or RBFOutput that gives the logits; {SERVED}")
     if steps[-1].activation != NO_ACTIVATION:
         raise Unsupported(f"the last layer, {described}, has an activation; the kernels want logits")
     if np.prod(input_shape) < LANES:
         raise Unsupported(f"images of shape {tuple(input_shape)} are too small: at least {LANES} pixels")
-    return steps
+    return steps, record
 
 
-def _read(block, name, steps, shape):
+def _add_to(record, block, name):
+    try:
+        record.add(block)
+    except ValueError as error:
+        raise Unsupported(f"{name} may not compute what its type says: {error}") from None
+
+
+def _read(block, name, steps, shape, record):
     """Add a layer to the steps: its input's shape -> its output's."""
     if steps and steps[-1].kind == DISTANCES:
         raise Unsupported(f"{name} comes after an RBFOutput; {SERVED}")
-    if type(block) is nn.Conv2D:
-        return _read_convolution(block, name, steps, shape)
-    if type(block) is TableConv2D:
-        return _read_table_convolution(block, name, steps, shape)
-    if type(block) is Subsampling:
-        return _read_subsampling(block, name, steps)
-    if type(block) is RBFOutput:
-        return _read_distances(block, name, steps, shape)
-    if type(block) is nn.Dense:
-        return _read_dense(block, name, steps, shape)
-    if type(block) in (nn.MaxPool2D, nn.AvgPool2D):
-        return _read_pooling(block, name, steps, shape)
-    if type(block) is nn.Activation:
-        _add_activation(block._act_type, name, steps)
-        return shape
-    if type(block) is ScaledTanh:
-        _set_activation(SCALED_TANH, name, steps)
-        return shape
-    if type(block) is nn.Flatten:
-        return shape  # a Dense flattens what it gets, in the same order
-    raise Unsupported(f"{name} is of a kind the kernels do not know; {SERVED}")
+    if type(block) not in _READERS:
+        raise Unsupported(f"{name} is of a kind the kernels do not know; {SERVED}")
+    _add_to(record, block, name)
+    activation = getattr(block, "act", None)
+    if activation is not None:
+        if type(activation) is not nn.Activation:
+            raise Unsupported(f"{name} has the activation {type(activation).__name__}; {SERVED}")
+        _add_to(record, activation, f"the activation of {name}")
+    return _READERS[type(block)](block, name, steps, shape)
 
 
 def _read_convolution(block, name, steps, shape):
-    options = block._kwargs
-    if options["kernel"] != (K, K) or options["stride"] != (1, 1) or options["dilate"] != (1, 1):
+    _check_maps(name, shape)
+    options = dict(block._kwargs)
+    outputs, pad = options.pop("num_filter"), options.pop("pad")
+    if options.pop("kernel") != (K, K) or options.pop("stride") != (1, 1) or options.pop("dilate") != (1, 1):
         raise Unsupported(f"{name} is not a 5x5 convolution with stride 1 and dilation 1; {SERVED}")
-    if options["pad"] not in ((0, 0), (2, 2)):
-        raise Unsupported(f"{name} has padding {options['pad']}; {SERVED}")
-    if options["num_group"] != 1 or options.get("layout", "NCHW") != "NCHW":
-        raise Unsupported(f"{name} has groups or a layout other than NCHW; {SERVED}")
-    _check_input(block, name, block.weight.shape, shape[0])
-    _add_convolution(block, name, steps, shape, block._channels, options["pad"][0])
+    if pad not in ((0, 0), (2, 2)):
+        raise Unsupported(f"{name} has padding {pad}; {SERVED}")
+    if options != {"num_group": 1, "layout": "NCHW", "no_bias": block.bias is None}:
+        raise Unsupported(f"{name} has groups, a layout other than NCHW or options the kernels do not know; {SERVED}")
+    if block._op_name != "Convolution":
+        raise Unsupported(f"{name} computes {block._op_name}; {SERVED}")
+    _check_shape(name, block.weight.shape, outputs, shape[0])
+    _add_convolution(block, name, steps, shape, outputs, pad[0])
     steps[-1].parameters = _weight_and_bias(block)
     _add_activation(block.act and block.act._act_type, name, steps)
     return steps[-1].out_shape
 
 
 def _read_table_convolution(block, name, steps, shape):
+    _check_maps(name, shape)
     outputs, _, *kernel = block.kernel_shape
     if kernel != [K, K]:
         raise Unsupported(f"{name} is not a 5x5 convolution; {SERVED}")
-    _check_input(block, name, block.kernel_shape, shape[0])
+    _check_shape(name, block.kernel_shape, outputs, shape[0])
     _add_convolution(block, name, steps, shape, outputs, padding=0)
     steps[-1].parameters = {"bias": block.bias}
     return steps[-1].out_shape
 
 
 def _add_convolution(block, name, steps, shape, outputs, padding):
-    if steps and steps[-1].kind == DENSE:
-        raise Unsupported(f"{name} is a convolution after a dense layer; {SERVED}")
+    if steps and steps[-1].kind == DENSE:  # a convolution whose kernel is as large as its input
+        raise Unsupported(f"{name} is a convolution of 1x1 maps; {SERVED}")
     channels, height, width = shape
     height, width = height + 2 * padding - K + 1, width + 2 * padding - K + 1
     if (height, width) == (1, 1) and padding == 0:  # a dense layer in disguise: the kernel is as large as the input
@@ -149,19 +157,20 @@ def _read_dense(block, name, steps, shape):
     inputs = int(np.prod(shape))
     if not block._flatten:
         raise Unsupported(f"{name} does not flatten its input; {SERVED}")
-    _check_input(block, name, block.weight.shape, inputs)
+    _check_shape(name, block.weight.shape, block._units, inputs)
     parameters = _weight_and_bias(block)
     steps.append(Step(block, DENSE, (inputs, 1, 1), (block._units, 1, 1), parameters=parameters))
     _add_activation(block.act and block.act._act_type, name, steps)
-    return steps[-1].out_shape
+    return (block._units,)
 
 
 def _read_distances(block, name, steps, shape):
-    inputs, centres = int(np.prod(shape)), block.centres
-    _check_input(block, name, centres.shape, inputs)
-    out_shape = centres.shape[0], 1, 1
-    steps.append(Step(block, DISTANCES, (inputs, 1, 1), out_shape, parameters={"weight": centres}))
-    return out_shape
+    if len(shape) != 1:
+        raise Unsupported(f"{name} gets maps of shape {shape}, not a vector")
+    (inputs,), centres = shape, block.centres
+    _check_shape(name, centres.shape, block._classes, inputs)
+    steps.append(Step(block, DISTANCES, (inputs, 1, 1), (block._classes, 1, 1), parameters={"weight": centres}))
+    return (block._classes,)
 
 
 def _weight_and_bias(block):
@@ -169,17 +178,24 @@ def _weight_and_bias(block):
 
 
 def _read_pooling(block, name, steps, shape):
-    options = block._kwargs
-    if options["kernel"] != (2, 2) or options["stride"] != (2, 2) or options["pad"] != (0, 0) or options["global_pool"]:
+    _check_maps(name, shape)
+    options = dict(block._kwargs)
+    options.pop("count_include_pad", None)  # there is no padding to count
+    window = [options.pop(option) for option in ("kernel", "stride", "pad", "global_pool")]
+    if window != [(2, 2), (2, 2), (0, 0), False]:
         raise Unsupported(f"{name} does not pool 2x2 with stride 2 and padding 0; {SERVED}")
-    if options["pooling_convention"] != "valid" or options.get("layout", "NCHW") != "NCHW":
-        raise Unsupported(f"{name} has ceil_mode or a layout other than NCHW; {SERVED}")
-    return _add_pooling(MAX_POOLING if type(block) is nn.MaxPool2D else SUM_POOLING, name, steps)
+    pooling, pool_type = (MAX_POOLING, "max") if type(block) is nn.MaxPool2D else (SUM_POOLING, "avg")
+    if options != {"pool_type": pool_type, "pooling_convention": "valid", "layout": "NCHW"}:
+        raise Unsupported(
+            f"{name} has ceil_mode, a layout other than NCHW or options the kernels do not know; {SERVED}"
+        )
+    return _add_pooling(pooling, name, steps)
 
 
-def _read_subsampling(block, name, steps):
+def _read_subsampling(block, name, steps, shape):
+    _check_maps(name, shape)
     shape = _add_pooling(SUM_POOLING, name, steps)
-    _check_input(block, name, (0, *block.bias.shape), shape[0])
+    _check_shape(name, (block._channels, *block.bias.shape), shape[0], shape[0])
     steps[-1].parameters |= {"coefficient": block.coefficient, "pool_bias": block.bias}
     return shape
 
@@ -214,10 +230,45 @@ def _set_activation(activation: int, name, steps):
     steps[-1].activation = activation
 
 
-def _check_input(block, name, weight_shape, inputs):
-    known = weight_shape[1] if weight_shape else 0
-    if known not in (0, inputs):
-        raise Unsupported(f"{name} expects {known} inputs but gets {inputs}")
+def _read_activation(block, name, steps, shape):
+    _add_activation(block._act_type, name, steps)
+    return shape
+
+
+def _read_scaled_tanh(block, name, steps, shape):
+    _set_activation(SCALED_TANH, name, steps)
+    return shape
+
+
+def _read_flatten(block, name, steps, shape):
+    return (int(np.prod(shape)),)  # a Dense flattens what it gets, in the same order
+
+
+_READERS = {  # of a layer: its input's shape -> its output's
+    nn.Conv2D: _read_convolution,
+    TableConv2D: _read_table_convolution,
+    Subsampling: _read_subsampling,
+    RBFOutput: _read_distances,
+    nn.Dense: _read_dense,
+    nn.MaxPool2D: _read_pooling,
+    nn.AvgPool2D: _read_pooling,
+    nn.Activation: _read_activation,
+    ScaledTanh: _read_scaled_tanh,
+    nn.Flatten: _read_flatten,
+}
+
+
+def _check_maps(name, shape):
+    if len(shape) != 3:
+        raise Unsupported(f"{name} gets a vector of {shape[0]} numbers, not maps")
+
+
+def _check_shape(name, shape, outputs, inputs):
+    """Whether weights of this shape, where 0 is what is not known yet, are for so many outputs and inputs."""
+    if shape and shape[0] not in (0, outputs):
+        raise Unsupported(f"{name} has weights for {shape[0]} outputs, and {outputs} outputs")
+    if shape and shape[1] not in (0, inputs):
+        raise Unsupported(f"{name} expects {shape[1]} inputs but gets {inputs}")
 
 
 def read_loss(loss: Loss | None) -> float:
@@ -239,10 +290,11 @@ def read_loss(loss: Loss | None) -> float:
 
 
 class Program:
-    """The table of layers of a net, and how much memory a thread needs."""
+    """The table of layers of a net, how much memory a thread needs, and a record of the net it was read from."""
 
     def __init__(self, net: nn.Block, input_shape: tuple[int, int, int]):
-        self.steps, self._input_shape = read_net(net, input_shape), input_shape
+        self.steps, self.record = read_net(net, input_shape)
+        self._input_shape = input_shape
         self.layers = np.zeros(len(self.steps), LAYER)
         self._size = 0  # floats given away so far
         for step, layer in zip(self.steps, self.layers, strict=True):

@@ -1,0 +1,137 @@
+"""Objects of Gluon or this package -> why one may not compute what its type says; and a record that notices changes.
+
+The kernels never call a block, a loader or a transform: they compute what such an object is known to compute. That is
+right only as long as nobody gave it another method, a hook or another child, which Python lets anybody do at any time.
+"""
+
+from __future__ import annotations
+
+import sys
+from copy import copy
+
+import mxnet as mx
+from mxnet.gluon import Block, Constant, HybridBlock, Parameter
+
+# The methods by which an object is used; others whose name begins so, `__repr__` for one, may be anybody's.
+_USED = {"__call__", "__iter__", "__len__", "__getattr__", "__getattribute__", "__setattr__"}
+
+
+def why_not_genuine(thing: object) -> str | None:
+    """What about `thing` may make it compute something else than its type says; None if nothing does.
+
+    Its class must have the methods that it was written with, and the object none of its own.
+    """
+    for cls in type(thing).__mro__[:-1]:
+        home = vars(sys.modules[cls.__module__])
+        for name, value in vars(cls).items():
+            if name.startswith("__") and name not in _USED:
+                continue
+            function = getattr(value, "__func__", value)  # of a classmethod or staticmethod
+            if (
+                callable(function)
+                and not isinstance(function, type)
+                and getattr(function, "__globals__", 0) is not home
+            ):
+                return f"{cls.__name__}.{name} was replaced"
+    for name in vars(thing):
+        replaced = next((vars(cls)[name] for cls in type(thing).__mro__ if name in vars(cls)), None)
+        if callable(replaced) or isinstance(replaced, property):
+            return f"it has a {name} of its own"
+    return None
+
+
+class Record:
+    """The blocks that a net was read from, as they were then.
+
+    A net is compared with its record before each use, so this takes microseconds: dictionaries are compared whole, and
+    what is the same object in both counts as equal at once.
+    """
+
+    def __init__(self):
+        self._blocks, self._types, self._classes = [], [], set()
+        self._live, self._saved = [], []  # what dictionaries hold now, and what they held
+        self._parameters = {}  # id -> the block that has it
+
+    def add(self, block: Block) -> None:
+        """Take a block, without its children, into the record.
+
+        Raises:
+            ValueError: it may not compute what its type says, or shares a parameter with another; the message says
+                what about it.
+        """
+        why = why_not_genuine(block) or _why_watched(block) or _why_stale(block)
+        if why is not None:
+            raise ValueError(why)
+        for parameter in block._reg_params.values():
+            if type(parameter) not in (Parameter, Constant):
+                raise ValueError(f"its parameter {parameter.name} is a {type(parameter).__name__}")
+            if why := why_not_genuine(parameter):
+                raise ValueError(f"its parameter {parameter.name} is changed: {why}")
+            if self._parameters.setdefault(id(parameter), block) is not block or block in self._blocks:
+                raise ValueError(f"its parameter {parameter.name} is used by another layer, too")
+        self._blocks.append(block)
+        self._types.append(type(block))
+        self._watch(vars(block), *(value for value in vars(block).values() if isinstance(value, dict)))
+        for cls in set(type(block).__mro__[:-1]) - self._classes:
+            self._classes.add(cls)
+            self._watch(vars(cls))
+
+    def _watch(self, *dictionaries):
+        self._live += dictionaries
+        self._saved += [copy(content) if isinstance(content, dict) else dict(content) for content in dictionaries]
+
+    def is_current(self) -> bool:
+        """Whether every block is as it was when it was added."""
+        try:
+            return self._live == self._saved and list(map(type, self._blocks)) == self._types
+        except ValueError:  # an array among a block's attributes: two of them are neither equal nor not
+            return False
+
+    def check_caches(self) -> None:
+        """Raise ValueError if a hybridized block would run a graph that is not what it and its children are now.
+
+        MXNet keeps the graph of a hybridized block, and changes made past Gluon's own methods do not reach it.
+        """
+        for block in self._blocks:
+            if not isinstance(block, HybridBlock) or not block._active:
+                continue
+            if block._cached_graph and block._cached_graph[1].tojson() != _trace(block).tojson():
+                raise ValueError(f"{block.name} was hybridized as another net than it is now")
+            bound = [parameter for is_input, parameter in block._cached_op_args if not is_input]
+            if any(id(parameter) not in self._parameters for parameter in bound):
+                raise ValueError(f"{block.name} was hybridized with other parameters than it has now")
+
+
+def _why_watched(block: Block) -> str | None:
+    """Whose eyes would miss a computation that goes past the block."""
+    if block._forward_hooks or block._forward_pre_hooks:
+        return "it has a forward hook"
+    if getattr(block, "_callback", None) is not None:
+        return "it has an operator hook"
+    return None
+
+
+def _why_stale(block: Block) -> str | None:
+    if getattr(block, "_backend", None) is not None:
+        return f"it is optimized for the backend {block._backend}"
+    for name, value in block._reg_params.items():
+        if getattr(block, name, None) is not value:
+            return f"its {name} is not the parameter it was made with"
+    return None
+
+
+def _trace(block: HybridBlock) -> mx.sym.Symbol:
+    """The graph that MXNet would make of the block now, as it does when a hybridized one is first called."""
+    with block.name_scope():
+        parameters = {name: parameter.var() for name, parameter in block._reg_params.items()}
+        return mx.sym.Group([block.hybrid_forward(mx.sym, mx.sym.var("data"), **parameters)])
+
+
+def why_not_default_mode() -> str | None:
+    """What about MXNet's global modes keeps its operations from computing what they do by default; None if nothing."""
+    if mx.util.is_np_array() or mx.util.is_np_shape():
+        return "MXNet is in NumPy mode (npx.set_np)"
+    precision = sys.modules.get("mxnet.contrib.amp.amp")
+    if precision is not None and precision._amp_initialized:
+        return "MXNet computes in mixed precision (amp.init)"
+    return None

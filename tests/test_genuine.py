@@ -1,0 +1,448 @@
+"""Nets, loaders and transforms that are not what their types say: MXNet computes them, or they are refused."""
+
+from __future__ import annotations
+
+import threading
+import warnings
+from types import MethodType
+
+import mxnet as mx
+import numpy as np
+import pytest
+from mxnet import autograd, gluon, nd
+from mxnet.gluon import nn
+
+from gluon_lenet.backprop import Autograd, Fused, choose
+from gluon_lenet.data.batches import Batches
+from gluon_lenet.data.transforms import Transform
+from gluon_lenet.errors import InputError
+from gluon_lenet.fused import FusedNet, Unsupported
+from gluon_lenet.nets import get_net, lenet
+from gluon_lenet.training import evaluate_accuracy, train_ch5
+
+RNG = np.random.default_rng(0)
+IMAGES, LABELS = RNG.integers(0, 256, (96, 28, 28), np.uint8), RNG.integers(0, 10, 96)
+SHAPE = (1, 28, 28)
+
+
+def batches(**kwargs):
+    return Batches(IMAGES, LABELS, 32, **kwargs)
+
+
+def small(container=nn.Sequential, *last):
+    """Two dense layers, initialized; the kernels serve it."""
+    net = container()
+    net.add(nn.Dense(16, activation="relu", in_units=784), *last, nn.Dense(10, in_units=16))
+    return ready(net)
+
+
+def ready(net):
+    mx.random.seed(0)
+    net.initialize(mx.init.Xavier(), force_reinit=True)
+    return net
+
+
+def plain(net, X, y):
+    """What MXNet makes of the net: loss sum and gradients."""
+    with autograd.record():
+        loss = gluon.loss.SoftmaxCrossEntropyLoss()(net(X), y).sum()
+    loss.backward()
+    return loss.asscalar(), gradients(net)
+
+
+def gradients(net):
+    return {k: p.grad().asnumpy() for k, p in net._collect_params_with_prefix().items() if p.grad_req != "null"}
+
+
+def same_as_mxnet(net, engine, data_iter=None):
+    """Assert that loss and gradients of a batch are those of MXNet."""
+    data_iter = data_iter or batches()
+    batch = next(engine.batches(data_iter))
+    X, y = batch.arrays() if hasattr(batch, "arrays") else batch
+    loss, expected = plain(net, X, y)
+    for param in net.collect_params().values():
+        if param.grad_req != "null":
+            param.grad()[:] = np.nan
+    assert engine.read(engine.backprop(batch)[0]) == pytest.approx(loss, rel=1e-5)
+    for name, gradient in gradients(net).items():
+        scale = np.abs(expected[name]).max()
+        np.testing.assert_allclose(gradient, expected[name], atol=1e-5 * scale, err_msg=name)
+
+
+def shared_parameters():
+    net, first = nn.Sequential(), nn.Dense(16, in_units=16)
+    net.add(nn.Dense(16), first, nn.Dense(16, in_units=16, params=first.params), nn.Dense(10))
+    return ready(net)
+
+
+def one_layer_twice():
+    net, twice = nn.HybridSequential(), nn.Dense(16, in_units=16, activation="sigmoid")
+    net.add(nn.Dense(16), twice, twice, nn.Dense(10))
+    return ready(net)
+
+
+def shared_memory():
+    net = nn.Sequential()
+    net.add(nn.Dense(10, in_units=784), nn.Dense(10, in_units=10), nn.Dense(10, in_units=10))
+    ready(net)
+    net[2].weight._data, net[2].weight._grad = net[1].weight._data, net[1].weight._grad
+    return net
+
+
+class Backwards(nn.Sequential):
+    """Its children in another order, halved."""
+
+    def forward(self, x):
+        for block in list(self._children.values())[:-1]:
+            x = block(x) / 2
+        return self[len(self) - 1](x)
+
+
+class Doubled(nn.Dense):
+    def hybrid_forward(self, F, x, weight, bias=None):
+        return super().hybrid_forward(F, x, weight, bias) * 2
+
+
+def forward_replaced():
+    net = small()
+    net.forward = MethodType(lambda self, x: self[1](self[0](x) * 3), net)
+    return net
+
+
+def layer_forward_replaced():
+    net = small()
+    dense = type(net[0]).hybrid_forward
+    net[0].hybrid_forward = lambda F, x, weight, bias: dense(net[0], F, x * 2, weight, bias)
+    return net
+
+
+def other_activation():
+    class Cubed(nn.Activation):
+        def hybrid_forward(self, F, x):
+            return x * x * x
+
+    net = small()
+    net[0].act = Cubed("relu")
+    return net
+
+
+def attached_gradient():
+    net = small()
+    net[0].weight.data().attach_grad()
+    return net
+
+
+def optimized_past_gluon():
+    """Hybridized, and then changed where MXNet's cached graph does not see it."""
+    net = small(nn.HybridSequential)
+    net.hybridize()
+    net(nd.zeros((1, *SHAPE)))
+    net[0].act._act_type = "sigmoid"
+    return net
+
+
+def pooling_of_another_type():
+    net = nn.Sequential()
+    net.add(nn.Conv2D(4, 5), nn.MaxPool2D(), nn.Dense(10))
+    net[1]._kwargs["pool_type"] = "avg"
+    return ready(net)
+
+
+def convolution_flattened_before_pooling():
+    net = nn.Sequential()
+    net.add(nn.Conv2D(4, 5), nn.Flatten(), nn.Dense(10, flatten=False))
+    return ready(net)
+
+
+NETS = {
+    make.__name__: make
+    for make in (
+        shared_parameters,
+        one_layer_twice,
+        shared_memory,
+        forward_replaced,
+        layer_forward_replaced,
+        other_activation,
+        attached_gradient,
+        optimized_past_gluon,
+        pooling_of_another_type,
+        convolution_flattened_before_pooling,
+    )
+} | {
+    "own_forward": lambda: small(Backwards),
+    "own_hybrid_forward": lambda: small(nn.Sequential, Doubled(16, in_units=16)),
+}
+
+
+@pytest.mark.parametrize("make", NETS.values(), ids=NETS)
+def test_what_the_kernels_would_misread_is_left_to_mxnet(make):
+    net = make()
+    engine = choose(net, [mx.cpu()], batches())
+    assert isinstance(engine, Autograd), "served by the kernels"
+    assert engine.why
+    with pytest.raises(InputError, match="the fused kernels cannot serve"):
+        choose(make(), [mx.cpu()], batches(), "fused")
+
+
+def test_a_net_of_its_own_forward_is_scored_by_that():
+    """The hostile test's case: the kernels scored the layers, the net answers one class off."""
+    net = small()
+    data_iter = Batches(IMAGES, net(next(iter(Batches(IMAGES, LABELS, 96)))[0]).asnumpy().argmax(axis=1), 32)
+    assert evaluate_accuracy(data_iter, net) == 1
+    sequential = net.forward
+    net.forward = lambda x: nd.concat(sequential(x)[:, 1:], sequential(x)[:, :1], dim=1)
+    assert evaluate_accuracy(data_iter, net) == 0
+
+
+@pytest.mark.parametrize("kind", ["register_forward_pre_hook", "register_forward_hook"])
+@pytest.mark.parametrize("where", ["net", "layer", "activation"])
+def test_hooks_are_called(kind, where):
+    net, called = small(), []
+    block = {"net": net, "layer": net[1], "activation": net[0].act}[where]
+    getattr(block, kind)(lambda *args: called.append(args))
+    evaluate_accuracy(batches(), net)
+    assert len(called) == 3
+
+
+# --- loaders and transforms -------------------------------------------------------------------------------------------
+
+
+class Inverted(Batches):
+    def __iter__(self):
+        return ((1 - X, y) for X, y in super().__iter__())
+
+
+class Darker(Transform):
+    def __call__(self, images, ctx=None):
+        return super().__call__(images // 2, ctx)
+
+
+def own_raw():
+    data_iter = batches()
+    data_iter.raw = lambda: ((255 - images, rows, labels) for images, rows, labels in Batches.raw(data_iter))
+    return data_iter
+
+
+LOADERS = {
+    "own_iteration": lambda: Inverted(IMAGES, LABELS, 32),
+    "own_transform": lambda: batches(transform=Darker()),
+    "raw_replaced": own_raw,
+    "a_list": lambda: list(batches()),
+    "data_loader": lambda: gluon.data.DataLoader(
+        gluon.data.ArrayDataset(IMAGES[:, None].astype(np.float32) / 255, LABELS.astype(np.int32)), 32
+    ),
+}
+
+
+@pytest.mark.parametrize("make", LOADERS.values(), ids=LOADERS)
+def test_loaders_of_their_own_are_left_to_mxnet(make):
+    net = small()
+    assert isinstance(choose(net, [mx.cpu()], make()), Autograd)
+    correct = sum(float((net(X).argmax(axis=1) == y.astype("float32")).sum().asscalar()) for X, y in make())
+    assert evaluate_accuracy(make(), net) == correct / 96
+
+
+@pytest.mark.parametrize("make", LOADERS.values(), ids=LOADERS)
+def test_training_by_the_kernels_and_testing_by_another_loader(make):
+    """A list for testing was an AttributeError after a whole epoch."""
+    net = small()
+    trainer = gluon.Trainer(net.collect_params(), "sgd", {"learning_rate": 0.1})
+    with pytest.warns(UserWarning, match="computed by MXNet's autograd"):
+        (result,) = train_ch5(net, batches(), make(), 32, trainer, mx.cpu(), 1)
+    assert result.test_acc == evaluate_accuracy(make(), net)
+
+
+def test_a_class_whose_method_was_replaced(monkeypatch):
+    net = small()
+    engine = choose(net, [mx.cpu()], batches())
+    monkeypatch.setattr(
+        nn.Dense, "hybrid_forward", lambda self, F, x, weight, bias: F.dot(F.flatten(x), weight.T) - bias
+    )
+    assert isinstance(choose(net, [mx.cpu()], batches()), Autograd)
+    with pytest.warns(UserWarning, match="Dense.hybrid_forward was replaced"):
+        same_as_mxnet(net, engine)
+    monkeypatch.undo()
+    same_as_mxnet(net, engine)
+
+
+def test_numpy_mode_is_left_to_mxnet():
+    with mx.util.np_array(True):
+        assert "NumPy mode" in choose(small(), [mx.cpu()], batches()).why
+
+
+# --- nets that change -------------------------------------------------------------------------------------------------
+
+
+def add_a_layer(net):
+    last = nn.Dense(10, in_units=10)
+    last.initialize()
+    net.add(last)
+
+
+def replace_a_child(net):
+    new = nn.Dense(16, in_units=784, activation="tanh")
+    new.initialize()
+    net._children["0"] = new
+
+
+def replace_the_activation(net):
+    net[0].act = nn.Activation("sigmoid")
+
+
+def exchange_children(net):
+    """The new layer goes before the last one."""
+    new = nn.Dense(16, in_units=16, activation="tanh")
+    new.initialize()
+    net.add(new)
+    net._children.move_to_end("1")
+
+
+CHANGES = {
+    "add a layer": add_a_layer,
+    "replace a child": replace_a_child,
+    "replace the activation": replace_the_activation,
+    "exchange children": exchange_children,
+    "another activation": lambda net: setattr(net[0].act, "_act_type", "tanh"),
+    "no activation": lambda net: vars(net[0]).update(act=None),
+    "freeze": lambda net: net[0].collect_params().setattr("grad_req", "null"),
+    "new weights": lambda net: net.initialize(mx.init.Normal(0.1), force_reinit=True),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
+def test_an_engine_follows_its_net(change):
+    """What the kernels serve after the change they serve as it is then, without a word."""
+    net = small()
+    engine = Fused(net, SHAPE)
+    same_as_mxnet(net, engine)
+    change(net)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        same_as_mxnet(net, engine)
+
+
+def add_dropout(net):
+    net.add(nn.Dropout(0), nn.Dense(10))
+    net.initialize(force_reinit=True)
+
+
+LEAVE = {
+    "dropout": add_dropout,
+    "own forward": lambda net: setattr(net, "forward", MethodType(lambda self, x: self[1](self[0](x)) * 2, net)),
+    "accumulate": lambda net: net.collect_params().setattr("grad_req", "add"),
+    "hook": lambda net: net[0].register_forward_hook(lambda *args: None),
+}
+
+
+@pytest.mark.parametrize("name", LEAVE)
+def test_an_engine_leaves_to_mxnet_what_its_net_became(name):
+    net = small()
+    engine = Fused(net, SHAPE)
+    LEAVE[name](net)
+    for param in net.collect_params().values():
+        param.zero_grad()
+    batch = next(Fused(small(), SHAPE).batches(batches()))
+    with pytest.warns(UserWarning, match="computed by MXNet's autograd from here on"):
+        loss = engine.read(engine.backprop(batch)[0])
+    found = gradients(net)
+    for param in net.collect_params().values():
+        param.zero_grad()
+    expected_loss, expected = plain(net, *batch.arrays())
+    assert loss == pytest.approx(expected_loss)
+    for key in expected:
+        np.testing.assert_array_equal(found[key], expected[key])
+    with pytest.raises(InputError, match="the fused kernels cannot serve"):
+        insisting(net).evaluate(batches())
+
+
+def insisting(net):
+    """An engine that was made for another net, and may not leave anything to MXNet."""
+    engine = Fused(small(), SHAPE, insist=True)
+    engine.fused.net = net
+    engine.fused._program = None
+    return engine
+
+
+def test_a_fused_net_refuses_what_it_became_and_serves_it_again_when_undone():
+    net = small()
+    fused = FusedNet(net, SHAPE)
+    before = fused.forward(IMAGES)
+    hook = net[0].register_forward_hook(lambda *args: None)
+    for _ in range(2):
+        with pytest.raises(Unsupported, match="it has a forward hook"):
+            fused.forward(IMAGES)
+    hook.detach()
+    np.testing.assert_array_equal(fused.forward(IMAGES), before)
+
+
+def test_one_plan_in_two_threads():
+    """Wrong sums, or rows out of range, before calls took turns."""
+    fused = FusedNet(ready(lenet()), SHAPE, threads=2)
+    parts = [np.arange(0, 48), np.arange(48, 96)]
+    expected = [fused.evaluate(IMAGES, rows, LABELS) for rows in parts]
+    wrong = []
+
+    def work(k):
+        for _ in range(200):
+            found = fused.evaluate(IMAGES, parts[k], LABELS)
+            if found != expected[k]:
+                wrong.append(found)
+
+    workers = [threading.Thread(target=work, args=(k,)) for k in range(2)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    assert wrong == []
+
+
+# --- same input, same verdict -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("mode", ["autograd", "fused"])
+@pytest.mark.parametrize("label", [10, 2**31 - 1])
+def test_labels_that_are_no_class_are_refused_by_both(mode, label):
+    labels = LABELS.copy()
+    labels[5] = label
+    data_iter = Batches(IMAGES, labels, 32)
+    net = get_net("lenet5_sigmoid_maxpool")
+    ready(net)
+    engine = choose(net, [mx.cpu()], batches(), mode)
+    with pytest.raises(InputError, match=f"label {label} is no class; labels must be whole numbers from 0 to 9"):
+        engine.backprop(next(iter(engine.batches(data_iter))))
+    with pytest.raises(InputError, match=f"label {label} is no class"):
+        engine.evaluate(data_iter)
+
+
+@pytest.mark.parametrize("y", [nd.array([10, 1]), nd.array([-1, 1]), nd.array([1.9, 1]), nd.array([float("nan"), 1])])
+def test_labels_of_any_loader_are_checked(y):
+    net = small()
+    with pytest.raises(InputError, match="labels must be whole numbers from 0 to 9"):
+        evaluate_accuracy([(nd.zeros((2, 1, 28, 28)), y)], net)
+    with pytest.raises(InputError, match="labels must be whole numbers from 0 to 9"):
+        choose(net, [mx.cpu()], []).backprop((nd.zeros((2, 1, 28, 28)), y))
+
+
+def test_labels_of_another_shape_are_refused():
+    for y in (nd.zeros((2, 1)), nd.zeros((3,))):
+        with pytest.raises(InputError, match="labels of shape"):
+            evaluate_accuracy([(nd.zeros((2, 1, 28, 28)), y)], small())
+
+
+@pytest.mark.parametrize(
+    ("images", "labels", "message"),
+    [
+        (IMAGES, LABELS - 1, "label -1 is no class"),
+        (IMAGES, LABELS.astype(np.int64) + 2**32, "is no class"),
+        (IMAGES, LABELS + 0.9, "labels must be integers, not float64"),
+        (IMAGES, LABELS[:, None], r"labels of shape \(96, 1\)"),
+        (IMAGES, LABELS[:5], r"labels of shape \(5,\)"),
+        (IMAGES / np.float32(255), LABELS, r"images must be uint8 \(n, h, w\), not float32"),
+        (IMAGES.astype(np.int16), LABELS, r"images must be uint8 \(n, h, w\), not int16"),
+        (IMAGES[:, None], LABELS, r"images must be uint8 \(n, h, w\), not uint8 \(96, 1, 28, 28\)"),
+        (IMAGES[:0], LABELS[:0], "images must be uint8"),
+    ],
+)
+def test_arrays_that_are_no_images_or_labels_are_refused(images, labels, message):
+    with pytest.raises(InputError, match=message):
+        Batches(images, labels, 4)
