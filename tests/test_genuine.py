@@ -396,6 +396,31 @@ def test_one_plan_in_two_threads():
     assert wrong == []
 
 
+# --- optimizers -------------------------------------------------------------------------------------------------------
+
+
+def own_step(optimizer):
+    step = optimizer.update_multi_precision
+    optimizer.update_multi_precision = lambda index, weight, grad, state: step(index, weight, [-g for g in grad], state)
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_an_optimizer_of_its_own_step_takes_that(when):
+    """Uphill instead of down, from the first step on or from the second."""
+    weights = []
+    for mode in ("autograd", "fused"):
+        net = small()
+        trainer = gluon.Trainer(net.collect_params(), "sgd", {"learning_rate": 0.1}, update_on_kvstore=False)
+        engine = choose(net, [mx.cpu()], batches(), mode)
+        for step in ("before", "after"):
+            if step == when:
+                own_step(trainer._optimizer)
+            engine.backprop(next(iter(engine.batches(batches()))))
+            engine.step(trainer, 32)
+        weights.append(net[0].weight.data().asnumpy())
+    np.testing.assert_allclose(*weights, atol=1e-6)
+
+
 # --- same input, same verdict -----------------------------------------------------------------------------------------
 
 

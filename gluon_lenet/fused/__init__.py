@@ -94,6 +94,7 @@ class FusedNet:
         moved = [weight.connect() for weight in self._weights]  # all of them
         if any(moved):
             check_apart(self._weights)
+            self._is_trainable = any(weight.has_gradient for weight in self._weights)
 
     def _read(self):
         """Make the table of layers of the net as it is now, and the memory to work in."""
@@ -142,6 +143,9 @@ class FusedNet:
             Loss sum and number of correct predictions.
         """
         with self._lock:
+            self._follow()
+            if not self._is_trainable:  # of which MXNet says so, too
+                raise Unsupported("all parameters are frozen: there is no gradient to compute")
             result = self._run(images, rows, labels, transform, train=True)
             for weight in self._weights:
                 weight.finish()
@@ -152,6 +156,7 @@ class FusedNet:
     ) -> tuple[float, int]:
         """The forward pass alone: loss sum and number of correct predictions; memory does not grow with the batch."""
         with self._lock:
+            self._follow()
             return self._run(images, rows, labels, transform)
 
     def forward(self, images: np.ndarray, rows: np.ndarray | None = None, transform: Transform = _PLAIN) -> np.ndarray:
@@ -159,6 +164,7 @@ class FusedNet:
         if rows is None:
             rows = np.arange(len(images))
         with self._lock:
+            self._follow()
             return self._run(images, rows, None, transform)
 
     def _run(self, images, rows, labels, transform, train=False):
@@ -170,7 +176,6 @@ class FusedNet:
             labels = _as_integers(labels, np.int32, "labels")
             if labels.shape != (len(images),):
                 raise ValueError(f"labels must have the shape ({len(images)},), one an image, not {labels.shape}")
-        self._follow()
         self._describe_images(images, transform)
         logits = np.empty((len(rows), self.num_classes), np.float32) if labels is None else None
         self._task.set(

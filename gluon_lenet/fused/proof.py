@@ -7,6 +7,7 @@ right only as long as nobody gave it another method, a hook or another child, wh
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
 from copy import copy
 
 import mxnet as mx
@@ -40,16 +41,41 @@ def why_not_genuine(thing: object) -> str | None:
     return None
 
 
-class Record:
-    """The blocks that a net was read from, as they were then.
+class Snapshot:
+    """Dictionaries, as they were when they were added.
 
-    A net is compared with its record before each use, so this takes microseconds: dictionaries are compared whole, and
-    what is the same object in both counts as equal at once.
+    A net is compared before each use, so this takes microseconds: dictionaries are compared whole, and what is the
+    same object in both counts as equal at once.
     """
 
     def __init__(self):
-        self._blocks, self._types, self._classes = [], [], set()
-        self._live, self._saved = [], []  # what dictionaries hold now, and what they held
+        self._live, self._saved = [], []  # what they hold now, and what they held
+        self._classes = set()
+
+    def add(self, *dictionaries: Mapping) -> None:
+        """Take dictionaries, without those inside them."""
+        self._live += dictionaries
+        self._saved += [copy(content) if isinstance(content, dict) else dict(content) for content in dictionaries]
+
+    def add_classes(self, thing: object) -> None:
+        """Take the methods of the classes of an object."""
+        for cls in set(type(thing).__mro__[:-1]) - self._classes:
+            self._classes.add(cls)
+            self.add(vars(cls))
+
+    def is_current(self) -> bool:
+        """Whether all of them still hold the same."""
+        try:
+            return self._live == self._saved
+        except Exception:  # two arrays or symbols, among a block's attributes, are neither equal nor not
+            return False
+
+
+class Record:
+    """The blocks that a net was read from, as they were then."""
+
+    def __init__(self):
+        self._blocks, self._types, self._snapshot = [], [], Snapshot()
         self._parameters = {}  # id -> the block that has it
 
     def add(self, block: Block) -> None:
@@ -71,21 +97,12 @@ class Record:
                 raise ValueError(f"its parameter {parameter.name} is used by another layer, too")
         self._blocks.append(block)
         self._types.append(type(block))
-        self._watch(vars(block), *(value for value in vars(block).values() if isinstance(value, dict)))
-        for cls in set(type(block).__mro__[:-1]) - self._classes:
-            self._classes.add(cls)
-            self._watch(vars(cls))
-
-    def _watch(self, *dictionaries):
-        self._live += dictionaries
-        self._saved += [copy(content) if isinstance(content, dict) else dict(content) for content in dictionaries]
+        self._snapshot.add(vars(block), *(value for value in vars(block).values() if isinstance(value, dict)))
+        self._snapshot.add_classes(block)
 
     def is_current(self) -> bool:
         """Whether every block is as it was when it was added."""
-        try:
-            return self._live == self._saved and list(map(type, self._blocks)) == self._types
-        except ValueError:  # an array among a block's attributes: two of them are neither equal nor not
-            return False
+        return self._snapshot.is_current() and list(map(type, self._blocks)) == self._types
 
     def check_caches(self) -> None:
         """Raise ValueError if a hybridized block would run a graph that is not what it and its children are now.

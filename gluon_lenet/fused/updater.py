@@ -12,6 +12,7 @@ import numpy as np
 from gluon_lenet.fused.arrays import Memory
 from gluon_lenet.fused.blocks import BAD_WEIGHTS, UPDATE
 from gluon_lenet.fused.compiled import Task
+from gluon_lenet.fused.proof import Snapshot, why_not_genuine
 from gluon_lenet.fused.rules import ADAM, MOMENTUM, PARAMETER, SGD
 
 _STATES = {SGD: lambda state: (), MOMENTUM: lambda state: (state,), ADAM: tuple}  # of a parameter, as a sequence
@@ -20,8 +21,9 @@ _STATES = {SGD: lambda state: (), MOMENTUM: lambda state: (state,), ADAM: tuple}
 class KernelUpdater(mx.optimizer.Updater):
     """What a `gluon.Trainer` applies its optimizer with: MXNet's `Updater`, but by the kernels where they serve.
 
-    They do for SGD and Adam that do not clip, on `mx.cpu()` in float32, and change weights and states as MXNet does, to
-    the bit. For the weights of a LeNet MXNet's operations take as long as the gradients of a small batch.
+    They do for SGD and Adam that do not clip, with their own methods, on `mx.cpu()` in float32, and change weights and
+    states as MXNet does, to the bit. For the weights of a LeNet MXNet's operations take as long as the gradients of a
+    small batch.
 
     Args:
         updater: the one whose place in `trainer._updaters` it takes.
@@ -37,11 +39,12 @@ class KernelUpdater(mx.optimizer.Updater):
         self.all_finite = None
         self._task = Task(UPDATE, shares=1)  # waking a second thread takes as long as this one needs for all
         self._known = []  # the arrays that the table has the addresses of
+        self._genuine = None  # the optimizer whose methods were looked at, and what it and they were then
 
     def __call__(self, index: tuple[int], grad: tuple[mx.nd.NDArray], weight: tuple[mx.nd.NDArray]) -> None:
         """Update the weights of the parameters with these numbers by their gradients."""
         optimizer, rule = self.optimizer, _rule(self.optimizer)
-        if rule is None or not self._connect(rule, index, grad, weight):
+        if rule is None or not self._is_genuine() or not self._connect(rule, index, grad, weight):
             self.all_finite = None
             super().__call__(index, grad, weight)
             return
@@ -59,6 +62,19 @@ class KernelUpdater(mx.optimizer.Updater):
         self._task.set(rule=rule, rescale=_as_mxnet_reads(optimizer.rescale_grad))
         self._task.run()
         self.all_finite = not self._task.totals[:, BAD_WEIGHTS].any()
+
+    def _is_genuine(self) -> bool:
+        """Whether the optimizer steps by the methods it was written with, and none that it was given."""
+        optimizer, names = self.optimizer, vars(self.optimizer).keys()
+        known = self._genuine
+        if known is None or known[0] is not optimizer or known[1] != names or not known[2].is_current():
+            self._genuine = None
+            if why_not_genuine(optimizer) is not None:
+                return False
+            methods = Snapshot()
+            methods.add_classes(optimizer)
+            self._genuine = optimizer, set(names), methods
+        return True
 
     def _connect(self, rule, index, grad, weight) -> bool:
         """Put the addresses of these arrays and of their states into the table; False if the kernels cannot serve."""

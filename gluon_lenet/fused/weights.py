@@ -50,6 +50,11 @@ class Weight:
         size, name = prod(self.parameter.shape) * 4, self.parameter.name
         return [(memory.address, memory.address + size, name) for _, memory in self._memory if memory.address]
 
+    @property
+    def has_gradient(self) -> bool:
+        """Whether the parameter is trained, and not frozen."""
+        return self._gradients is not None
+
     def _look_up(self):
         parameter = self.parameter
         data = parameter.data()  # raises what Gluon raises for a parameter that is not initialized
@@ -97,6 +102,11 @@ class Kernel:
             moved |= weight.connect()
             self._kernel[places] = self._at(weight.layer["weight"], places)
         return moved
+
+    @property
+    def has_gradient(self) -> bool:
+        """See `Weight.has_gradient`."""
+        return any(weight.has_gradient for weight, _ in self._parts)
 
     def places(self) -> list[tuple[int, int, str]]:
         """See `Weight.places`."""
