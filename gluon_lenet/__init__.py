@@ -13,6 +13,7 @@
     devices.py           "gpu(1)" -> mx.Context
     layers.py losses.py  what stock Gluon lacks
     nets.py              the nets, by name
+    proof.py             do a net's blocks compute what their types say, and has the net changed since
     fused/               the fused CPU kernels
     backprop.py          a batch -> loss, correct count, gradients: by autograd or the kernels
     metrics.py           where a run stands, what an epoch measured; sums, stopwatch

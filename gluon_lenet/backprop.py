@@ -21,6 +21,7 @@ from mxnet.gluon.utils import split_and_load
 from gluon_lenet.data.batches import Batches, RawBatch, check_labels
 from gluon_lenet.data.transforms import Transform
 from gluon_lenet.errors import InputError
+from gluon_lenet.proof import half_frozen, why_not_genuine
 
 MODES = ("auto", "autograd", "fused")
 
@@ -67,8 +68,11 @@ class Autograd:
         The loss is summed over the batch, so that `trainer.step(batch_size)` takes the step of the mean.
 
         Raises:
-            InputError: labels that are no classes of the net, before there are gradients.
+            InputError: labels that are no classes of the net, before there are gradients; or a net of which MXNet
+                computes wrong ones.
         """
+        if why := half_frozen(self.net):
+            raise InputError(why)
         losses, corrects = [], []
         for X, y in self._split(*batch):
             with autograd.record():
@@ -303,8 +307,6 @@ def why_not_served(data_iter: Iterable) -> str | None:
         return f"they take gluon_lenet's Batches, not a {type(data_iter).__name__}"
     if type(data_iter.transform) is not Transform:
         return f"they know gluon_lenet's Transform, not a {type(data_iter.transform).__name__}"
-    from gluon_lenet.fused.proof import why_not_genuine
-
     for thing in (data_iter, data_iter.transform):
         if why := why_not_genuine(thing):
             return f"the {type(thing).__name__} may not do what its type says: {why}"

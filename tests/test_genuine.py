@@ -439,6 +439,20 @@ def test_labels_that_are_no_class_are_refused_by_both(mode, label):
         engine.evaluate(data_iter)
 
 
+@pytest.mark.parametrize("mode", ["autograd", "auto"])
+def test_a_bias_whose_gradient_mxnet_does_not_compute(mode):
+    """MXNet would train it on what happens to be in the gradient's memory."""
+    net = small()
+    net[1].weight.grad_req = "null"
+    engine = choose(net, [mx.cpu()], batches(), mode)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        with pytest.raises(InputError, match=f"{net[1].bias.name} is trained and {net[1].weight.name} is frozen"):
+            engine.backprop(next(iter(engine.batches(batches()))))
+    net[1].bias.grad_req = "null"
+    engine.backprop(next(iter(engine.batches(batches()))))
+
+
 @pytest.mark.parametrize("y", [nd.array([10, 1]), nd.array([-1, 1]), nd.array([1.9, 1]), nd.array([float("nan"), 1])])
 def test_labels_of_any_loader_are_checked(y):
     net = small()

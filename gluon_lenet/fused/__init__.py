@@ -5,7 +5,6 @@ tiles.py     the register tiles written with them: convolution, pooling, dense l
 blocks.py    loops over the tiles: a block of images through all layers and back
 rules.py     an optimizer's step for all weights
 compiled.py  the kernel made of these, and tasks for it
-proof.py     whether the net's blocks compute what their types say, and whether the net has changed since
 program.py   a Gluon net -> the table of layers that blocks.py works through
 weights.py   the net's parameters and their gradients, where the table says they are
 updater.py   what a trainer hands its steps to
@@ -31,6 +30,7 @@ from gluon_lenet.fused.program import Program, Unsupported, read_loss
 from gluon_lenet.fused.updater import KernelUpdater
 from gluon_lenet.fused.vectors import LANES
 from gluon_lenet.fused.weights import Kernel, Weight, check_apart
+from gluon_lenet.proof import half_frozen
 
 __all__ = ["LANES", "FusedNet", "KernelUpdater", "Unsupported"]
 
@@ -94,7 +94,11 @@ class FusedNet:
         moved = [weight.connect() for weight in self._weights]  # all of them
         if any(moved):
             check_apart(self._weights)
-            self._is_trainable = any(weight.has_gradient for weight in self._weights)
+            self._why_untrainable = None
+            if not any(weight.has_gradient for weight in self._weights):
+                self._why_untrainable = "all parameters are frozen"
+            elif half := half_frozen(self.net):
+                self._why_untrainable = half
 
     def _read(self):
         """Make the table of layers of the net as it is now, and the memory to work in."""
@@ -144,8 +148,8 @@ class FusedNet:
         """
         with self._lock:
             self._follow()
-            if not self._is_trainable:  # of which MXNet says so, too
-                raise Unsupported("all parameters are frozen: there is no gradient to compute")
+            if self._why_untrainable is not None:
+                raise Unsupported(self._why_untrainable)
             result = self._run(images, rows, labels, transform, train=True)
             for weight in self._weights:
                 weight.finish()

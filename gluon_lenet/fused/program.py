@@ -18,11 +18,11 @@ from gluon_lenet.fused.blocks import (
     NO_POOLING,
     SUM_POOLING,
 )
-from gluon_lenet.fused.proof import Record, why_not_default_mode
 from gluon_lenet.fused.tiles import GRADIENT_OUTPUTS, NO_ACTIVATION, RELU, SCALED_TANH, SIGMOID, TABLE, TANH, K
 from gluon_lenet.fused.vectors import LANES
 from gluon_lenet.layers import RBFOutput, ScaledTanh, Subsampling, TableConv2D
 from gluon_lenet.losses import MAPLoss
+from gluon_lenet.proof import Record, why_not_default_mode
 
 ACTIVATIONS = {"sigmoid": SIGMOID, "tanh": TANH, "relu": RELU}
 SERVED = (

@@ -12,8 +12,8 @@ import numpy as np
 from gluon_lenet.fused.arrays import Memory
 from gluon_lenet.fused.blocks import BAD_WEIGHTS, UPDATE
 from gluon_lenet.fused.compiled import Task
-from gluon_lenet.fused.proof import Snapshot, why_not_genuine
 from gluon_lenet.fused.rules import ADAM, MOMENTUM, PARAMETER, SGD
+from gluon_lenet.proof import Snapshot, why_not_genuine
 
 _STATES = {SGD: lambda state: (), MOMENTUM: lambda state: (state,), ADAM: tuple}  # of a parameter, as a sequence
 

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from copy import copy
 
 import mxnet as mx
-from mxnet.gluon import Block, Constant, HybridBlock, Parameter
+from mxnet.gluon import Block, Constant, HybridBlock, Parameter, nn
 
 # The methods by which an object is used; others whose name begins so, `__repr__` for one, may be anybody's.
 _USED = {"__call__", "__iter__", "__len__", "__getattr__", "__getattribute__", "__setattr__"}
@@ -151,4 +151,22 @@ def why_not_default_mode() -> str | None:
     precision = sys.modules.get("mxnet.contrib.amp.amp")
     if precision is not None and precision._amp_initialized:
         return "MXNet computes in mixed precision (amp.init)"
+    return None
+
+
+def half_frozen(net: Block) -> str | None:
+    """Which layer of the net MXNet would train on numbers from nowhere; None if there is none.
+
+    Of a Dense whose weight is frozen, MXNet 1.9.1 never writes the gradient of the bias (oneDNN computes them together,
+    and neither if the weight's is not wanted): the bias would be trained on whatever is in that memory.
+    """
+    blocks = []
+    net.apply(blocks.append)
+    for block in blocks:
+        frozen = isinstance(block, nn.Dense) and block.weight.grad_req == "null"
+        if frozen and block.bias is not None and block.bias.grad_req != "null":
+            return (
+                f"{block.bias.name} is trained and {block.weight.name} is frozen, for which MXNet has no gradient; "
+                "freeze both or none"
+            )
     return None
