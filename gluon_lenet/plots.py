@@ -15,10 +15,10 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator
 
+from gluon_lenet.atomic import write_atomically
 from gluon_lenet.data.datasets import FASHION_MNIST_LABELS
 from gluon_lenet.errors import InputError
 from gluon_lenet.fonts import chinese
-from gluon_lenet.run_dir import write_atomically
 
 PICTURES = (".png", ".jpg", ".pdf", ".svg")
 

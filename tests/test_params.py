@@ -228,8 +228,8 @@ def test_bad_input_is_one_line_and_writes_nothing(run_dir, tmp_path, monkeypatch
     for args, *says in (
         (["import", "other.params", "--recipe", "d2l_v1_fashion"], "other.params: ", "the net's"),
         (["import", "pickle.params", "--recipe", "d2l_v1_fashion"], "pickle.params is no .params file of Gluon"),
-        (["import", "nowhere.params", "--recipe", "d2l_v1_fashion"], "nowhere.params is not there"),
-        (["import", "folder", "--recipe", "d2l_v1_fashion"], "folder is no file"),
+        (["import", "nowhere.params", "--recipe", "d2l_v1_fashion"], "nowhere.params cannot be read: No such file"),
+        (["import", "folder", "--recipe", "d2l_v1_fashion"], "folder cannot be read: Is a directory"),
         (["import", "other.params", "--recipe", "lent"], "unknown recipe 'lent'"),
         (["import", "other.params"], "--recipe"),
         (["import", "other.params", "--recipe", "d2l_v2_fashion", "--run-dir", "other.params"], "is a file"),
