@@ -66,6 +66,8 @@ def _explain(error: msgspec.ValidationError, value: Any, kind: Any) -> str:
     if not place or "required field" in problem:
         return f"{problem[0].lower()}{problem[1:]}".replace("`", "") + (f" in {place}" if place else "")
     for name, index in re.findall(r"(\w+)|\[(\d+|\.\.\.)\]", place):
+        if get_origin(kind) is Annotated:
+            kind = get_args(kind)[0]
         if name:
             kind, value = get_type_hints(kind, include_extras=True)[name], value[name]
         elif index == "...":  # a value of a dict; msgspec does not tell which
@@ -82,4 +84,4 @@ def _describe(kind: Any) -> str:
         return kind.__metadata__[0].description
     if get_origin(kind) is Literal:
         return f"one of {', '.join(map(str, get_args(kind)))}"
-    return {list: "a list", dict: "an object", bool: "true or false"}.get(get_origin(kind) or kind, "an object")
+    return {str: "a text", list: "a list", dict: "an object", bool: "true or false"}.get(get_origin(kind) or kind, "an object")

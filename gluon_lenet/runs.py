@@ -200,14 +200,14 @@ class Run:
         if file == LAST:
             self.saved = copy(self.progress)
 
-    def what_is_safe(self) -> str:
-        """What a user whose disk has failed during training still has, and how to go on with it."""
+    def explain(self, error: DiskError) -> str:
+        """What failed during training, what a user still has, and how to go on with it, in one line."""
         try:
             self.directory.check_in_place()
-        except DiskError:
-            return "if it was moved, go on with --resume and its new name; else its checkpoints are lost with it"
+        except DiskError as gone:  # which is why the write failed, whatever the system said
+            return f"{gone}; if it was moved, go on with --resume and its new name, else its checkpoints are gone, too"
         return (
-            f"{self.directory.path / LAST} is safe and stands at epoch {self.saved.epoch}, batch {self.saved.batch}; "
+            f"{error}; {self.directory.path / LAST} is safe and stands at epoch {self.saved.epoch}, batch {self.saved.batch}; "
             f"once the disk can be written to, go on with --resume {self.directory.path}"
         )
 
@@ -228,7 +228,7 @@ class Run:
 
         Raises:
             DivergedError: the loss or a weight became NaN or infinite.
-            DiskError: a file cannot be written, or the directory is gone; `what_is_safe` says what is left.
+            DiskError: a file cannot be written, or the directory is gone; `explain` says what is left.
         """
         self.train_iter.epoch = self.progress.epoch - 1
         watcher.begin(self)

@@ -109,7 +109,7 @@ def _train(args, directory: RunDir | None = None) -> int:
             return cli.FAILED
         except DiskError as error:
             console.close()
-            print(f"error: {error}; {run.what_is_safe()}", file=sys.stderr)
+            print(f"error: {run.explain(error)}", file=sys.stderr)
             return cli.FAILED
         console.finish(run)
         if not whole:

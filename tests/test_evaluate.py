@@ -228,7 +228,9 @@ def test_weights_of_another_net(copy, capsys):
     rewrite_settings(copy, net="lenet5_sigmoid_avgpool")
     fails_to_load(copy, capsys, "trained with net lenet5_sigmoid_maxpool, the run's is lenet5_sigmoid_avgpool")
     rewrite_settings(copy, net="lenet5_1998", dataset="mnist", pad=2)
-    fails_as_bad_input(evaluate.main, ["--run", copy], capsys, "last.safetensors was trained with net lenet5_sigmoid_maxpool")
+    fails_as_bad_input(
+        evaluate.main, ["--run", copy], capsys, "last.safetensors was trained with net lenet5_sigmoid_maxpool"
+    )
 
 
 def test_weights_of_a_net_that_differs_only_in_what_has_no_weights(tmp_path, capsys):

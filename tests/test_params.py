@@ -235,7 +235,10 @@ def test_bad_input_is_one_line_and_writes_nothing(run_dir, tmp_path, monkeypatch
         (["import", "other.params", "--recipe", "d2l_v2_fashion", "--run-dir", "other.params"], "is a file"),
         (["export", "--run", "folder", "new.params"], "folder holds no run"),
         (["export", "--run", run_dir, "folder"], "folder cannot be written: it is a folder"),
-        (["export", "--run", run_dir, "nowhere/new.params"], "nowhere/new.params cannot be written: no nowhere"),
+        (
+            ["export", "--run", run_dir, "nowhere/new.params"],
+            "nowhere/new.params cannot be written: there is no folder nowhere",
+        ),
         (["export", "--run", run_dir, "--weights", "best", "new.params"], "has no best.safetensors"),
         (["exchange"], "invalid choice: 'exchange'"),
         ([], "required"),
