@@ -84,4 +84,5 @@ def _describe(kind: Any) -> str:
         return kind.__metadata__[0].description
     if get_origin(kind) is Literal:
         return f"one of {', '.join(map(str, get_args(kind)))}"
-    return {str: "a text", list: "a list", dict: "an object", bool: "true or false"}.get(get_origin(kind) or kind, "an object")
+    names = {str: "a text", list: "a list", bool: "true or false"}
+    return names.get(get_origin(kind) or kind, "an object")

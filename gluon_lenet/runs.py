@@ -206,8 +206,9 @@ class Run:
             self.directory.check_in_place()
         except DiskError as gone:  # which is why the write failed, whatever the system said
             return f"{gone}; if it was moved, go on with --resume and its new name, else its checkpoints are gone, too"
+        where = f"epoch {self.saved.epoch}, batch {self.saved.batch}"
         return (
-            f"{error}; {self.directory.path / LAST} is safe and stands at epoch {self.saved.epoch}, batch {self.saved.batch}; "
+            f"{error}; {self.directory.path / LAST} is safe and stands at {where}; "
             f"once the disk can be written to, go on with --resume {self.directory.path}"
         )
 
