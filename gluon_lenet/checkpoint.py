@@ -80,7 +80,7 @@ def check_fit(path: str | Path, arrays: dict, parameters: dict) -> None:
     """Raise InputError, with `path`, unless names, shapes and dtypes of the arrays are those of the parameters."""
     if arrays.keys() != parameters.keys():
         odd = sorted(arrays.keys() ^ parameters.keys())
-        raise InputError(f"{path} holds other parameters than the net: {', '.join(odd)} on one side only")
+        raise InputError(f"{path} holds other parameters than the net: {', '.join(map(repr, odd))} on one side only")
     for name, param in parameters.items():
         # a net that has seen no data does not know all of its shapes: 0 stands for any
         fits = len(param.shape) == arrays[name].ndim and all(
@@ -166,7 +166,7 @@ def _optimizer_states(path, arrays: dict, header: Header, net: Block, trainer: g
     if updates is None or updates.optimizer != name:
         raise InputError(f"{path} holds no states of the optimizer {name}")
     for place in updates.counts.keys() - places.values():
-        raise InputError(f"{path}, header: updates.counts names {place}, which is no parameter that is trained")
+        raise InputError(f"{path}, header: updates.counts names {place!r}, which is no parameter that is trained")
     states, odd = {}, {key for key in arrays if key.startswith("optimizer/")}
     for index, place in places.items():
         if place not in updates.counts:

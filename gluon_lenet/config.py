@@ -85,7 +85,7 @@ class RunConfig(msgspec.Struct, frozen=True, kw_only=True):
         was = {"net": header.net, "seed": header.seed} if header.decisions is None else header.decisions
         for name, value in self.decisions.items():
             if name in was and was[name] != value:
-                raise InputError(f"{path} was trained with {name} {was[name]}, the run's is {value}")
+                raise InputError(f"{path} was trained with {name} {was[name]!r:.60}, the run's is {value!r}")
 
 
 class Updates(msgspec.Struct, frozen=True):

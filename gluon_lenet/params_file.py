@@ -126,6 +126,8 @@ def _parse(data: bytes) -> dict[str, np.ndarray]:
     names = [piece(number("Q")).decode() for _ in arrays]
     if at != len(data):
         raise ValueError(f"it goes on for {len(data) - at} bytes after its end")
+    if not all(map(str.isprintable, names)):
+        raise ValueError("it has a name that cannot be printed")
     if len(set(names)) < len(names):
         raise ValueError("it has a name twice")
     return dict(zip(names, arrays, strict=True))

@@ -384,7 +384,12 @@ def check_picture_path(path: str | Path) -> None:
 
 
 def write_picture(figure: Figure, path: str | Path) -> None:
-    """Write a figure in the format the path ends in, whole or not at all; raises InputError as `check_picture_path`."""
+    """Write a figure in the format the path ends in, whole or not at all.
+
+    Raises:
+        InputError: as `check_picture_path`, or as `write_atomically`.
+        DiskError: the disk is full, or fails.
+    """
     check_picture_path(path)
     data = io.BytesIO()
     figure.savefig(data, format=Path(path).suffix[1:].lower(), dpi=120)

@@ -226,10 +226,10 @@ def rewrite_settings(run_dir, **settings):
 
 def test_weights_of_another_net(copy, capsys):
     rewrite_settings(copy, net="lenet5_sigmoid_avgpool")
-    fails_to_load(copy, capsys, "trained with net lenet5_sigmoid_maxpool, the run's is lenet5_sigmoid_avgpool")
+    fails_to_load(copy, capsys, "trained with net 'lenet5_sigmoid_maxpool', the run's is 'lenet5_sigmoid_avgpool'")
     rewrite_settings(copy, net="lenet5_1998", dataset="mnist", pad=2)
     fails_as_bad_input(
-        evaluate.main, ["--run", copy], capsys, "last.safetensors was trained with net lenet5_sigmoid_maxpool"
+        evaluate.main, ["--run", copy], capsys, "last.safetensors was trained with net 'lenet5_sigmoid_maxpool'"
     )
 
 
@@ -237,7 +237,9 @@ def test_weights_of_a_net_that_differs_only_in_what_has_no_weights(tmp_path, cap
     run = Run("d2l_v2_fashion", RECIPES["d2l_v2_fashion"], [mx.cpu()], seed=0)
     run.create_directory(str(tmp_path / "run"))
     rewrite_settings(tmp_path / "run", net="lenet5_relu_maxpool")
-    fails_to_load(tmp_path / "run", capsys, "trained with net lenet5_sigmoid_avgpool, the run's is lenet5_relu_maxpool")
+    fails_to_load(
+        tmp_path / "run", capsys, "trained with net 'lenet5_sigmoid_avgpool', the run's is 'lenet5_relu_maxpool'"
+    )
 
 
 BAD = [

@@ -507,7 +507,7 @@ HEADERS = {
     "no updates": (changed("updates"), "holds no states of the optimizer SGD"),
     "no rng": (changed("rng"), "missing required field rng"),
     "a count below 0": (changed("updates", "counts", "0.weight", to=-1), "updates.counts[...] must be an integer"),
-    "a count of no parameter": (changed("updates", "counts", "9.weight", to=1), "updates.counts names 9.weight"),
+    "a count of no parameter": (changed("updates", "counts", "9.weight", to=1), "updates.counts names '9.weight'"),
     "an epoch that is text": (changed("progress", "epoch", to="a"), "progress.epoch must be an integer from 1 to"),
     "an epoch far off": (changed("progress", "epoch", to=7), "cannot be gone on with to the bit"),
     "a batch far off": (changed("progress", "batch", to=10**6), "progress.batch must be at most 235"),

@@ -149,6 +149,10 @@ WRONG = {  # what is done to a file of the net -> what is said
     "another shape": (with_array(**{"6_bias": mx.nd.zeros(11)}), "6.bias is float32 (11,), the net's is float32 (10,)"),
     "another dtype": (with_array(**{"6_bias": mx.nd.zeros(10, dtype="float16")}), "6.bias is float16 (10,)"),
     "a NaN": (with_array(**{"6_bias": mx.nd.array([np.nan] * 10)}), "6.bias has numbers that are NaN or infinite"),
+    "a name of two lines": (
+        with_array(**{"6_bias": None, "6_b\nias": mx.nd.zeros(10)}),
+        "a name that cannot be printed",
+    ),
     "no names": (lambda net, path: mx.nd.save(path, [mx.nd.ones(3)]), "it has 1 arrays and 0 names"),
 }
 
