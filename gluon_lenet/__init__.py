@@ -4,6 +4,8 @@
 
     compat.py            MXNet 1.9.1 and d2lzh on today's Python, NumPy and IPython
     errors.py            what bad input raises
+    atomic.py            files written whole or not at all; files read that are files
+    fields.py            JSON -> objects of declared types
     data/sources.py      where the IDX files come from, and their SHA-256
     data/records.py      which files were hashed before and have not changed since
     data/idx.py          IDX bytes <-> uint8 arrays
@@ -22,6 +24,7 @@
     inside.py            the output and the gradient of each layer
     training.py          evaluate_accuracy, train_ch5, train_ch6 and the loop they share
     recipes.py           the recipes side by side
+    config.py            config.json and the headers of checkpoints
     run_dir.py           a run's directory
     checkpoint.py        a net and its trainer <-> one verified file
     params_file.py       a net <-> Gluon's own .params file

@@ -7,3 +7,7 @@ class InputError(ValueError):
 
 class DataError(Exception):
     """The data cannot be had or kept: every source that was tried, why it failed, what to do; exit status 1."""
+
+
+class DiskError(OSError):
+    """A file cannot be written or read, as the disk is full or fails: one line that begins with it; exit status 1."""

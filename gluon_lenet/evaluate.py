@@ -73,7 +73,7 @@ def evaluate(args) -> int:
         for i in range(args.show or 0)
     ]
     if args.json:
-        print(json.dumps(_numbers(args, trained, scores, shown)))
+        print(json.dumps(_numbers(args, trained, scores, shown), allow_nan=False))
     else:
         print(_text(trained, scores, shown, changes))
     if args.confusion:

@@ -7,19 +7,21 @@ import time
 from dataclasses import asdict, dataclass
 from itertools import accumulate
 
+from gluon_lenet.fields import Count, Natural, NotNegative, Number, Share
+
 
 @dataclass(frozen=True)
 class EpochResult:
     """What one epoch measured."""
 
-    epoch: int  # 1 is the first
-    train_loss: float  # mean over the training images, each at its batch's weights
-    train_acc: float  # likewise
-    test_acc: float  # after the epoch
-    train_seconds: float
-    eval_seconds: float
-    val_loss: float | None = None  # on held-out training images, after the epoch; None if there are none
-    val_acc: float | None = None
+    epoch: Natural  # 1 is the first
+    train_loss: Number  # mean over the training images, each at its batch's weights
+    train_acc: Share  # likewise
+    test_acc: Share  # after the epoch
+    train_seconds: NotNegative
+    eval_seconds: NotNegative
+    val_loss: Number | None = None  # on held-out training images, after the epoch; None if there are none
+    val_acc: Share | None = None
 
     def __str__(self) -> str:
         """The line the book prints; its time includes the test pass."""
@@ -31,19 +33,19 @@ class EpochResult:
 
     def to_json(self) -> str:
         """One line of metrics.jsonl."""
-        return json.dumps({name: value for name, value in asdict(self).items() if value is not None})
+        return json.dumps({name: value for name, value in asdict(self).items() if value is not None}, allow_nan=False)
 
 
 @dataclass
 class Progress:
     """Where a run stands: what `run_epochs` goes on from, and keeps up to date while it runs."""
 
-    epoch: int = 1  # the epoch under way
-    batch: int = 0  # its batches done so far
-    loss_sum: float = 0.0  # over the images of those batches
-    num_correct: float = 0.0
-    num_examples: int = 0
-    train_seconds: float = 0.0
+    epoch: Natural = 1  # the epoch under way
+    batch: Count = 0  # its batches done so far
+    loss_sum: Number = 0.0  # over the images of those batches
+    num_correct: NotNegative = 0.0
+    num_examples: Count = 0
+    train_seconds: NotNegative = 0.0
 
 
 class Accumulator:

@@ -17,8 +17,8 @@ from mxnet import gluon
 from mxnet.gluon import Block
 
 from gluon_lenet import checkpoint
+from gluon_lenet.atomic import read_regular, write_atomically
 from gluon_lenet.errors import InputError
-from gluon_lenet.run_dir import write_atomically
 
 LIST_MAGIC = 0x112
 ARRAY_MAGIC, NUMPY_MAGIC = 0xF993FAC9, 0xF993FACA  # of an array since MXNet 0.12; under npx.set_np
@@ -31,11 +31,12 @@ def save_params(path: str | Path, net: Block) -> None:
     """Write the net's weights as `net.save_parameters` does, byte for byte, but whole or not at all.
 
     Raises:
-        InputError: there is no folder for `path`, or it is one.
+        InputError: there is no folder for `path`, or it is one, or something else that is no file.
+        DiskError: the disk is full, or fails.
     """
     path = Path(path)
-    if path.is_dir() or not path.parent.is_dir():
-        raise InputError(f"{path} cannot be written: {'it is a folder' if path.is_dir() else f'no {path.parent}'}")
+    if not path.parent.is_dir():
+        raise InputError(f"{path} cannot be written: there is no folder {path.parent}")
     arrays = {name: param._reduce().asnumpy() for name, param in net._collect_params_with_prefix().items()}
     write_atomically(path, _format(arrays))
 
@@ -48,17 +49,16 @@ def load_params(path: str | Path, net: Block) -> None:
     not matter, since Gluon counts on within a process: layers are taken in the order of their numbers.
 
     Raises:
-        InputError: no such file, or it is not whole; or its names, shapes or dtypes are not the net's, a number is NaN
-            or infinite, or a constant of the net has another value.
+        InputError: no such file, or it is not whole; or its names, shapes or dtypes are not the net's, a number is NaN,
+            infinite or too large to compute with, or a constant of the net has another value.
     """
     path = Path(path)
     arrays, parameters = read_params(path), net._collect_params_with_prefix()
     places = _match(path, list(arrays), net)
     weights = {place: arrays[name] for name, place in places.items()}
     checkpoint.check_fit(path, weights, parameters)
+    checkpoint.check_numbers(path, arrays)
     for name, place in places.items():
-        if not np.isfinite(arrays[name]).all():
-            raise InputError(f"{path}: {name} has numbers that are NaN or infinite")
         param = parameters[place]
         if isinstance(param, gluon.Constant) and not np.array_equal(arrays[name], param.value.asnumpy()):
             raise InputError(f"{path}: {name}, which is no weight but fixed, has other values than the net's")
@@ -71,15 +71,7 @@ def read_params(path: str | Path) -> dict[str, np.ndarray]:
     Raises:
         InputError: there is no such file, or it is empty, cut, or something else.
     """
-    path = Path(path)
-    try:
-        if not path.is_file():
-            raise InputError(f"{path} is {'no file' if path.exists() else 'not there'}")
-        if path.stat().st_size > LARGEST:
-            raise InputError(f"{path} has {path.stat().st_size:,} bytes, which no LeNet has")
-        data = path.read_bytes()
-    except OSError as error:
-        raise InputError(f"{path} cannot be read: {error.strerror}") from None
+    data = read_regular(path, LARGEST)
     try:
         return _parse(data)
     except ValueError as error:
@@ -134,6 +126,8 @@ def _parse(data: bytes) -> dict[str, np.ndarray]:
     names = [piece(number("Q")).decode() for _ in arrays]
     if at != len(data):
         raise ValueError(f"it goes on for {len(data) - at} bytes after its end")
+    if not all(map(str.isprintable, names)):
+        raise ValueError("it has a name that cannot be printed")
     if len(set(names)) < len(names):
         raise ValueError("it has a name twice")
     return dict(zip(names, arrays, strict=True))

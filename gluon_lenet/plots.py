@@ -15,10 +15,10 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator
 
+from gluon_lenet.atomic import write_atomically
 from gluon_lenet.data.datasets import FASHION_MNIST_LABELS
 from gluon_lenet.errors import InputError
 from gluon_lenet.fonts import chinese
-from gluon_lenet.run_dir import write_atomically
 
 PICTURES = (".png", ".jpg", ".pdf", ".svg")
 
@@ -384,7 +384,12 @@ def check_picture_path(path: str | Path) -> None:
 
 
 def write_picture(figure: Figure, path: str | Path) -> None:
-    """Write a figure in the format the path ends in, whole or not at all; raises InputError as `check_picture_path`."""
+    """Write a figure in the format the path ends in, whole or not at all.
+
+    Raises:
+        InputError: as `check_picture_path`, or as `write_atomically`.
+        DiskError: the disk is full, or fails.
+    """
     check_picture_path(path)
     data = io.BytesIO()
     figure.savefig(data, format=Path(path).suffix[1:].lower(), dpi=120)

@@ -80,7 +80,7 @@ def predict(args) -> int:
         row["probabilities"] = dict(zip(trained.classes, probabilities.tolist(), strict=True))
     if args.json:
         found = {"run": args.run, "recipe": trained.name, "weights": trained.weights, "predictions": rows}
-        print(json.dumps(found))  # ASCII, since a file name may be no text at all
+        print(json.dumps(found, allow_nan=False))  # ASCII, since a file name may be no text at all
     else:
         for row in predicted:
             print(_line(row))

@@ -3,34 +3,37 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 from gluon_lenet.errors import InputError
+from gluon_lenet.fields import Count, Natural, NotNegative, Number, Pixels, Positive, Share, Text
 
 
 @dataclass(frozen=True)
 class Recipe:
     """One write-up's training run; two recipes read side by side like rows of a table."""
 
-    source: str
-    published: str  # what the source, or a reference run, reached
-    net: str  # a name in nets.NETS
-    dataset: str  # a name in data.datasets
-    optimizer: str  # a name of mx.optimizer
-    lr: float  # on the gradient averaged over the batch
-    batch_size: int
-    num_epochs: int
+    source: Text
+    published: Text  # what the source, or a reference run, reached
+    net: Text  # a name in nets.NETS
+    dataset: Text  # a name in data.datasets
+    optimizer: Literal["sgd", "adam"]
+    lr: Positive  # on the gradient averaged over the batch
+    batch_size: Natural
+    num_epochs: Natural
     last_batch_in_full: bool = True  # False divides its gradient by batch_size too, as the book's train_ch5
-    momentum: float | None = None  # of sgd
-    wd: float = 0.0  # weight decay: times the weight, added to the gradient
-    schedule: str = "constant"  # of lr: constant; step (x 0.1 every 10 epochs); cosine (to 0 at the last update)
-    init: str = "xavier"  # of the weights: xavier, or lecun1998 (uniform within +-2.4 / fan-in)
-    loss: str = "cross_entropy"  # or map (equation 9 of the 1998 paper)
-    resize: int | None = None  # side in pixels
-    pad: int = 0  # pixels of background on each side
-    mean: float = 0.0  # the net is fed (pixel / 255 - mean) / std
-    std: float = 1.0
-    augment: str | None = None  # a name in data.augment.AUGMENTATIONS: how training images are bent at random
-    num_validation: int = 0  # training images held out to choose the best weights by
+    momentum: Share | None = None  # of sgd
+    wd: NotNegative = 0.0  # weight decay: times the weight, added to the gradient
+    # of lr: constant; step (x 0.1 every 10 epochs); cosine (to 0 at the last update of num_epochs)
+    schedule: Literal["constant", "step", "cosine"] = "constant"
+    init: Literal["xavier", "lecun1998"] = "xavier"  # of the weights; lecun1998: uniform within +-2.4 / fan-in
+    loss: Literal["cross_entropy", "map"] = "cross_entropy"  # map: equation 9 of the 1998 paper
+    resize: Pixels | None = None  # side
+    pad: Pixels = 0  # of background on each side
+    mean: Number = 0.0  # the net is fed (pixel / 255 - mean) / std
+    std: Positive = 1.0
+    augment: Text | None = None  # a name in data.augment.AUGMENTATIONS: how training images are bent at random
+    num_validation: Count = 0  # training images held out to choose the best weights by
 
 
 RECIPES = {

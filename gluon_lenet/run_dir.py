@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
-import json
 import os
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
-from gluon_lenet.errors import InputError
+from gluon_lenet.atomic import read_regular, write_atomically
+from gluon_lenet.config import RunConfig
+from gluon_lenet.errors import DiskError, InputError
+from gluon_lenet.fields import decode
 from gluon_lenet.metrics import EpochResult
-from gluon_lenet.recipes import Recipe
 
 CONFIG, METRICS, CURVES = "config.json", "metrics.jsonl", "curves.png"
 LAST, BEST = "last.safetensors", "best.safetensors"
+_LARGEST = 2**26  # bytes of a config.json or metrics.jsonl
 
 
 class RunDir:
@@ -23,48 +26,50 @@ class RunDir:
 
     def __init__(self, path: str | Path):
         self.path = Path(path)
+        self._locked = None  # what the system says of the folder that this process holds
 
     @classmethod
-    def create(cls, path: str | Path | None, recipe: str) -> RunDir:
-        """Make the folder `path`, or `runs/<recipe>-<time>` if it is None; what is already there is never touched.
+    @contextlib.contextmanager
+    def create(cls, path: str | Path | None, recipe: str) -> Iterator[RunDir]:
+        """Make the folder `path`, or `runs/<recipe>-<time>` if it is None, and hold it as `alone` does.
+
+        What is already there is never touched. Of two processes that name one folder, one gets it.
 
         Raises:
-            InputError: it is a file, holds a run already, or cannot be written to.
+            InputError: it is a file, holds a run already, is held by another process, or cannot be written to.
         """
-        try:
-            if path is not None:
-                path = Path(path)
-                path.mkdir(parents=True, exist_ok=True)
-                taken = [name for name in (CONFIG, METRICS, CURVES, LAST, BEST) if (path / name).exists()]
-                if taken:
-                    raise InputError(f"run directory {path} already holds a run ({taken[0]}); name a new folder")
-                with tempfile.TemporaryFile(dir=path):
-                    pass  # to find out now, not after the first epoch, that nothing can be written there
-                return cls(path)
-            stamp = time.strftime("%Y%m%d-%H%M%S")
-            for suffix in ["", *(f"-{n}" for n in range(2, 1000))]:  # several runs may start in one second
-                path = Path("runs", f"{recipe}-{stamp}{suffix}")
-                try:
-                    path.mkdir(parents=True)
-                except FileExistsError:
-                    if not path.is_dir():
-                        raise
-                    continue
-                return cls(path)
-            raise InputError(f"run directory {path} and all its like exist; name one by --run-dir")
-        except (FileExistsError, NotADirectoryError):
-            raise InputError(f"run directory {path}: it, or a folder above it, is a file; name a folder") from None
-        except OSError as error:
-            raise InputError(f"run directory {path} cannot be written to: {error.strerror}; name another") from None
+        with contextlib.ExitStack() as stack:
+            try:
+                if path is None:
+                    path = _default_path(recipe)
+                else:
+                    Path(path).mkdir(parents=True, exist_ok=True)
+                directory = stack.enter_context(cls(path).alone())
+                directory._check_free()
+            except (FileExistsError, NotADirectoryError):
+                raise InputError(f"run directory {path}: it, or a folder above it, is a file; name a folder") from None
+            except OSError as error:
+                raise InputError(f"run directory {path} cannot be written to: {error.strerror}; name another") from None
+            yield directory
+
+    def _check_free(self) -> None:
+        taken = [name for name in (CONFIG, METRICS, CURVES, LAST, BEST) if os.path.lexists(self.path / name)]
+        if taken:
+            raise InputError(f"run directory {self.path} already holds a run ({taken[0]}); name a new folder")
+        with tempfile.TemporaryFile(dir=self.path):
+            pass  # to find out now, not after the first epoch, that nothing can be written there
 
     @contextlib.contextmanager
-    def alone(self):
+    def alone(self) -> Iterator[RunDir]:
         """While this holds, no other process may write here; the system lets go when the process ends, however it does.
 
         Raises:
-            InputError: another process holds it.
+            InputError: there is no such folder, or another process holds it.
         """
-        folder = os.open(self.path, os.O_RDONLY)
+        try:
+            folder = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        except OSError as error:
+            raise InputError(f"{self.path} holds no run: {CONFIG}: {error.strerror}") from None
         try:
             fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -75,26 +80,33 @@ class RunDir:
         except OSError:
             pass  # a file system that knows no locks
         try:
-            yield
+            self._locked = os.fstat(folder)
+            yield self
         finally:
+            self._locked = None
             os.close(folder)
 
-    def write_config(self, config: dict) -> None:
-        """Write everything needed to repeat the run."""
-        write_atomically(self.path / CONFIG, (json.dumps(config, indent=2, ensure_ascii=False) + "\n").encode())
+    def check_in_place(self) -> None:
+        """Raise DiskError if the folder that `alone` holds is no longer the one at its path."""
+        if self._locked is None:
+            return
+        try:
+            in_place = os.path.samestat(os.stat(self.path), self._locked)
+        except OSError:
+            in_place = False
+        if not in_place:
+            raise DiskError(f"run directory {self.path} was deleted, moved or replaced during training")
 
-    def read_config(self) -> dict:
+    def write_config(self, config: RunConfig) -> None:
+        """Write everything needed to repeat the run."""
+        write_atomically(self.path / CONFIG, config.to_json())
+
+    def read_config(self) -> RunConfig:
         """What `write_config` wrote; raises InputError if the folder holds no run."""
         path = self.path / CONFIG
-        try:
-            config = json.loads(path.read_text(encoding="utf-8"))
-            Recipe(**config["settings"])
-            _ = [config[name] for name in ("recipe", "seed", "ctx", "threads", "backprop", "data_dir")]
-            return config
-        except OSError as error:
-            raise InputError(f"{self.path} holds no run: {CONFIG}: {error.strerror}") from None
-        except (ValueError, KeyError, TypeError) as error:
-            raise InputError(f"{path} is no configuration this version can read: {error!r}") from None
+        if not os.path.lexists(path):
+            raise InputError(f"{self.path} holds no run: {CONFIG} is not there")
+        return RunConfig.from_json(read_regular(path, _LARGEST), path)
 
     def remove_half_written(self) -> None:
         """Remove what a process that was killed in the middle of `write_atomically` left."""
@@ -103,43 +115,48 @@ class RunDir:
                 temporary.unlink(missing_ok=True)
 
     def append_metrics(self, result: EpochResult) -> None:
-        """Append an epoch's result as one line, on disk before this returns."""
-        with open(self.path / METRICS, "a", encoding="utf-8") as file:
-            file.write(result.to_json() + "\n")
-            file.flush()
-            os.fsync(file.fileno())
+        """Append an epoch's result as one line, on disk before this returns; raises DiskError if that fails."""
+        self.check_in_place()
+        path = self.path / METRICS
+        try:
+            with open(path, "a", encoding="utf-8") as file:
+                file.write(result.to_json() + "\n")
+                file.flush()
+                os.fsync(file.fileno())
+        except OSError as error:
+            raise DiskError(f"{path} cannot be written: {error.strerror}") from error
 
     def keep_metrics_before(self, epoch: int) -> list[EpochResult]:
-        """The results of the epochs before `epoch`; later ones, of a run that was killed, go from the file."""
+        """The results of the epochs before `epoch`; later ones, of a run that was killed, go from the file.
+
+        Raises:
+            InputError: the file is damaged, or does not have one line for each of these epochs, in order.
+        """
         path = self.path / METRICS
-        history = []
-        for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else []:
-            try:
-                result = EpochResult(**json.loads(line))
-            except (ValueError, TypeError):
-                break  # a line that was cut when the process was killed
-            if result.epoch < epoch:
-                history.append(result)
-        if len(history) != epoch - 1:
+        data = read_regular(path, _LARGEST) if os.path.lexists(path) else b""
+        lines = data.split(b"\n")[:-1]  # what stands behind the last end of line was cut when the process was killed
+        history = [decode(line, EpochResult, f"{path}, line {number}") for number, line in enumerate(lines, 1)]
+        for number, result in enumerate(history, 1):
+            if result.epoch != number:
+                raise InputError(f"{path}, line {number}: epoch must be {number}, not {result.epoch}")
+        if len(history) < epoch - 1:
             raise InputError(f"{path} lacks results of epochs before {epoch}, where {LAST} goes on")
-        if history or path.exists():
+        history = history[: epoch - 1]
+        if data:
             write_atomically(path, "".join(result.to_json() + "\n" for result in history).encode())
         return history
 
 
-def write_atomically(path: Path, data: bytes) -> None:
-    """Write `data` to `path` so that a reader, or a machine that loses power, finds the old file or the new one."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with open(temporary, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
+def _default_path(recipe: str) -> Path:
+    """A new folder, named by the time; several runs may start in one second."""
+    stamp = time.strftime("%Y%m%d-%H%M%S")
+    for suffix in ["", *(f"-{n}" for n in range(2, 1000))]:
+        path = Path("runs", f"{recipe}-{stamp}{suffix}")
+        try:
+            path.mkdir(parents=True)
+        except FileExistsError:
+            if not path.is_dir():
+                raise
+            continue
+        return path
+    raise InputError(f"run directory {path} and all its like exist; name one by --run-dir")

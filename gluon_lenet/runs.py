@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import math
 import platform
 import sys
 import time
-from dataclasses import asdict
+from copy import copy
 from typing import Protocol
 
 import mxnet as mx
@@ -14,18 +16,19 @@ from mxnet import gluon
 
 import gluon_lenet
 from gluon_lenet import backprop, checkpoint, compat
+from gluon_lenet.config import VERSION, Generator, Header, RunConfig, new_id
 from gluon_lenet.data.augment import AUGMENTATIONS
 from gluon_lenet.data.batches import Batches
 from gluon_lenet.data.datasets import load_dataset
 from gluon_lenet.data.transforms import Transform
-from gluon_lenet.errors import InputError
+from gluon_lenet.errors import DiskError, InputError
 from gluon_lenet.layers import LeCun1998
 from gluon_lenet.losses import MAPLoss
 from gluon_lenet.metrics import EpochResult, Progress
 from gluon_lenet.nets import get_net
 from gluon_lenet.recipes import Recipe
-from gluon_lenet.run_dir import BEST, CURVES, LAST, RunDir
-from gluon_lenet.training import run_epochs
+from gluon_lenet.run_dir import BEST, CONFIG, CURVES, LAST, RunDir
+from gluon_lenet.training import DivergedError, run_epochs
 
 
 class Watcher(Protocol):
@@ -70,6 +73,8 @@ class Run:
             train, validation = _hold_out(len(images), recipe.num_validation)
             self.validation_iter = self._batches(images[validation], labels[validation])
             images, labels = images[train], labels[train]
+        if recipe.augment not in (None, *AUGMENTATIONS):
+            raise InputError(f"unknown augmentation {recipe.augment!r}; choose from {', '.join(AUGMENTATIONS)}")
         augment = AUGMENTATIONS[recipe.augment] if recipe.augment else None
         self.train_iter = self._batches(images, labels, shuffle=True, augment=augment)
         self.test_iter = self._batches(data.test_images, data.test_labels)
@@ -105,66 +110,115 @@ class Run:
 
         Raises:
             InputError: the directory cannot be made, or holds a run.
+            DiskError: they cannot be written; the directory is left empty.
         """
-        self.directory = RunDir.create(path, self.name)
-        self.directory.write_config(
-            {
-                "recipe": self.name,
-                "settings": asdict(self.recipe),
-                "seed": self.seed,
-                "ctx": [str(ctx) for ctx in self.contexts],
-                "threads": compat.num_threads(),
-                "backprop": type(self.engine).__name__.lower(),
-                "data_dir": self.data_dir,
-                "data_sha256": self.data.sha256,
-                "versions": {
-                    "gluon_lenet": gluon_lenet.__version__,
-                    "mxnet": mx.__version__,
-                    "numpy": np.__version__,
-                    "python": platform.python_version(),
-                },
-                "platform": platform.platform(),
-                "command": [sys.executable, *sys.orig_argv[1:]],
-                "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
-            }
-        )
-        self.save(LAST)
+        with RunDir.create(path, self.name) as directory:
+            self.begin(directory)
 
-    def open_directory(self, path: str) -> None:
-        """Go on from the run in `path`, which this run's recipe, seed and devices were read from.
+    def begin(self, directory: RunDir) -> None:
+        """The same in a new directory, for one who holds it until the run is trained."""
+        self.directory, self.config = directory, self._configuration(new_id())
+        try:
+            directory.write_config(self.config)
+            self.save(LAST)
+        except BaseException:
+            for name in (CONFIG, LAST):
+                (directory.path / name).unlink(missing_ok=True)
+            raise
+
+    def resume(self, directory: RunDir) -> None:
+        """Go on from the run in `directory`, which this run's recipe, seed and devices were read from.
+
+        If the recipe has another number of epochs than the run had, this is the run's from now on.
 
         Raises:
-            InputError: its files are damaged or another run's.
+            InputError: its files are damaged or another run's, or of an older version.
         """
-        self.directory = RunDir(path)
-        self.directory.remove_half_written()
-        header = checkpoint.load(self.directory.path / LAST, self.net, self.trainer, self.recipe.net)
-        self.progress = Progress(**header["progress"])
-        if header.get("rng") != self.rng_state():
+        path, config = directory.path / LAST, directory.read_config()
+        if config.id is None:
             raise InputError(
-                f"{self.directory.path / LAST} cannot be gone on with to the bit: its random numbers stand at "
-                f"{header.get('rng')}, this version's at {self.rng_state()}"
+                f"{directory.path / CONFIG} is of an older version of gluon_lenet, whose checkpoints do not tell their "
+                "run: it can be evaluated, but not resumed"
             )
-        self.history = self.directory.keep_metrics_before(self.progress.epoch)
+        directory.remove_half_written()
+        self._configuration(config.id).check_owns(path, checkpoint.read_header(path))
+        header = checkpoint.load(path, self.net, self.trainer)
+        self.directory, self.progress = directory, header.progress
+        if header.progress.batch > len(self.train_iter):
+            raise InputError(f"{path}, header: progress.batch must be at most {len(self.train_iter)}")
+        if header.rng != self.rng_state():
+            raise InputError(
+                f"{path} cannot be gone on with to the bit: its random numbers stand at {header.rng}, this version's "
+                f"at {self.rng_state()}"
+            )
+        self.history = directory.keep_metrics_before(self.progress.epoch)
+        self.saved = copy(self.progress)
+        self.config = config.with_epochs(self.recipe.num_epochs)
+        if self.config != config:
+            directory.write_config(self.config)
+
+    def _configuration(self, run_id: str) -> RunConfig:
+        return RunConfig(
+            version=VERSION,
+            id=run_id,
+            recipe=self.name,
+            settings=self.recipe,
+            seed=self.seed,
+            ctx=[str(ctx) for ctx in self.contexts],
+            threads=compat.num_threads(),
+            backprop=type(self.engine).__name__.lower(),
+            data_dir=self.data_dir,
+            data_sha256=self.data.sha256,
+            versions={
+                "gluon_lenet": gluon_lenet.__version__,
+                "mxnet": mx.__version__,
+                "numpy": np.__version__,
+                "python": platform.python_version(),
+            },
+            platform=platform.platform(),
+            command=[sys.executable, *sys.orig_argv[1:]],
+            started=time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+        )
 
     def save(self, file: str) -> None:
-        """Write where the run stands; the file's previous state is kept until this one is whole."""
-        header = {
-            "recipe": self.name,
-            "net": self.recipe.net,
-            "seed": self.seed,
-            "progress": asdict(self.progress),
-            "rng": self.rng_state(),
-        }
-        checkpoint.save(self.directory.path / file, self.net, self.trainer, header)
+        """Write where the run stands; the file's previous state is kept until this one is whole.
 
-    def rng_state(self) -> dict:
+        Raises:
+            DiskError: it cannot be written.
+        """
+        self.directory.check_in_place()
+        header = Header(
+            run=self.config.id,
+            recipe=self.name,
+            net=self.recipe.net,
+            seed=self.seed,
+            decisions=self.config.decisions,
+            progress=self.progress,
+            rng=self.rng_state(),
+        )
+        checkpoint.save(self.directory.path / file, self.net, self.trainer, header)
+        if file == LAST:
+            self.saved = copy(self.progress)
+
+    def explain(self, error: DiskError) -> str:
+        """What failed during training, what a user still has, and how to go on with it, in one line."""
+        try:
+            self.directory.check_in_place()
+        except DiskError as gone:  # which is why the write failed, whatever the system said
+            return f"{gone}; if it was moved, go on with --resume and its new name, else its checkpoints are gone, too"
+        where = f"epoch {self.saved.epoch}, batch {self.saved.batch}"
+        return (
+            f"{error}; {self.directory.path / LAST} is safe and stands at {where}; "
+            f"once the disk can be written to, go on with --resume {self.directory.path}"
+        )
+
+    def rng_state(self) -> dict[str, Generator]:
         """Where the generators of random numbers stand: the numbers they are seeded with."""
         epoch, batch = self.progress.epoch, self.progress.batch
         seeds = self.train_iter.seeds(epoch - 1)  # anew each epoch
         return {
-            **{name: {"generator": "numpy PCG64", "seed": seed} for name, seed in seeds.items()},
-            "dropout": {"generator": "mxnet", "seed": backprop.net_seed(self.seed, epoch, batch)},  # anew each batch
+            **{name: Generator("numpy PCG64", seed) for name, seed in seeds.items()},
+            "dropout": Generator("mxnet", backprop.net_seed(self.seed, epoch, batch)),  # anew each batch
         }
 
     def train(self, watcher: Watcher) -> bool:
@@ -175,6 +229,7 @@ class Run:
 
         Raises:
             DivergedError: the loss or a weight became NaN or infinite.
+            DiskError: a file cannot be written, or the directory is gone; `explain` says what is left.
         """
         self.train_iter.epoch = self.progress.epoch - 1
         watcher.begin(self)
@@ -194,22 +249,29 @@ class Run:
                 self.validation_iter,
                 self.seed,
             ):
+                if result.val_loss is not None and not math.isfinite(result.val_loss):
+                    raise DivergedError(f"epoch {result.epoch}: the validation loss is {result.val_loss}")
                 self.directory.append_metrics(result)
                 if result.val_acc is not None and result.val_acc > max([r.val_acc for r in self.history], default=0):
                     self.save(BEST)  # before LAST, so that a run killed here repeats the epoch and saves it again
                 self.save(LAST)
                 self.history.append(result)
                 watcher.epoch(result)
-        finally:
-            if self.history:
-                from gluon_lenet.plots import curves, write_picture  # here: matplotlib takes half a second to import
-
-                figure = curves(self.history, f"{self.name}, seed {self.seed}")
-                write_picture(figure, self.directory.path / CURVES)
+        except BaseException:
+            with contextlib.suppress(OSError, InputError):  # which would hide what ended the training
+                self._draw_curves()
+            raise
+        self._draw_curves()
         whole = self.progress.epoch > self.recipe.num_epochs
         if not whole:
             self.save(LAST)
         return whole
+
+    def _draw_curves(self) -> None:
+        if self.history:
+            from gluon_lenet.plots import curves, write_picture  # here: matplotlib takes half a second to import
+
+            write_picture(curves(self.history, f"{self.name}, seed {self.seed}"), self.directory.path / CURVES)
 
 
 INITIALIZERS = {"xavier": mx.init.Xavier, "lecun1998": LeCun1998}

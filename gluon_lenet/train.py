@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import signal
 import sys
 import threading
@@ -11,10 +12,10 @@ from dataclasses import replace
 from tqdm import tqdm
 
 from gluon_lenet import cli, compat
-from gluon_lenet.errors import InputError
+from gluon_lenet.errors import DiskError, InputError
 from gluon_lenet.metrics import Progress
-from gluon_lenet.recipes import AUGMENT, DEFAULT_RECIPE, RECIPES, Recipe, get_recipe
-from gluon_lenet.run_dir import BEST, RunDir
+from gluon_lenet.recipes import AUGMENT, DEFAULT_RECIPE, RECIPES, get_recipe
+from gluon_lenet.run_dir import BEST, LAST, RunDir
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -60,14 +61,22 @@ def parse(argv: list[str] | None = None):
 def train(args) -> int:
     """Train as the parsed arguments say."""
     if args.resume is None:
+        return _train(args)
+    with RunDir(args.resume).alone() as directory:  # before anything in it is read
+        return _train(args, directory)
+
+
+def _train(args, directory: RunDir | None = None) -> int:
+    """Train a new run, or go on with that in `directory`, which this process holds."""
+    if directory is None:
         recipe = get_recipe(args.recipe or DEFAULT_RECIPE)
         settings = {"name": args.recipe or DEFAULT_RECIPE, "seed": args.seed or 0, "data_dir": args.data_dir}
         ctx, threads, mode = args.ctx or "auto", args.threads, args.backprop or "auto"
     else:
-        config = RunDir(args.resume).read_config()
-        recipe = Recipe(**config["settings"])
-        settings = {"name": config["recipe"], "seed": config["seed"], "data_dir": args.data_dir or config["data_dir"]}
-        ctx, threads, mode = ",".join(config["ctx"]), config["threads"], config["backprop"]
+        config = directory.read_config()
+        recipe = config.settings
+        settings = {"name": config.recipe, "seed": config.seed, "data_dir": args.data_dir or config.data_dir}
+        ctx, threads, mode = ",".join(config.ctx), config.threads, config.backprop
     chosen = {"num_epochs": args.epochs, "batch_size": args.batch_size, "lr": args.lr}
     chosen["augment"] = AUGMENT[recipe.dataset] if args.augment and recipe.augment is None else None
     recipe = replace(recipe, **{name: value for name, value in chosen.items() if value is not None})
@@ -78,23 +87,30 @@ def train(args) -> int:
             raise InputError(f"--threads {threads}: {error}") from None
 
     # MXNet reads the number of threads when it is loaded, so what imports it comes here
+    from gluon_lenet import checkpoint
     from gluon_lenet.devices import parse_ctx
     from gluon_lenet.runs import Run
     from gluon_lenet.training import DivergedError
 
-    with Console(args.quiet, args.log_every) as console:
+    if directory is not None:  # before a net is built from settings that may have been changed
+        config.check_owns(directory.path / LAST, checkpoint.read_header(directory.path / LAST))
+    with contextlib.ExitStack() as stack:
+        console = stack.enter_context(Console(args.quiet, args.log_every))
         run = Run(recipe=recipe, contexts=parse_ctx(ctx), mode=mode, **settings)
-        if args.resume is None:
-            run.create_directory(args.run_dir)
-        with RunDir(args.resume or run.directory.path).alone():
-            if args.resume is not None:
-                run.open_directory(args.resume)
-            try:
-                whole = run.train(console)
-            except DivergedError as error:
-                console.close()
-                print(f"error: {error} (the weights before this epoch are in {run.directory.path})", file=sys.stderr)
-                return cli.FAILED
+        if directory is None:
+            run.begin(stack.enter_context(RunDir.create(args.run_dir, run.name)))
+        else:
+            run.resume(directory)
+        try:
+            whole = run.train(console)
+        except DivergedError as error:
+            console.close()
+            print(f"error: {error} (the weights before this epoch are in {run.directory.path})", file=sys.stderr)
+            return cli.FAILED
+        except DiskError as error:
+            console.close()
+            print(f"error: {run.explain(error)}", file=sys.stderr)
+            return cli.FAILED
         console.finish(run)
         if not whole:
             print(f"interrupted; go on with --resume {run.directory.path}", file=sys.stderr)

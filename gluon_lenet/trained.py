@@ -21,7 +21,6 @@ from gluon_lenet.data.datasets import CLASSES, Dataset, load_dataset
 from gluon_lenet.devices import parse_ctx
 from gluon_lenet.errors import InputError
 from gluon_lenet.nets import get_net
-from gluon_lenet.recipes import Recipe
 from gluon_lenet.run_dir import BEST, CONFIG, LAST, RunDir
 from gluon_lenet.runs import transform_of
 
@@ -49,7 +48,7 @@ class Trained:
         if len(contexts) > 1:
             raise InputError(f"context list {ctx!r} names {len(contexts)} devices; one is needed here")
         (self.ctx,) = contexts
-        self.name, self.recipe, self.data_dir = config["recipe"], Recipe(**config["settings"]), config["data_dir"]
+        self.name, self.recipe, self.data_dir = config.recipe, config.settings, config.data_dir
         if self.recipe.dataset not in CLASSES:
             raise InputError(
                 f"{directory.path / CONFIG}: unknown data set {self.recipe.dataset!r}; choose from {', '.join(CLASSES)}"
@@ -60,11 +59,12 @@ class Trained:
         if not file.exists():
             kept = [name for name, other in WEIGHTS.items() if (directory.path / other).exists()]
             raise InputError(f"{directory.path} has no {file.name}; it has {', '.join(kept) or 'no'} weights")
-        self.net = get_net(self.recipe.net, classes=len(self.classes))
+        config.check_owns(file, checkpoint.read_header(file))
+        self.file, self.net = file, get_net(self.recipe.net, classes=len(self.classes))
         self.net.initialize(ctx=self.ctx)
         blank = np.zeros((1, drawings.FIELD, drawings.FIELD), dtype=np.uint8)
         self.net(self.transform(blank, self.ctx))  # gives the layers their shapes
-        checkpoint.load(file, self.net, name=self.recipe.net)
+        checkpoint.load(file, self.net)
         self.net.hybridize()
 
     def load_data(self, data_dir: str | None = None) -> Dataset:
@@ -92,6 +92,9 @@ class Trained:
 
         The outputs of `lenet5_1998` are minus the penalties of its RBF units: there it is the posterior of the paper's
         equation 9, given that the image is one of the ten digits and not rubbish.
+
+        Raises:
+            InputError: an output is NaN or infinite, as of weights that are too large.
         """
         if not len(images):
             return np.zeros((0, len(self.classes)), dtype=np.float32)
@@ -100,6 +103,8 @@ class Trained:
         )
         mode = "auto" if len(images) >= WORTH_LOADING else "autograd"
         logits = backprop.choose(self.net, [self.ctx], data_iter, mode).logits(data_iter)
+        if not np.isfinite(logits).all():
+            raise InputError(f"{self.file}: the net's outputs are NaN or infinite; its weights are too large to use")
         return nd.softmax(nd.array(logits)).asnumpy()
 
     def score(self, images: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, Scores]:

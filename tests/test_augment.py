@@ -129,7 +129,7 @@ def test_the_command_lines_augment(tmp_path):
     run = tmp_path / "run"
     args = ["--recipe", "relu_adam_mnist", "--augment", "--epochs", "1", "--quiet", "--run-dir", str(run)]
     assert train.main(args) == 0
-    assert RunDir(run).read_config()["settings"]["augment"] == "handwriting"
+    assert RunDir(run).read_config().settings.augment == "handwriting"
 
 
 def test_recipes_name_augmentations():

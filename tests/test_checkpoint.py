@@ -13,10 +13,14 @@ import pytest
 import gluon_lenet
 from conftest import module_env
 from gluon_lenet import checkpoint, run_dir
+from gluon_lenet.atomic import write_atomically
+from gluon_lenet.config import Header, RunConfig
 from gluon_lenet.errors import InputError
-from gluon_lenet.metrics import EpochResult
-from gluon_lenet.run_dir import RunDir, write_atomically
+from gluon_lenet.metrics import EpochResult, Progress
+from gluon_lenet.recipes import RECIPES
+from gluon_lenet.run_dir import RunDir
 
+HEADER = Header(recipe="none", net="any", seed=0, progress=Progress(epoch=3), rng={})
 X = mx.nd.random.uniform(shape=(3, 1, 28, 28))
 
 
@@ -30,7 +34,7 @@ def new_net(seed, ctx=None):
 def test_weights_there_and_back(tmp_path):
     net, other = new_net(seed=1), new_net(seed=2)
     want = net(X).asnumpy()
-    checkpoint.save(tmp_path / "w.safetensors", net, None, {"epoch": "3"})
+    checkpoint.save(tmp_path / "w.safetensors", net, None, HEADER)
     checkpoint.load(tmp_path / "w.safetensors", other)  # has seen no data yet: its shapes come from the file
     assert (other(X).asnumpy() == want).all()
     third = new_net(seed=3)
@@ -43,7 +47,7 @@ def test_the_books_sequential_and_the_hybrid_share_weights(tmp_path):
     net, books = new_net(seed=1), gluon_lenet.lenet()
     books.initialize()
     want = net(X).asnumpy()
-    checkpoint.save(tmp_path / "w.safetensors", net, None, {})
+    checkpoint.save(tmp_path / "w.safetensors", net, None, HEADER)
     checkpoint.load(tmp_path / "w.safetensors", books)
     np.testing.assert_allclose(books(X).asnumpy(), want, atol=1e-6)
 
@@ -80,12 +84,12 @@ def test_training_goes_on_to_the_bit(tmp_path, name, contexts):
 
     net, trainer = fresh()
     step(net, trainer, 4, seed=2)
-    checkpoint.save(tmp_path / "f", net, trainer, {"epoch": 1})
+    checkpoint.save(tmp_path / "f", net, trainer, HEADER)
     step(net, trainer, 3, seed=3)
 
     resumed, its_trainer = fresh()
     step(resumed, its_trainer, 1, seed=9)  # to be overwritten
-    assert checkpoint.load(tmp_path / "f", resumed, its_trainer)["epoch"] == 1
+    assert checkpoint.load(tmp_path / "f", resumed, its_trainer).progress == HEADER.progress
     step(resumed, its_trainer, 3, seed=3)
     for ctx in contexts:
         assert (resumed(X.as_in_context(ctx)).asnumpy() == net(X.as_in_context(ctx)).asnumpy()).all()
@@ -117,7 +121,7 @@ def test_damaged_files_are_named_and_change_nothing(tmp_path, damage):
     net, other, path = new_net(seed=1), new_net(seed=2), tmp_path / "w.safetensors"
     want = net(X).asnumpy()
     other(X)
-    checkpoint.save(path, other, None, {"epoch": 1})
+    checkpoint.save(path, other, None, HEADER)
     path.write_bytes(DAMAGES[damage](path.read_bytes()))
     with pytest.raises(InputError, match=str(path)):
         checkpoint.load(path, net)
@@ -134,7 +138,7 @@ def test_states_of_another_optimizer_are_refused(tmp_path):
     net = new_net(seed=1)
     net(X)
     adam, sgd = (mx.gluon.Trainer(net.collect_params(), name) for name in ("adam", "sgd"))
-    checkpoint.save(tmp_path / "f", net, adam, {})
+    checkpoint.save(tmp_path / "f", net, adam, HEADER)
     with pytest.raises(InputError, match="holds no states of the optimizer SGD"):
         checkpoint.load(tmp_path / "f", net, sgd)
 
@@ -144,14 +148,14 @@ def test_weights_of_another_net_are_refused(tmp_path):
     wider.initialize()
     wider(X)
     want = net(X).asnumpy()
-    checkpoint.save(tmp_path / "w", wider, None, {})
+    checkpoint.save(tmp_path / "w", wider, None, HEADER)
     with pytest.raises(InputError, match=r"6.bias is float32 \(11,\), the net's is float32 \(10,\)"):
         checkpoint.load(tmp_path / "w", net)
     small = mx.gluon.nn.HybridSequential()
     small.add(mx.gluon.nn.Dense(3))
     small.initialize()
     small(X)
-    checkpoint.save(tmp_path / "s", small, None, {})
+    checkpoint.save(tmp_path / "s", small, None, HEADER)
     with pytest.raises(InputError, match="holds other parameters than the net"):
         checkpoint.load(tmp_path / "s", net)
     assert (net(X).asnumpy() == want).all()
@@ -169,7 +173,7 @@ def test_a_write_that_fails_leaves_the_old_file(tmp_path):
 def test_a_kill_in_the_middle_of_writing_leaves_a_whole_file(tmp_path):
     """A process rewrites one file with other bytes for ever; killed at any time, the file is one of the versions."""
     code = (
-        "import sys; from pathlib import Path; from gluon_lenet.run_dir import write_atomically\n"
+        "import sys; from pathlib import Path; from gluon_lenet.atomic import write_atomically\n"
         "n = 0\n"
         "while True:\n"
         "    n += 1; write_atomically(Path(sys.argv[1]), bytes([n % 256]) * 300_000)\n"
@@ -191,22 +195,40 @@ def test_a_kill_in_the_middle_of_writing_leaves_a_whole_file(tmp_path):
 
 
 def test_a_run_directory(tmp_path):
-    directory = RunDir.create(tmp_path / "a" / "b", "recipe")
-    directory.write_config({"recipe": "说明", "seed": 0})
+    config = RunConfig(
+        recipe="说明",
+        settings=RECIPES["d2l_v1_fashion"],
+        seed=0,
+        ctx=["cpu(0)"],
+        threads=1,
+        backprop="fused",
+        data_dir=None,
+    )
     results = [EpochResult(n, 2.0 / n, 0.5, 0.6, 1.0, 0.1) for n in (1, 2)]
-    for result in results:
-        directory.append_metrics(result)
+    with RunDir.create(tmp_path / "a" / "b", "recipe") as directory:
+        directory.write_config(config)
+        for result in results:
+            directory.append_metrics(result)
     lines = (tmp_path / "a" / "b" / "metrics.jsonl").read_text().splitlines()
     assert [EpochResult(**json.loads(line)) for line in lines] == results
     assert json.loads((tmp_path / "a" / "b" / "config.json").read_text(encoding="utf-8"))["recipe"] == "说明"
-    with pytest.raises(InputError, match="already holds a run"):
-        RunDir.create(tmp_path / "a" / "b", "recipe")
+    assert directory.read_config() == config
+    with (
+        pytest.raises(InputError, match="already holds a run"),
+        RunDir.create(tmp_path / "a" / "b", "recipe"),
+    ):
+        pass
+
+
+def new_directory(path):
+    with RunDir.create(path, "r") as directory:
+        return directory.path
 
 
 def test_default_run_directories_never_collide(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(run_dir.time, "strftime", lambda form: "20261122-010203")
-    paths = [str(RunDir.create(None, "r").path) for _ in range(3)]
+    paths = [str(new_directory(None)) for _ in range(3)]
     assert paths == ["runs/r-20261122-010203", "runs/r-20261122-010203-2", "runs/r-20261122-010203-3"]
 
 
@@ -214,7 +236,7 @@ def test_run_directories_that_cannot_be(tmp_path):
     (tmp_path / "file").write_text("mine")
     for path in (tmp_path / "file", tmp_path / "file" / "below"):
         with pytest.raises(InputError, match=f"run directory {path}.* is a file"):
-            RunDir.create(path, "r")
+            new_directory(path)
     with pytest.raises(InputError, match="run directory /proc/nowhere cannot be written to"):
-        RunDir.create("/proc/nowhere", "r")
+        new_directory("/proc/nowhere")
     assert (tmp_path / "file").read_text() == "mine"

@@ -226,24 +226,28 @@ def rewrite_settings(run_dir, **settings):
 
 def test_weights_of_another_net(copy, capsys):
     rewrite_settings(copy, net="lenet5_sigmoid_avgpool")
-    fails_to_load(copy, capsys, "last.safetensors: 4.weight is float32 (120, 256)")
+    fails_to_load(copy, capsys, "trained with net 'lenet5_sigmoid_maxpool', the run's is 'lenet5_sigmoid_avgpool'")
     rewrite_settings(copy, net="lenet5_1998", dataset="mnist", pad=2)
-    fails_as_bad_input(evaluate.main, ["--run", copy], capsys, "last.safetensors holds other parameters than the net")
+    fails_as_bad_input(
+        evaluate.main, ["--run", copy], capsys, "last.safetensors was trained with net 'lenet5_sigmoid_maxpool'"
+    )
 
 
 def test_weights_of_a_net_that_differs_only_in_what_has_no_weights(tmp_path, capsys):
     run = Run("d2l_v2_fashion", RECIPES["d2l_v2_fashion"], [mx.cpu()], seed=0)
     run.create_directory(str(tmp_path / "run"))
     rewrite_settings(tmp_path / "run", net="lenet5_relu_maxpool")
-    fails_to_load(tmp_path / "run", capsys, "holds the net lenet5_sigmoid_avgpool, the run's is lenet5_relu_maxpool")
+    fails_to_load(
+        tmp_path / "run", capsys, "trained with net 'lenet5_sigmoid_avgpool', the run's is 'lenet5_relu_maxpool'"
+    )
 
 
 BAD = [
     (["--run", "nowhere"], "nowhere holds no run: config.json"),
     (["--run", "empty"], "empty holds no run: config.json"),
     (["--run", "file"], "file holds no run"),
-    (["--run", "list"], "list/config.json is no configuration"),
-    (["--run", "binary"], "binary/config.json is no configuration"),
+    (["--run", "list"], "list/config.json: expected object, got array"),
+    (["--run", "binary"], "binary/config.json is no JSON"),
     (["--run", "bare"], "bare has no last.safetensors; it has no weights"),
     (["--run", "RUN", "--weights", "best"], "has no best.safetensors; it has last weights"),
     (["--run", "RUN", "--weights", "good"], "invalid choice: 'good'"),

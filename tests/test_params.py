@@ -149,6 +149,10 @@ WRONG = {  # what is done to a file of the net -> what is said
     "another shape": (with_array(**{"6_bias": mx.nd.zeros(11)}), "6.bias is float32 (11,), the net's is float32 (10,)"),
     "another dtype": (with_array(**{"6_bias": mx.nd.zeros(10, dtype="float16")}), "6.bias is float16 (10,)"),
     "a NaN": (with_array(**{"6_bias": mx.nd.array([np.nan] * 10)}), "6.bias has numbers that are NaN or infinite"),
+    "a name of two lines": (
+        with_array(**{"6_bias": None, "6_b\nias": mx.nd.zeros(10)}),
+        "a name that cannot be printed",
+    ),
     "no names": (lambda net, path: mx.nd.save(path, [mx.nd.ones(3)]), "it has 1 arrays and 0 names"),
 }
 
@@ -228,14 +232,17 @@ def test_bad_input_is_one_line_and_writes_nothing(run_dir, tmp_path, monkeypatch
     for args, *says in (
         (["import", "other.params", "--recipe", "d2l_v1_fashion"], "other.params: ", "the net's"),
         (["import", "pickle.params", "--recipe", "d2l_v1_fashion"], "pickle.params is no .params file of Gluon"),
-        (["import", "nowhere.params", "--recipe", "d2l_v1_fashion"], "nowhere.params is not there"),
-        (["import", "folder", "--recipe", "d2l_v1_fashion"], "folder is no file"),
+        (["import", "nowhere.params", "--recipe", "d2l_v1_fashion"], "nowhere.params cannot be read: No such file"),
+        (["import", "folder", "--recipe", "d2l_v1_fashion"], "folder cannot be read: Is a directory"),
         (["import", "other.params", "--recipe", "lent"], "unknown recipe 'lent'"),
         (["import", "other.params"], "--recipe"),
         (["import", "other.params", "--recipe", "d2l_v2_fashion", "--run-dir", "other.params"], "is a file"),
         (["export", "--run", "folder", "new.params"], "folder holds no run"),
         (["export", "--run", run_dir, "folder"], "folder cannot be written: it is a folder"),
-        (["export", "--run", run_dir, "nowhere/new.params"], "nowhere/new.params cannot be written: no nowhere"),
+        (
+            ["export", "--run", run_dir, "nowhere/new.params"],
+            "nowhere/new.params cannot be written: there is no folder nowhere",
+        ),
         (["export", "--run", run_dir, "--weights", "best", "new.params"], "has no best.safetensors"),
         (["exchange"], "invalid choice: 'exchange'"),
         ([], "required"),

@@ -1,0 +1,119 @@
+"""Bytes -> a file that is whole or absent, never half-written; a regular file of bounded size -> its bytes."""
+
+from __future__ import annotations
+
+import errno
+import os
+import secrets
+import select
+import stat
+from pathlib import Path
+
+from gluon_lenet.errors import DiskError, InputError
+
+PATIENCE = 10  # seconds that a pipe may take nothing
+_KINDS = {
+    stat.S_IFDIR: "a folder",
+    stat.S_IFIFO: "a FIFO",
+    stat.S_IFSOCK: "a socket",
+    stat.S_IFCHR: "a device",
+    stat.S_IFBLK: "a device",
+}
+# A path that is wrong, or the user's rights: his to mend. What else the system reports is the disk's failure.
+_BAD_PATH = {
+    *(errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EACCES, errno.EPERM, errno.ELOOP, errno.ENAMETOOLONG),
+    errno.ENXIO,  # of a socket
+}
+
+
+def write_atomically(path: str | os.PathLike, data: bytes) -> None:
+    """Write `data` to `path` so that a reader, or a machine that loses power, finds the old file or the new one.
+
+    The file that a symbolic link leads to is replaced, not the link; a file that is replaced hands its permissions on.
+    A character device (`/dev/null`) and a FIFO that somebody reads are written into, as they cannot be replaced.
+
+    Raises:
+        InputError: `path` is a folder, a socket, a disk, or a FIFO without a reader.
+        DiskError: the system cannot write there, for want of space or rights, say; the old file is as it was.
+    """
+    try:
+        try:
+            mode = os.stat(path).st_mode
+        except FileNotFoundError:  # so far, or the target of a link is
+            mode = None
+        if mode is None or stat.S_ISREG(mode):
+            _replace(Path(os.path.realpath(path)), data, mode)
+        elif stat.S_ISCHR(mode) or stat.S_ISFIFO(mode):
+            _pour(path, data)
+        else:
+            raise InputError(f"{path} cannot be written: it is {_kind(mode)}; name a file")
+    except OSError as error:
+        raise DiskError(f"{path} cannot be written: {error.strerror}") from error
+
+
+def read_regular(path: str | os.PathLike, largest: int) -> bytes:
+    """The bytes of a regular file of at most `largest` bytes; never waits for a FIFO or a device.
+
+    Raises:
+        InputError: it is not there, or no regular file, or larger, or may not be read.
+        DiskError: the disk fails.
+    """
+    try:
+        with open(path, "rb", opener=lambda path, flags: os.open(path, flags | os.O_NONBLOCK)) as file:
+            status = os.fstat(file.fileno())
+            if not stat.S_ISREG(status.st_mode):
+                raise InputError(f"{path} cannot be read: it is {_kind(status.st_mode)}, not a regular file")
+            if status.st_size > largest:
+                raise InputError(f"{path} has {status.st_size:,} bytes; such a file has at most {largest:,}")
+            return file.read()
+    except OSError as error:
+        kind = InputError if error.errno in _BAD_PATH else DiskError
+        raise kind(f"{path} cannot be read: {error.strerror}") from error
+
+
+def _replace(path: Path, data: bytes, mode: int | None) -> None:
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
+    try:
+        with open(temporary, "xb") as file:
+            if mode is not None:
+                os.fchmod(file.fileno(), stat.S_IMODE(mode))
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    sync_folder(path.parent)
+
+
+def sync_folder(path: Path) -> None:
+    """Return when the names in the folder are on disk."""
+    folder = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+
+
+def _pour(path: str | os.PathLike, data: bytes) -> None:
+    """Write into a device or FIFO without ever waiting for good: for a reader to come, or to read on."""
+    try:
+        file = os.open(path, os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError as error:
+        if error.errno == errno.ENXIO:
+            raise InputError(f"{path} cannot be written: it is a FIFO that nobody reads; name a file") from None
+        raise
+    try:
+        poll = select.poll()
+        poll.register(file, select.POLLOUT)
+        rest = memoryview(data)
+        while rest:
+            if not poll.poll(1000 * PATIENCE):
+                raise OSError(errno.ETIMEDOUT, f"its reader took nothing for {PATIENCE} seconds")
+            rest = rest[os.write(file, rest) :]
+    finally:
+        os.close(file)
+
+
+def _kind(mode: int) -> str:
+    return _KINDS[stat.S_IFMT(mode)]

@@ -1,0 +1,88 @@
+"""JSON, and the type declared for it, -> an object of that type, or one line that names file, field and value.
+
+All that is read from a run's directory comes in by `decode`; what a field may be is said where it is declared.
+"""
+
+from __future__ import annotations
+
+import re
+import types
+from collections.abc import Iterator
+from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+
+import msgspec
+from msgspec import Meta
+
+from gluon_lenet.errors import InputError
+
+LARGEST_INT = 2**31 - 1  # what MXNet takes for a C int
+
+Count = Annotated[int, Meta(ge=0, le=LARGEST_INT, description=f"an integer from 0 to {LARGEST_INT}")]
+Natural = Annotated[int, Meta(ge=1, le=LARGEST_INT, description=f"an integer from 1 to {LARGEST_INT}")]
+Pixels = Annotated[int, Meta(ge=0, le=1024, description="an integer from 0 to 1024")]
+Number = Annotated[float, Meta(description="a finite number")]  # JSON has no other
+Positive = Annotated[float, Meta(gt=0, description="a number above 0")]
+NotNegative = Annotated[float, Meta(ge=0, description="a number of at least 0")]
+Share = Annotated[float, Meta(ge=0, le=1, description="a number from 0 to 1")]
+Text = Annotated[str, Meta(pattern=r"^[^\x00]*$", description="a text")]  # no path has a NUL
+Device = Annotated[str, Meta(pattern=r"^(cpu|gpu)\(\d{1,3}\)$", description="a device: cpu(0), gpu(1)")]
+
+T = TypeVar("T")
+
+
+def decode(data: bytes, kind: type[T], where: str) -> T:
+    """The object of type `kind` that the JSON in `data` describes.
+
+    Raises:
+        InputError: it is no JSON, or a field is missing, unknown, of another type or out of range; the line begins
+            with `where`.
+    """
+    try:
+        raw = msgspec.json.decode(data)
+    except (ValueError, RecursionError) as error:  # also UnicodeDecodeError
+        raise InputError(f"{where} is no JSON: {error}") from None
+    try:
+        value = msgspec.convert(raw, kind)
+    except msgspec.ValidationError as error:
+        raise InputError(f"{where}: {_explain(error, raw, kind)}") from None
+    for name in _unknown(raw, msgspec.to_builtins(value)):
+        raise InputError(f"{where}: the field {name!r:.100} is unknown; was it written by a newer version?")
+    return value
+
+
+def _unknown(raw: dict, known: dict, prefix: str = "") -> Iterator[str]:
+    """The names in `raw` that are not in `known`, those of objects within objects, too."""
+    for name, value in raw.items():
+        if name not in known:
+            yield prefix + name
+        elif isinstance(value, dict):
+            yield from _unknown(value, known[name], f"{prefix}{name}.")
+
+
+def _explain(error: msgspec.ValidationError, value: Any, kind: Any) -> str:
+    """msgspec's message, which does not tell the value, as "seed must be an integer from 0 to 2147483647, not 'a'"."""
+    problem, _, place = str(error).partition(" - at `$")
+    place = place.strip("`.")
+    if not place or "required field" in problem:
+        return f"{problem[0].lower()}{problem[1:]}".replace("`", "") + (f" in {place}" if place else "")
+    for name, index in re.findall(r"(\w+)|\[(\d+|\.\.\.)\]", place):
+        if get_origin(kind) is Annotated:
+            kind = get_args(kind)[0]
+        if name:
+            kind, value = get_type_hints(kind, include_extras=True)[name], value[name]
+        elif index == "...":  # a value of a dict; msgspec does not tell which
+            return f"{place} must be {_describe(get_args(kind)[-1])}"
+        else:
+            kind, value = get_args(kind)[0], value[int(index)]
+        if get_origin(kind) in (Union, types.UnionType):  # with None
+            kind = get_args(kind)[0]
+    return f"{place} must be {_describe(kind)}, not {value!r:.60}"
+
+
+def _describe(kind: Any) -> str:
+    if get_origin(kind) is Annotated:
+        return kind.__metadata__[0].description
+    if get_origin(kind) is Literal:
+        return f"one of {', '.join(map(str, get_args(kind)))}"
+    names = {str: "a text", list: "a list", bool: "true or false"}
+    return names.get(get_origin(kind) or kind, "an object")

@@ -1,0 +1,97 @@
+"""atomic.py: what is written whole or not at all, into what, and what is read."""
+
+import os
+import socket
+import stat
+import subprocess
+import sys
+import threading
+
+import pytest
+
+from conftest import module_env
+from gluon_lenet import atomic
+from gluon_lenet.atomic import read_regular, write_atomically
+from gluon_lenet.errors import DiskError, InputError
+
+
+@pytest.fixture
+def unix_socket(tmp_path):
+    path = tmp_path / "socket"
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(str(path))
+        yield path
+
+
+def test_a_new_file_has_the_permissions_of_the_umask_and_an_old_one_keeps_its_own(tmp_path):
+    before = os.umask(0o027)
+    try:
+        write_atomically(tmp_path / "new", b"1")
+    finally:
+        os.umask(before)
+    (tmp_path / "old").touch(0o600)
+    write_atomically(tmp_path / "old", b"1")
+    assert [stat.S_IMODE((tmp_path / name).stat().st_mode) for name in ("new", "old")] == [0o640, 0o600]
+    assert sorted(os.listdir(tmp_path)) == ["new", "old"]
+
+
+def test_threads_that_write_one_file_leave_one_of_their_versions(tmp_path):
+    """On one temporary name they would write into each other's file, and find it gone."""
+    path, errors = tmp_path / "file", []
+
+    def write(k):
+        try:
+            for _ in range(20):
+                write_atomically(path, bytes([k]) * 100_000)
+        except OSError as error:
+            errors.append(error)
+
+    threads = [threading.Thread(target=write, args=(k,)) for k in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert errors == []
+    data = path.read_bytes()
+    assert (len(data), len(set(data))) == (100_000, 1)
+    assert os.listdir(tmp_path) == ["file"]
+
+
+def test_standard_output_is_written_into():
+    code = "from gluon_lenet.atomic import write_atomically; write_atomically('/dev/stdout', bytes(range(256)) * 1000)"
+    process = subprocess.run([sys.executable, "-c", code], env=module_env(), capture_output=True, timeout=60)
+    assert process.returncode == 0, process.stderr
+    assert process.stdout == bytes(range(256)) * 1000, "more than a pipe holds"
+
+
+def test_a_reader_that_does_not_read_is_not_waited_for_for_ever(tmp_path, monkeypatch):
+    monkeypatch.setattr(atomic, "PATIENCE", 0.1)
+    os.mkfifo(tmp_path / "fifo")
+    reader = os.open(tmp_path / "fifo", os.O_RDONLY | os.O_NONBLOCK)
+    try:
+        with pytest.raises(DiskError, match="fifo cannot be written: its reader took nothing for"):
+            write_atomically(tmp_path / "fifo", bytes(10**6))
+    finally:
+        os.close(reader)
+
+
+def test_what_cannot_be_written_or_read_is_named(unix_socket, tmp_path):
+    for path in (tmp_path, unix_socket):
+        with pytest.raises(InputError, match=f"{path} cannot be written: it is a"):
+            write_atomically(path, b"1")
+        with pytest.raises(InputError, match=f"{path} cannot be read: "):
+            read_regular(path, 10)
+    with pytest.raises(DiskError, match="nowhere/file cannot be written: No such file or directory"):
+        write_atomically(tmp_path / "nowhere" / "file", b"1")
+    (tmp_path / "loop").symlink_to("loop")
+    with pytest.raises(DiskError, match="loop cannot be written: Too many levels of symbolic links"):
+        write_atomically(tmp_path / "loop", b"1")
+    assert (tmp_path / "loop").is_symlink()
+    assert unix_socket.is_socket()
+
+
+def test_a_file_may_have_so_many_bytes_and_no_more(tmp_path):
+    (tmp_path / "file").write_bytes(b"12345")
+    assert read_regular(tmp_path / "file", 5) == b"12345"
+    with pytest.raises(InputError, match="file has 5 bytes; such a file has at most 4"):
+        read_regular(tmp_path / "file", 4)
