@@ -7,7 +7,6 @@
     atomic.py            files written whole or not at all; files read that are files
     fields.py            JSON -> objects of declared types
     data/sources.py      where the IDX files come from, and their SHA-256
-    data/records.py      which files were hashed before and have not changed since
     data/idx.py          IDX bytes <-> uint8 arrays
     data/datasets.py     a name -> train and test arrays, class names
     data/transforms.py   uint8 images -> float32 batches

@@ -8,6 +8,7 @@ import secrets
 import select
 import stat
 from pathlib import Path
+from typing import BinaryIO
 
 from gluon_lenet.errors import DiskError, InputError
 
@@ -59,16 +60,24 @@ def read_regular(path: str | os.PathLike, largest: int) -> bytes:
         DiskError: the disk fails.
     """
     try:
-        with open(path, "rb", opener=lambda path, flags: os.open(path, flags | os.O_NONBLOCK)) as file:
-            status = os.fstat(file.fileno())
-            if not stat.S_ISREG(status.st_mode):
-                raise InputError(f"{path} cannot be read: it is {_kind(status.st_mode)}, not a regular file")
-            if status.st_size > largest:
-                raise InputError(f"{path} has {status.st_size:,} bytes; such a file has at most {largest:,}")
+        with open_regular(path) as file:
+            size = os.fstat(file.fileno()).st_size
+            if size > largest:
+                raise InputError(f"{path} has {size:,} bytes; such a file has at most {largest:,}")
             return file.read()
     except OSError as error:
         kind = InputError if error.errno in _BAD_PATH else DiskError
         raise kind(f"{path} cannot be read: {error.strerror}") from error
+
+
+def open_regular(path: str | os.PathLike) -> BinaryIO:
+    """A regular file, open for reading; raises InputError for any other, and OSError. Never waits."""
+    file = open(path, "rb", opener=lambda path, flags: os.open(path, flags | os.O_NONBLOCK))  # noqa: SIM115
+    mode = os.fstat(file.fileno()).st_mode
+    if not stat.S_ISREG(mode):
+        file.close()
+        raise InputError(f"{path} cannot be read: it is {_kind(mode)}, not a regular file")
+    return file
 
 
 def _replace(path: Path, data: bytes, mode: int | None) -> None:

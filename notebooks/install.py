@@ -17,7 +17,7 @@ def prepare() -> None:
     root = Path(__file__).resolve().parents[1]
     if importlib.util.find_spec("gluon_lenet") is None:
         sys.path.insert(0, str(root))
-    needed = ("mxnet", "numpy", "numba", "d2lzh", "matplotlib", "PIL", "safetensors", "wrapt", "pooch", "filelock")
+    needed = ("mxnet", "numpy", "numba", "d2lzh", "matplotlib", "PIL", "safetensors", "wrapt", "requests", "filelock")
     if any(importlib.util.find_spec(name) is None for name in needed):
         if not (3, 10) <= sys.version_info[:2] <= (3, 13):
             raise SystemExit("gluon_lenet runs MXNet on Python 3.10 to 3.13: choose a kernel of such a Python")

@@ -23,7 +23,7 @@ from pathlib import Path
 import pytest
 from filelock import FileLock
 
-from gluon_lenet.data import idx, records, sources
+from gluon_lenet.data import idx, sources
 from gluon_lenet.data.sources import DATASETS, Folder, IdxFile, Mirror, NpmPackage
 from gluon_lenet.errors import DataError, InputError
 
@@ -46,7 +46,7 @@ def small(name, *places):
 
 
 def read_all(folder):
-    return {path.name: path.read_bytes() for path in folder.iterdir() if path.name not in (".lock", records.NAME)}
+    return {path.name: path.read_bytes() for path in folder.iterdir() if path.name != ".lock"}
 
 
 def unpacked(name):
@@ -388,88 +388,62 @@ def test_others_may_read_a_shared_cache(server, cache):
     assert {path.stat().st_mode & 0o777 for path in (cache / "mnist").glob("t*")} == {0o644}
 
 
-@pytest.fixture
-def hashed(monkeypatch):
-    """The names of the files that are hashed."""
-    names, check = [], sources.check
-
-    def noting(data, file, name):
-        names.append(file.name)
-        check(data, file, name)
-
-    monkeypatch.setattr(sources, "check", noting)
-    return names
-
-
-def test_a_file_of_the_cache_is_hashed_again_only_when_it_changed(server, cache, monkeypatch, hashed):
+def test_labels_changed_with_a_record_that_vouches_for_them(server, cache, caplog):
+    """Former versions kept a record of what was hashed, and believed it; it is nothing now, and goes."""
     dataset = small("mnist", mirror(server, "good"))
     sources.fetch(dataset)
+    path, record = cache / "mnist" / TRAIN_LABELS, cache / "mnist" / ".verified.json"
+    right = path.read_bytes()
+    path.write_bytes(right[:8] + b"\0" * 256)
+    state = path.stat()
+    entry = {"sha256": dataset.files[1].sha256, "size": state.st_size, "mtime_ns": state.st_mtime_ns}
+    record.write_text(json.dumps({TRAIN_LABELS: entry | {"ctime_ns": state.st_ctime_ns, "inode": state.st_ino}}))
+    assert sources.fetch(dataset)[TRAIN_LABELS].data == right
+    assert "discarded from the cache" in caplog.text
+    assert not record.exists()
+    record.write_text("[" * 100_000)
+    assert sources.fetch(dataset)[TRAIN_LABELS].data == right
+
+
+def test_a_file_of_the_cache_changed_in_place_is_found(server, cache):
+    dataset = small("mnist", mirror(server, "good"))
     sources.fetch(dataset)
-    assert hashed == NAMES * 2, "files this young may change without a change of their times: nothing is noted"
-    monkeypatch.setattr(records, "_TICK", -(10**12))  # as if they were old
-    sources.fetch(dataset)
-    hashed.clear()
     path = cache / "mnist" / TEST_IMAGES
     before, right = path.stat(), path.read_bytes()
-    for _ in range(2):
-        assert {name: file.data for name, file in sources.fetch(dataset).items()} == unpacked("mnist")
-    assert hashed == []
-
     path.write_bytes(right[:-1] + b"x")  # as long as before, and with its old time
     os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
     assert sources.fetch(dataset)[TEST_IMAGES].origin == str(dataset.sources[0])
-    assert set(hashed) == {TEST_IMAGES}
-    assert read_all(cache / "mnist") == unpacked("mnist")
-    sources.fetch(dataset)
-    hashed.clear()
-    path.with_name("copy").write_bytes(right)
-    path.with_name("copy").replace(path)  # another file of the same contents
-    sources.fetch(dataset)
-    assert hashed == [TEST_IMAGES]
-    hashed.clear()
-    sources.fetch(dataset)
-    assert hashed == []
+    assert path.read_bytes() == right
 
 
-@pytest.mark.parametrize("text", ["", "[1, 2]", "{}", '{"train-images-idx3-ubyte": {"sha256": 0}}', "\0\xff"])
-def test_records_that_are_damaged_or_another_data_sets_are_worth_nothing(server, cache, monkeypatch, hashed, text):
-    monkeypatch.setattr(records, "_TICK", -(10**12))
+def make_fifo(path):
+    os.mkfifo(path)
+
+
+def make_endless(path):
+    path.symlink_to("/dev/zero")
+
+
+def make_huge(path):
+    with path.open("wb") as file:
+        file.truncate(1 << 40)  # takes no room on the disk
+
+
+@pytest.mark.parametrize("make", [make_fifo, make_endless, make_huge])
+def test_what_is_no_file_of_that_size_is_neither_waited_for_nor_read(server, cache, tmp_path, make):
     dataset = small("mnist", mirror(server, "good"))
-    sources.fetch(dataset)
-    (cache / "mnist" / records.NAME).write_text(text)
-    hashed.clear()
-    sources.fetch(dataset)
-    sources.fetch(dataset)
-    assert hashed == NAMES
-    other = replace(small("fashion_mnist"), name="mnist")
-    with pytest.raises(DataError, match="cannot get"):
-        sources.fetch(other)
-    assert hashed == NAMES * 3  # before and after it had the lock
-
-
-def test_a_cache_whose_records_cannot_be_written_is_hashed_each_time(server, cache, monkeypatch, hashed):
-    monkeypatch.setattr(records, "_TICK", -(10**12))
-    dataset = small("mnist", mirror(server, "good"))
-    sources.fetch(dataset)
-    (cache / "mnist" / records.NAME).mkdir()
-    for _ in range(2):
-        hashed.clear()
-        assert {file.origin for file in sources.fetch(dataset).values()} == {"cache"}
-        assert hashed == NAMES
-
-
-def test_verify_hashes_what_the_records_vouch_for(server, cache, monkeypatch):
-    """The records themselves are believed: a wrong file that they vouch for is found by `verify` alone."""
-    dataset = small("mnist", mirror(server, "good"))
-    monkeypatch.setitem(sources.DATASETS, "mnist", dataset)
-    sources.fetch("mnist")
+    found = sources.fetch(dataset)
+    right = bytes(found[TEST_LABELS].data)
     path = cache / "mnist" / TEST_LABELS
-    path.write_bytes(path.read_bytes()[:-1] + b"\x0b")
-    forged = records.Records(cache / "mnist")
-    forged.add(TEST_LABELS, path.stat(), dataset.files[3].sha256, time.time_ns() + 10**10)
-    forged.save()
-    assert sources.fetch("mnist")[TEST_LABELS].origin == "cache"
-    assert [why is None for why in sources.verify("mnist").values()] == [True, True, True, False]
+    path.unlink()
+    make(path)
+    with pytest.raises(InputError, match=f"{TEST_LABELS}.*(FIFO|device|longer than the 264 bytes)"):
+        sources.read_folder(dataset, cache)
+    assert sources.fetch(dataset)[TEST_LABELS].data == right
+    assert path.read_bytes() == right
+    make(tmp_path / "file")
+    with pytest.raises(idx.IDXError, match=r"a FIFO|a device|longer"):
+        idx.read_idx(tmp_path / "file")
 
 
 # Other processes
@@ -541,7 +515,7 @@ def test_a_full_disk_is_an_error_that_names_the_cache(server, cache):
     process = start_fetch(cache, f"{server.url}/good/mnist/", preexec_fn=small_files_only)
     _, errors = process.communicate("\n", timeout=60)
     assert process.returncode == 1
-    assert f"DataError: the cache {cache}/mnist cannot be written: [Errno 27] File too large" in errors
+    assert f"DataError: {cache}/mnist/{TRAIN_IMAGES} cannot be written: File too large; name another folder" in errors
     assert read_all(cache / "mnist") == {}
 
 

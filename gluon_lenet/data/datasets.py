@@ -41,8 +41,7 @@ class Dataset:
 def load_dataset(name: str, data_dir: str | os.PathLike | None = None) -> Dataset:
     """The data set `name`, `fashion_mnist` or `mnist`, found or fetched as `sources.fetch` says.
 
-    The arrays are the very bytes whose SHA-256 was checked: at this call, or, for files of the cache, when they were
-    last changed (`records.py`); those are mapped, not read.
+    The arrays are the very bytes whose SHA-256 was checked, at this call: copies of this process's own, read-only.
 
     Raises:
         InputError: an unknown name; or `data_dir` lacks a file or holds a wrong one.

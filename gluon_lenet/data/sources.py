@@ -24,9 +24,9 @@ from typing import Protocol
 from filelock import FileLock, Timeout
 from tqdm import tqdm
 
+from gluon_lenet.atomic import write_atomically
 from gluon_lenet.data import idx
-from gluon_lenet.data.records import Records, map_file
-from gluon_lenet.errors import DataError, InputError
+from gluon_lenet.errors import DataError, DiskError, InputError
 
 log = logging.getLogger(__name__)
 
@@ -423,27 +423,15 @@ def find_file(folder: Path, file: IdxFile, dataset: str | None = None) -> Path |
     return None
 
 
-def read_verified(path: Path, file: IdxFile) -> bytes:
-    """The unpacked bytes of `path`, those of `file`; raises IDXError if they are others, OSError if unreadable."""
+def read_verified(path: Path, file: IdxFile) -> bytes | memoryview:
+    """The unpacked bytes of `path`, those of `file`; raises IDXError if they are others, OSError if unreadable.
+
+    They are read into memory of this process and hashed there, each time: neither a cache that others can write to nor
+    a file that is changed or cut while a net trains on it makes a difference. The four files take 33 ms
+    (benchmarks/README.md).
+    """
     data = idx.read_bytes(path, file.size)
     check(data, file, str(path))
-    return data
-
-
-def _map_verified(path: Path, file: IdxFile, records: Records) -> bytes | memoryview:
-    """As `read_verified`, but mapped, and not hashed if the records have it: for files of the cache.
-
-    Those are replaced when they are wrong, never written again, so what is mapped stays what it is.
-    """
-    with path.open("rb") as stream:
-        state = os.fstat(stream.fileno())
-        if state.st_size != file.size:
-            return read_verified(path, file)  # says what is wrong
-        data = map_file(stream)
-    if not records.has(file.name, state, file.sha256):
-        hashed = time.time_ns()
-        check(data, file, str(path))
-        records.add(file.name, state, file.sha256, hashed)
     return data
 
 
@@ -465,18 +453,17 @@ def check(data: bytes | memoryview, file: IdxFile, name: str) -> None:
 
 def _read_cache(dataset: DatasetFiles, folder: Path) -> tuple[dict[str, Found], dict[Path, str]]:
     """What the cache holds: the files that are right, and path -> reason of those that are not."""
-    found, wrong, records = {}, {}, Records(folder)
+    found, wrong = {}, {}
     for file in dataset.files:
         path = folder / file.name
         try:
-            found[file.name] = Found(path, "cache", _map_verified(path, file, records))
+            found[file.name] = Found(path, "cache", read_verified(path, file))
         except FileNotFoundError:
             pass
         except idx.IDXError as error:
             wrong[path] = str(error)
         except OSError as error:
             raise DataError(f"the cache cannot be read: {error}") from None
-    records.save()
     return found, wrong
 
 
@@ -514,21 +501,11 @@ def _collect(dataset: DatasetFiles, missing: list[IdxFile], folder: Path, progre
 
 
 def _keep(data: bytes, file: IdxFile, folder: Path) -> Path:
-    """Write a file into the cache; it has its name only when it is whole and right on the disk."""
-    import pooch
-
-    def write(url: str, path: str, _) -> None:
-        os.unlink(path)  # pooch makes it readable for its owner only; a cache may be shared
-        Path(path).write_bytes(data)
-
-    logger = pooch.get_logger()
-    level = logger.level
-    logger.setLevel(logging.WARNING)
-    try:
-        with _keeping(folder):
-            return Path(pooch.retrieve(file.name, file.sha256, fname=file.name, path=folder, downloader=write))
-    finally:
-        logger.setLevel(level)
+    """Write a file, which was checked, into the cache; it has its name only when it is whole on the disk."""
+    path = folder / file.name
+    with _keeping(folder):
+        write_atomically(path, data)
+    return path
 
 
 @contextmanager
@@ -544,8 +521,9 @@ def _locked(folder: Path) -> Iterator[None]:
             lock.acquire()
     try:
         with _keeping(folder):
-            for leftover in folder.glob("tmp*"):  # pooch's, of a process that was killed
-                leftover.unlink()
+            for pattern in (".*.tmp", "tmp*", ".verified.json"):  # of a process that was killed; of former versions
+                for leftover in folder.glob(pattern):
+                    leftover.unlink()
         yield
     finally:
         lock.release()
@@ -557,9 +535,9 @@ def _keeping(folder: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
+        why = error if isinstance(error, DiskError) else f"the cache {folder} cannot be written: {error}"
         raise DataError(
-            f"the cache {folder} cannot be written: {error}; name another folder in the environment variable "
-            "GLUON_LENET_DATA, or use --data-dir FOLDER"
+            f"{why}; name another folder in the environment variable GLUON_LENET_DATA, or use --data-dir FOLDER"
         ) from None
 
 
