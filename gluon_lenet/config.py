@@ -78,6 +78,14 @@ class RunConfig(msgspec.Struct, frozen=True, kw_only=True):
         others = ("seed", "ctx", "threads", "backprop", "data_sha256")
         return settings | {name: getattr(self, name) for name in others}
 
+    def check_resumable(self, path: object) -> None:
+        """Raise InputError, with the `path` of the file, if the run is of a version that did not mark checkpoints."""
+        if self.id is None:
+            raise InputError(
+                f"{path} is of an older version of gluon_lenet, whose checkpoints do not tell their run: it can be "
+                "evaluated, but not resumed"
+            )
+
     def check_owns(self, path: object, header: Header) -> None:
         """Raise InputError unless the checkpoint in `path`, with this header, was written by this run as it is set."""
         if header.run != self.id:

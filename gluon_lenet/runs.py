@@ -135,11 +135,7 @@ class Run:
             InputError: its files are damaged or another run's, or of an older version.
         """
         path, config = directory.path / LAST, directory.read_config()
-        if config.id is None:
-            raise InputError(
-                f"{directory.path / CONFIG} is of an older version of gluon_lenet, whose checkpoints do not tell their "
-                "run: it can be evaluated, but not resumed"
-            )
+        config.check_resumable(directory.path / CONFIG)
         directory.remove_half_written()
         self._configuration(config.id).check_owns(path, checkpoint.read_header(path))
         header = checkpoint.load(path, self.net, self.trainer)

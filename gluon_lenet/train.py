@@ -15,7 +15,7 @@ from gluon_lenet import cli, compat
 from gluon_lenet.errors import DiskError, InputError
 from gluon_lenet.metrics import Progress
 from gluon_lenet.recipes import AUGMENT, DEFAULT_RECIPE, RECIPES, get_recipe
-from gluon_lenet.run_dir import BEST, LAST, RunDir
+from gluon_lenet.run_dir import BEST, CONFIG, LAST, RunDir
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -93,6 +93,7 @@ def _train(args, directory: RunDir | None = None) -> int:
     from gluon_lenet.training import DivergedError
 
     if directory is not None:  # before a net is built from settings that may have been changed
+        config.check_resumable(directory.path / CONFIG)
         config.check_owns(directory.path / LAST, checkpoint.read_header(directory.path / LAST))
     with contextlib.ExitStack() as stack:
         console = stack.enter_context(Console(args.quiet, args.log_every))

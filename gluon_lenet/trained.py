@@ -7,10 +7,12 @@ pictures, a reader that brings them into the form of the run's data set: `drawin
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+import mxnet as mx
 import numpy as np
 from mxnet import nd
 from mxnet.gluon import Block
@@ -63,7 +65,12 @@ class Trained:
         self.file, self.net = file, get_net(self.recipe.net, classes=len(self.classes))
         self.net.initialize(ctx=self.ctx)
         blank = np.zeros((1, drawings.FIELD, drawings.FIELD), dtype=np.uint8)
-        self.net(self.transform(blank, self.ctx))  # gives the layers their shapes
+        try:
+            with contextlib.redirect_stdout(None):  # where Gluon prints the shapes that do not fit
+                self.net(self.transform(blank, self.ctx))  # gives the layers their shapes
+        except (mx.base.MXNetError, ValueError):  # ValueError if a layer's shape cannot be told
+            shape = self.transform.image_shape(blank)
+            raise InputError(f"{directory.path / CONFIG}: {self.recipe.net} takes no images of shape {shape}") from None
         checkpoint.load(file, self.net)
         self.net.hybridize()
 

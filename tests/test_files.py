@@ -294,19 +294,34 @@ def test_a_directory_may_be_copied_and_renamed(small, tmp_path):
     same_run(tmp_path / "copy", tmp_path / "renamed")
 
 
-def test_a_run_of_an_older_version_is_evaluated_but_not_resumed(run, capsys):
+def make_older(run, **settings):
+    """Bring the run into the form of the version before ids; it has nothing that tells its settings were changed."""
     config = json.loads((run / "config.json").read_text())
     del config["version"], config["id"]
+    config["settings"].update(settings)
     (run / "config.json").write_text(json.dumps(config))
 
     def old(header):
         del header["run"], header["decisions"]
 
     sign_anew(run / "last.safetensors", old)
+
+
+def test_a_run_of_an_older_version_is_evaluated_but_not_resumed(run, capsys):
+    make_older(run)
     assert evaluate.main(["--run", str(run)]) == 0
     assert predict.main(["--run", str(run), "--first", "3"]) == 0
     capsys.readouterr()
     fails_as_bad_input(train.main, ["--resume", run], capsys, "it can be evaluated, but not resumed")
+
+
+@pytest.mark.parametrize("settings", [{"resize": 1}, {"optimizer": "adam", "momentum": 0.5}])
+def test_settings_that_no_run_can_have_are_no_traceback(settings, run, capsys):
+    make_older(run, **settings)
+    if "resize" in settings:
+        says = f"{run}/config.json: lenet5_sigmoid_maxpool takes no images of shape (1, 1, 1)"
+        fails_as_bad_input(evaluate.main, ["--run", run], capsys, says)
+    fails_as_bad_input(train.main, ["--resume", run], capsys, f"{run}/config.json is of an older version")
 
 
 # --- numbers that are none --------------------------------------------------------------------------------------------
