@@ -4,7 +4,7 @@
 # make notebook                 opens the chapter in Jupyter
 # make grade SUBMISSIONS=DIR    grades a folder of submitted assignments; ARGS as for the others
 .DELETE_ON_ERROR:
-.PHONY: train test test-network test-slow test-python test-assignments reproduce bench
+.PHONY: train test test-network test-slow test-kill test-python test-assignments reproduce bench
 .PHONY: notebook notebooks assignment grade lint lock clean
 
 VENV   := .venv$(if $(PYTHON),-$(notdir $(PYTHON)))
@@ -22,9 +22,13 @@ test: $(VENV)/.ready
 test-network: $(VENV)/.ready
 	@$(RUN) -m pytest -m network $(ARGS)
 
-# Runs killed at random moments and resumed, a few minutes.
+# Runs killed at random moments and resumed, 2,000 random nets, lesser processors: some minutes.
 test-slow: $(VENV)/.ready
 	@$(RUN) -m pytest -m slow $(ARGS)
+
+# 1,000 kills at random moments, each run resumed and compared to the bit: about 20 minutes.
+test-kill: $(VENV)/.ready
+	@PYTHONPATH=. $(RUN) tests/kill.py 1000 --record benchmarks/results/kills.md $(ARGS)
 
 # What every supported Python must do: import, read the data, train.
 test-python: $(VENV)/.ready

@@ -108,6 +108,10 @@ class RunDir:
             raise InputError(f"{self.path} holds no run: {CONFIG} is not there")
         return RunConfig.from_json(read_regular(path, _LARGEST), path)
 
+    def is_unbegun(self) -> bool:
+        """Whether there is a configuration and nothing else, as a process leaves it that was killed right then."""
+        return not any(os.path.lexists(self.path / name) for name in (METRICS, CURVES, LAST, BEST))
+
     def remove_half_written(self) -> None:
         """Remove what a process that was killed in the middle of `write_atomically` left."""
         for name in (CONFIG, METRICS, CURVES, LAST, BEST):

@@ -71,8 +71,10 @@ class Run:
         images, labels, self.validation_iter = data.train_images, data.train_labels, None
         if recipe.num_validation:
             train, validation = _hold_out(len(images), recipe.num_validation)
-            self.validation_iter = self._batches(images[validation], labels[validation])
-            images, labels = images[train], labels[train]
+            held_out, images = images[validation], images[train]
+            held_out.flags.writeable = images.flags.writeable = False  # so that they are resized only once
+            self.validation_iter = self._batches(held_out, labels[validation])
+            labels = labels[train]
         if recipe.augment not in (None, *AUGMENTATIONS):
             raise InputError(f"unknown augmentation {recipe.augment!r}; choose from {', '.join(AUGMENTATIONS)}")
         augment = AUGMENTATIONS[recipe.augment] if recipe.augment else None
@@ -115,9 +117,9 @@ class Run:
         with RunDir.create(path, self.name) as directory:
             self.begin(directory)
 
-    def begin(self, directory: RunDir) -> None:
-        """The same in a new directory, for one who holds it until the run is trained."""
-        self.directory, self.config = directory, self._configuration(new_id())
+    def begin(self, directory: RunDir, run_id: str | None = None) -> None:
+        """The same in a directory of no run, for one who holds it until the run is trained."""
+        self.directory, self.config = directory, self._configuration(run_id or new_id())
         try:
             directory.write_config(self.config)
             self.save(LAST)
@@ -137,6 +139,9 @@ class Run:
         path, config = directory.path / LAST, directory.read_config()
         config.check_resumable(directory.path / CONFIG)
         directory.remove_half_written()
+        if directory.is_unbegun():  # killed before its first checkpoint: this is the beginning
+            self.begin(directory, config.id)
+            return
         self._configuration(config.id).check_owns(path, checkpoint.read_header(path))
         header = checkpoint.load(path, self.net, self.trainer)
         self.directory, self.progress = directory, header.progress

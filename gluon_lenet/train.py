@@ -94,7 +94,8 @@ def _train(args, directory: RunDir | None = None) -> int:
 
     if directory is not None:  # before a net is built from settings that may have been changed
         config.check_resumable(directory.path / CONFIG)
-        config.check_owns(directory.path / LAST, checkpoint.read_header(directory.path / LAST))
+        if not directory.is_unbegun():
+            config.check_owns(directory.path / LAST, checkpoint.read_header(directory.path / LAST))
     with contextlib.ExitStack() as stack:
         console = stack.enter_context(Console(args.quiet, args.log_every))
         run = Run(recipe=recipe, contexts=parse_ctx(ctx), mode=mode, **settings)
