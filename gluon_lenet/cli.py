@@ -1,54 +1,96 @@
-"""What the command lines share: argument types, one-line errors, exit statuses."""
+"""What the command lines share: argument types, one-line errors, exit statuses, streams that are closed or full."""
 
 from __future__ import annotations
 
 import argparse
+import errno
 import gc
 import math
 import os
+import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 
 from gluon_lenet import compat
-from gluon_lenet.errors import DataError, InputError
+from gluon_lenet.errors import DataError, DiskError, InputError
 
 BAD_INPUT, FAILED, INTERRUPTED = 2, 1, 130  # exit statuses
+
+MOST_EPOCHS = 1_000_000  # a step schedule lists every tenth
 
 # New objects until Python looks for garbage. By default 700, and a tenth of the time until the first batch goes into
 # looking through what importing MXNet, Numba and matplotlib has made, none of which is garbage.
 _COLLECT_AFTER = 100_000
 
+OUTPUT_FAILS = "the standard output cannot be written"
+
 
 class Parser(argparse.ArgumentParser):
-    """An `ArgumentParser` whose errors are one line, without the usage."""
+    """An `ArgumentParser` whose errors are one line, without the usage; the empty text is no value of any argument."""
 
     def error(self, message: str):
         """Print `message` and leave with status 2."""
-        self.exit(BAD_INPUT, f"error: {message} (see {self.prog} --help)\n")
+        self.exit(BAD_INPUT, f"error: {' '.join(message.split())} (see {self.prog} --help)\n")
+
+    def print_help(self, file=None):
+        """Print the help; argparse's own does not mind if that fails."""
+        print(self.format_help(), end="", file=file or sys.stdout)
+
+    def parse_args(self, args=None, namespace=None):
+        """The arguments; leaves with status 2 if one of them is wrong."""
+        namespace = super().parse_args(args, namespace)
+        for name, value in vars(namespace).items():
+            if "" in (value if isinstance(value, list) else [value]):
+                self.error(f"the value of {name.replace('_', '-')} is empty; leave it out, or name something")
+        return namespace
 
 
 def positive_int(text: str) -> int:
-    """An argument type: a whole number of at least 1."""
-    return _number(text, int, lambda n: n >= 1, "a whole number of at least 1")
+    """An argument type: a whole number from 1 to 2**31 - 1."""
+    return _integer(text, 1, 2**31 - 1)
 
 
 def natural_int(text: str) -> int:
     """An argument type: a whole number from 0 to 2**31 - 1, as seeds are."""
-    return _number(text, int, lambda n: 0 <= n < 2**31, "a whole number from 0 to 2147483647")
+    return _integer(text, 0, 2**31 - 1)
+
+
+def epochs(text: str) -> int:
+    """An argument type: a number of passes over the training data."""
+    return _integer(text, 1, MOST_EPOCHS)
+
+
+def threads(text: str) -> int:
+    """An argument type: a number of CPU threads."""
+    return _integer(text, 1, compat.MOST_THREADS)
+
+
+def gpus(text: str) -> int:
+    """An argument type: how many GPUs."""
+    return _integer(text, 0, 64)
 
 
 def positive_float(text: str) -> float:
     """An argument type: a finite number above 0."""
-    return _number(text, float, lambda x: x > 0 and math.isfinite(x), "a number above 0")
+    return _number(text, math.inf, "a number above 0")
 
 
-def _number(text: str, convert: type, is_right: Callable, what: str):
-    try:
-        number = convert(text)
-    except ValueError:
-        number = None
-    if number is None or not is_right(number):
-        raise argparse.ArgumentTypeError(f"{text!r} is not {what}")
+def degrees(text: str) -> float:
+    """An argument type: an angle above 0."""
+    return _number(text, 180, "an angle above 0 and of at most 180 degrees")
+
+
+def _integer(text: str, least: int, most: int) -> int:
+    if not re.fullmatch("[0-9]{1,20}", text) or not least <= int(text) <= most:
+        raise argparse.ArgumentTypeError(f"{text:.60} is not a whole number from {least} to {most}")
+    return int(text)
+
+
+def _number(text: str, most: float, what: str) -> float:
+    number = float(text) if re.fullmatch(r"[0-9.]{1,40}(e[+-]?[0-9]{1,4})?", text, re.IGNORECASE) and text != "." else 0
+    if not 0 < number <= most or math.isinf(number):
+        raise argparse.ArgumentTypeError(f"{text:.60} is not {what}")
     return number
 
 
@@ -57,26 +99,80 @@ def run(main: Callable[[], int]) -> int:
     thresholds = gc.get_threshold()
     gc.set_threshold(_COLLECT_AFTER, *thresholds[1:])
     try:
-        status = main()
-        print(end="", flush=True)  # while a closed pipe can still be caught
+        with _streams():
+            return _run(main)
+    finally:
+        gc.set_threshold(*thresholds)
+
+
+def _run(main):
+    try:
+        compat.check_threads()
+        try:
+            status = main()
+        finally:
+            sys.stdout.flush()  # while it can still be said that it failed
         return status
     except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
-    except DataError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return FAILED
+        return _say(f"error: {error}", BAD_INPUT)
+    except (DataError, DiskError) as error:
+        return _say(f"error: {error}", FAILED)
     except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        return INTERRUPTED
+        return _say("interrupted", INTERRUPTED)
     except BrokenPipeError:  # who reads our output, `head` for one, has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python complains at its end
+        discard(sys.stdout)
         return FAILED
     except (ImportError, OSError) as error:
+        if is_of_output(error):
+            discard(sys.stdout)
+            return _say(f"error: {OUTPUT_FAILS}: {error.strerror}", FAILED)
         why = compat.why_no_mxnet()
         if why is None and isinstance(error, ImportError):
             raise
-        print(f"error: {why or error}", file=sys.stderr)  # a full disk, say, with its file
-        return FAILED if why is None else BAD_INPUT
+        named = f"{error.filename}: {error.strerror}" if getattr(error, "filename", None) else error
+        return _say(f"error: {why or named}", FAILED if why is None else BAD_INPUT)
+
+
+def _say(message: str, status: int) -> int:
+    """Print an error, if that can be, and return the exit status."""
+    with suppress(OSError):
+        print(" ".join(message.splitlines()) if status == BAD_INPUT else message, file=sys.stderr, flush=True)
+    return status
+
+
+@contextmanager
+def _streams() -> Iterator[None]:
+    """Standard streams that can be written to: a closed one leads nowhere, and every text can be encoded."""
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:  # or the next file that is opened would get its number, and MXNet's messages
+            os.open(os.devnull, os.O_RDWR)
+    streams, changed = (sys.stdout, sys.stderr), []
+    sys.stdout, sys.stderr = (open(os.devnull, "w") if stream is None else stream for stream in streams)  # noqa: SIM115
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):  # a notebook's has not
+            changed.append((stream, stream.errors))
+            stream.reconfigure(errors="backslashreplace")
+    try:
+        yield
     finally:
-        gc.set_threshold(*thresholds)
-    return BAD_INPUT
+        try:
+            sys.stderr.flush()
+        except OSError:  # nobody can be told
+            discard(sys.stderr)
+        for stream, errors in changed:
+            stream.reconfigure(errors=errors)
+        sys.stdout, sys.stderr = streams
+
+
+def is_of_output(error: Exception) -> bool:
+    """Whether printing raised the error: unlike a file's, it has no name."""
+    unnamed = isinstance(error, OSError) and not isinstance(error, DiskError) and error.filename is None
+    return unnamed and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EBADF)
+
+
+def discard(stream) -> None:
+    """Send what is left in a standard stream nowhere, or Python complains at its end."""
+    with suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())

@@ -6,6 +6,7 @@ import functools
 import importlib.util
 import os
 import platform
+import re
 import sys
 import warnings
 from math import ceil, inf, nan
@@ -15,7 +16,13 @@ from types import SimpleNamespace
 import numpy as np
 import wrapt
 
-__all__ = ["num_threads", "physical_cores", "prepare", "set_threads", "why_no_mxnet"]
+from gluon_lenet.errors import InputError
+
+__all__ = ["MOST_THREADS", "check_threads", "num_threads", "physical_cores", "prepare", "set_threads", "why_no_mxnet"]
+
+MOST_THREADS = 256  # beyond a thousand, MXNet hangs or crashes on a machine of few cores
+
+_THREADS = ("OMP_NUM_THREADS", "MXNET_OMP_MAX_THREADS")  # the first one counts
 
 
 @functools.cache
@@ -29,9 +36,9 @@ def prepare() -> None:
     sys.meta_path.insert(0, _BeforeMXNet())
     wrapt.when_imported("mxnet")(_mend_mxnet)
     wrapt.when_imported("IPython.display")(_mend_ipython)
-    if "OMP_NUM_THREADS" not in os.environ and "mxnet" not in sys.modules:
+    if not any(map(os.environ.get, _THREADS)) and "mxnet" not in sys.modules:
         # MXNet takes half of the logical processors by default, however they are divided into cores.
-        os.environ.setdefault("MXNET_OMP_MAX_THREADS", str(physical_cores()))
+        os.environ["MXNET_OMP_MAX_THREADS"] = str(physical_cores())
 
 
 # --- NumPy ------------------------------------------------------------------------------------------------------------
@@ -216,13 +223,33 @@ def set_threads(n: int) -> None:
 
 
 def num_threads() -> int:
-    """The number of CPU threads MXNet computes with."""
-    for name in ("OMP_NUM_THREADS", "MXNET_OMP_MAX_THREADS"):
-        number = os.environ.get(name, "").split(",")[0].strip()  # OpenMP allows one number for each level of nesting
-        if number.isdecimal():  # OpenMP ignores what is no number
-            return int(number)
+    """The number of CPU threads MXNet computes with; raises InputError as `check_threads`."""
+    check_threads()
+    for name in _THREADS:
+        if os.environ.get(name):
+            return int(_first_number(os.environ[name]))
     # Nothing told MXNet: it was loaded before prepare(), and took half of the processors.
     return max(1, (len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()) // 2)
+
+
+def check_threads() -> None:
+    """Raise InputError unless the environment's numbers of threads are ones that MXNet and the kernels can use.
+
+    MXNet itself computes nothing with none, and ends the process at a text, or at more threads than the system has.
+    """
+    for name in _THREADS:
+        text = os.environ.get(name)
+        if text and not re.fullmatch("[0-9]{1,9}", _first_number(text)):
+            raise InputError(f"the environment variable {name} is {text!r:.60}, no number of threads; unset it")
+        if text and not 1 <= int(_first_number(text)) <= MOST_THREADS:
+            raise InputError(
+                f"the environment variable {name} is {text:.60}; it must be a number of threads from 1 to "
+                f"{MOST_THREADS}, or unset"
+            )
+
+
+def _first_number(text: str) -> str:
+    return text.split(",")[0].strip()  # OpenMP allows one for each level of nesting
 
 
 # --- shared libraries and their errors --------------------------------------------------------------------------------
@@ -240,6 +267,10 @@ class _BeforeMXNet:
 
     def find_spec(self, name, path=None, target=None):
         if name == "mxnet":
+            check_threads()
+            for variable in _THREADS:  # MXNet reads one number, and ends the process at a list of them
+                if os.environ.get(variable):
+                    os.environ[variable] = _first_number(os.environ[variable])
             _preload()
 
 

@@ -14,8 +14,7 @@ MOST_PICTURED = 1000  # images a figure can hold
 
 def main(argv: list[str] | None = None) -> int:
     """Evaluate as `argv` says; returns the exit status: 0, 1 (data or disk) or 2 (bad input)."""
-    args = parse(argv)
-    return cli.run(lambda: evaluate(args))
+    return cli.run(lambda: evaluate(parse(argv)))
 
 
 def parse(argv: list[str] | None = None):
@@ -31,9 +30,7 @@ def parse(argv: list[str] | None = None):
     add("--confusion", metavar="FILE", help="draw the confusion matrix")
     add("--grid", metavar="FILE", help=f"draw {NUM_RANDOM} random test images, or those of --show, with predictions")
     add("--show", type=cli.positive_int, metavar="N", help="print what the first N test images are taken for")
-    add(
-        "--rotate", type=cli.positive_float, metavar="DEG", help="turn each test image by a random angle of at most DEG"
-    )
+    add("--rotate", type=cli.degrees, metavar="DEG", help="turn each test image by a random angle of at most DEG")
     add("--invert", action="store_true", help="score the test images' negatives, read as predict reads a picture")
     add("--seed", type=cli.natural_int, default=0, metavar="N", help="of the random images and angles (default: 0)")
     add("--json", action="store_true", help="print all numbers as one JSON object instead")

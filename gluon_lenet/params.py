@@ -10,8 +10,7 @@ from gluon_lenet.recipes import RECIPES, get_recipe
 
 def main(argv: list[str] | None = None) -> int:
     """Export or import as `argv` says; returns the exit status: 0, 1 (data or disk) or 2 (bad input)."""
-    args = parse(argv)
-    return cli.run(lambda: export_params(args) if args.action == "export" else import_params(args))
+    return cli.run(lambda: params(parse(argv)))
 
 
 def parse(argv: list[str] | None = None):
@@ -36,6 +35,11 @@ def parse(argv: list[str] | None = None):
     into.add_argument("--run-dir", metavar="DIR", help="folder of the run (default: runs/<recipe>-<time>)")
     into.add_argument("--data-dir", metavar="DIR", help="folder with the four IDX files (default: found or fetched)")
     return parser.parse_args(argv)
+
+
+def params(args) -> int:
+    """Export or import as the parsed arguments say."""
+    return export_params(args) if args.action == "export" else import_params(args)
 
 
 def export_params(args) -> int:

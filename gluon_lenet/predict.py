@@ -13,8 +13,7 @@ MOST_PICTURED = 1000  # images a figure can hold
 
 def main(argv: list[str] | None = None) -> int:
     """Predict as `argv` says; returns the exit status: 0, 1 (some image, data or disk) or 2 (bad input)."""
-    args = parse(argv)
-    return cli.run(lambda: predict(args))
+    return cli.run(lambda: predict(parse(argv)))
 
 
 def parse(argv: list[str] | None = None):
@@ -92,10 +91,8 @@ def predict(args) -> int:
 
 def _line(row: dict) -> str:
     """`digit.png: 7 (99.8 %)`, of a test image also what it is."""
-    encoding = sys.stdout.encoding or "utf-8"
-    name = row["image"].encode(encoding, "backslashreplace").decode(encoding)  # it may be no text in this locale
     actual = f", actual {row['actual']}" if "actual" in row else ""
-    return f"{name}: {row['predicted']} ({row['probability']:.1%}){actual}"
+    return f"{row['image']}: {row['predicted']} ({row['probability']:.1%}){actual}"
 
 
 if __name__ == "__main__":

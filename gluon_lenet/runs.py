@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+import os
 import platform
 import sys
 import time
@@ -66,6 +67,8 @@ class Run:
             DataError: the data cannot be had.
         """
         self.name, self.recipe, self.contexts, self.seed, self.data_dir = name, recipe, contexts, seed, data_dir
+        if data_dir is not None and _as_text(data_dir) != data_dir:
+            raise InputError(f"data folder {_as_text(data_dir)}: its name is no text that config.json could hold")
         self.data = data = load_dataset(recipe.dataset, data_dir)
         self.transform = transform_of(recipe)
         images, labels, self.validation_iter = data.train_images, data.train_labels, None
@@ -177,7 +180,7 @@ class Run:
                 "python": platform.python_version(),
             },
             platform=platform.platform(),
-            command=[sys.executable, *sys.orig_argv[1:]],
+            command=[_as_text(part) for part in (sys.executable, *sys.orig_argv[1:])],
             started=time.strftime("%Y-%m-%dT%H:%M:%S%z"),
         )
 
@@ -296,6 +299,11 @@ def optimizer_settings(recipe: Recipe, num_batches: int) -> dict:
         max_update = num_batches * recipe.num_epochs
         settings["lr_scheduler"] = mx.lr_scheduler.CosineScheduler(max_update, base_lr=recipe.lr, final_lr=0)
     return settings
+
+
+def _as_text(name: str) -> str:
+    """A file's name, whose bytes may be no text, as a text that JSON can hold."""
+    return os.fsencode(name).decode("utf-8", "backslashreplace")
 
 
 def _hold_out(num_images: int, num_validation: int) -> tuple[np.ndarray, np.ndarray]:

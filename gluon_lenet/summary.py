@@ -28,11 +28,15 @@ class LayerRow:
 
 def main(argv: list[str] | None = None) -> int:
     """Print the table of a net as `argv` says; returns the exit status: 0 or 2 (bad input)."""
+    return cli.run(lambda: summarize(parse(argv)))
+
+
+def parse(argv: list[str] | None = None):
+    """The command line's arguments; leaves with status 2 and one line if one of them is wrong."""
     parser = cli.Parser(prog="python -m gluon_lenet.summary", description="Print a net's layers, shapes, parameters.")
     parser.add_argument("--net", metavar="NAME", required=True, help="lenet5_relu_maxpool, say; a wrong name lists all")
     parser.add_argument("--no-bias", action="store_true", help="leave out biases, as write-up 000's table does")
-    args = parser.parse_args(argv)
-    return cli.run(lambda: summarize(args))
+    return parser.parse_args(argv)
 
 
 def summarize(args) -> int:

@@ -20,8 +20,7 @@ from gluon_lenet.run_dir import BEST, CONFIG, LAST, RunDir
 
 def main(argv: list[str] | None = None) -> int:
     """Train as `argv` says; returns the exit status: 0, 1 (diverged), 2 (bad input), 130 (Ctrl-C) or 143 (SIGTERM)."""
-    args = parse(argv)
-    return cli.run(lambda: train(args))
+    return cli.run(lambda: train(parse(argv)))
 
 
 def parse(argv: list[str] | None = None):
@@ -30,13 +29,13 @@ def parse(argv: list[str] | None = None):
     add = parser.add_argument
     add("--recipe", metavar="NAME", help=f"what to reproduce: {', '.join(RECIPES)} (default: {DEFAULT_RECIPE})")
     add("--ctx", help="auto, cpu, gpu, gpu(1) or a list that shares each batch: cpu(0),cpu(1) (default: auto)")
-    add("--num-gpus", type=cli.natural_int, metavar="N", help="the first N GPUs; 0 is the CPU (as in GluonCV)")
-    add("--epochs", "--num-epochs", type=cli.positive_int, metavar="N", help="passes over the training data")
+    add("--num-gpus", type=cli.gpus, metavar="N", help="the first N GPUs; 0 is the CPU (as in GluonCV)")
+    add("--epochs", "--num-epochs", type=cli.epochs, metavar="N", help="passes over the training data")
     add("--batch-size", type=cli.positive_int, metavar="N", help="images a step")
     add("--lr", type=cli.positive_float, metavar="LR", help="learning rate, on the mean gradient of a batch")
     add("--augment", action="store_true", default=None, help="bend the training images at random, anew each epoch")
     add("--seed", type=cli.natural_int, metavar="N", help="of weights and shuffling (default: 0)")
-    add("--threads", type=cli.positive_int, metavar="N", help="CPU threads (default: all physical cores)")
+    add("--threads", type=cli.threads, metavar="N", help="CPU threads (default: all physical cores)")
     add("--backprop", metavar="MODE", help="auto, autograd or fused (default: auto, fused where it serves)")
     add("--data-dir", metavar="DIR", help="folder with the four IDX files (default: found or fetched)")
     add("--run-dir", metavar="DIR", help="folder for the results (default: runs/<recipe>-<time>)")
@@ -109,7 +108,12 @@ def _train(args, directory: RunDir | None = None) -> int:
             console.close()
             print(f"error: {error} (the weights before this epoch are in {run.directory.path})", file=sys.stderr)
             return cli.FAILED
-        except DiskError as error:
+        except OSError as error:
+            if cli.is_of_output(error):
+                error = DiskError(f"{cli.OUTPUT_FAILS}: {error.strerror}")
+                cli.discard(sys.stdout)
+            elif not isinstance(error, DiskError):
+                raise
             console.close()
             print(f"error: {run.explain(error)}", file=sys.stderr)
             return cli.FAILED

@@ -13,13 +13,22 @@ from gluon_lenet.data.datasets import parse_dataset
 
 def main(argv: list[str] | None = None) -> int:
     """Do what `argv` says; returns the exit status: 0, 1 (a file is wrong or not to be had), 2 (bad input), 130."""
+    return cli.run(lambda: act(parse(argv)))
+
+
+def parse(argv: list[str] | None = None):
+    """The command line's arguments; leaves with status 2 and one line if one of them is wrong."""
     parser = cli.Parser(prog="python -m gluon_lenet.data", description="Fetch, verify or describe the data sets.")
     parser.add_argument("action", choices=sorted(ACTIONS), help="what to do")
     parser.add_argument("name", nargs="?", help=f"{' or '.join(sorted(sources.DATASETS))} (default: both)")
     parser.add_argument("--data-dir", metavar="DIR", help="folder with the four IDX files (default: the cache)")
-    args = parser.parse_args(argv)
+    return parser.parse_args(argv)
+
+
+def act(args) -> int:
+    """Do as the parsed arguments say."""
     names = [args.name] if args.name else sorted(sources.DATASETS)
-    return cli.run(lambda: max([ACTIONS[args.action](name, args.data_dir) for name in names]))
+    return max([ACTIONS[args.action](name, args.data_dir) for name in names])
 
 
 def fetch(name: str, data_dir: str | None) -> int:

@@ -69,7 +69,9 @@ class FusedNet:
 
     def __init__(self, net, input_shape=(1, 28, 28), threads: int | None = None, loss: Loss | None = None):
         self.net, self.input_shape, self.loss = net, tuple(input_shape), loss
-        self._threads = threads or compat.num_threads()
+        self._threads = compat.num_threads() if threads is None else threads
+        if not 1 <= self._threads <= compat.MOST_THREADS:
+            raise ValueError(f"threads must be from 1 to {compat.MOST_THREADS}, not {threads}")
         self._lock = Lock()
         self._program = None
         with self._lock:
