@@ -83,14 +83,14 @@ def degrees(text: str) -> float:
 
 def _integer(text: str, least: int, most: int) -> int:
     if not re.fullmatch("[0-9]{1,20}", text) or not least <= int(text) <= most:
-        raise argparse.ArgumentTypeError(f"{text:.60} is not a whole number from {least} to {most}")
+        raise argparse.ArgumentTypeError(f"{text!r:.60} is not a whole number from {least} to {most}")
     return int(text)
 
 
 def _number(text: str, most: float, what: str) -> float:
     number = float(text) if re.fullmatch(r"[0-9.]{1,40}(e[+-]?[0-9]{1,4})?", text, re.IGNORECASE) and text != "." else 0
     if not 0 < number <= most or math.isinf(number):
-        raise argparse.ArgumentTypeError(f"{text:.60} is not {what}")
+        raise argparse.ArgumentTypeError(f"{text!r:.60} is not {what}")
     return number
 
 

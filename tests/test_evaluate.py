@@ -256,7 +256,7 @@ BAD = [
     (["--run", "RUN", "--data-dir", "empty"], "empty"),
     (["--run", "RUN", "--show", "10001"], "--show 10001: there are 10000 test images"),
     (["--run", "RUN", "--show", "1001", "--grid", "a.png"], "--grid draws at most 1000 images"),
-    (["--run", "RUN", "--show", "0"], "'0' is not a whole number of at least 1"),
+    (["--run", "RUN", "--show", "0"], "'0' is not a whole number from 1 to 2147483647"),
     (["--run", "RUN", "--seed", "-1"], "'-1' is not a whole number"),
     (["--run", "RUN", "--grid", "picture.gif"], "picture picture.gif: end its name in one of .png, .jpg, .pdf, .svg"),
     (["--run", "RUN", "--confusion", "no/folder.png"], "no folder no"),

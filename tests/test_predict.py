@@ -223,7 +223,7 @@ BAD = [
     (["--run", "folder.png", "七.png"], "folder.png holds no run: config.json"),
     (["--run", "RUN"], "nothing to predict: name image files, or --first N"),
     (["七.png"], "--run"),
-    (["--run", "RUN", "--first", "0"], "'0' is not a whole number of at least 1"),
+    (["--run", "RUN", "--first", "0"], "'0' is not a whole number from 1 to 2147483647"),
     (["--run", "RUN", "--first", "10001"], "--first 10001: there are 10000 test images"),
     (["--run", "RUN", "--first", "1000", "七.png", "--show", "a.png"], "--show draws at most 1000 images"),
     (["--run", "RUN", "七.png", "--show", "a.gif"], "picture a.gif: end its name in one of .png"),

@@ -330,7 +330,9 @@ def check_folders(submissions: Path, out: Path) -> None:
 def parse(argv=None) -> argparse.Namespace:
     """The command line, checked."""
     parser = cli.Parser(prog="grade.py", description="Grade a folder of submitted notebooks.")
-    parser.add_argument("submissions", help=f"folder with STUDENT/{ASSIGNMENT}.ipynb or STUDENT.ipynb for each student")
+    parser.add_argument(
+        "submissions", type=folder, help=f"folder with STUDENT/{ASSIGNMENT}.ipynb or STUDENT.ipynb for each student"
+    )
     parser.add_argument("--out", type=Path, help="where the results go (default: SUBMISSIONS-graded)")
     parser.add_argument("--again", action="store_true", help="run unchanged submissions, too")
     parser.add_argument(
@@ -339,10 +341,14 @@ def parse(argv=None) -> argparse.Namespace:
     parser.add_argument(
         "--all-seconds", type=cli.positive_float, default=600.0, metavar="S", help="for a notebook (600)"
     )
-    args = parser.parse_args(argv)
-    if not args.submissions:
-        parser.error("name the folder of submissions: make grade SUBMISSIONS=DIR")
-    return args
+    return parser.parse_args(argv)
+
+
+def folder(text: str) -> str:
+    """An argument type: a folder; `make grade` alone gives none."""
+    if not text:
+        raise argparse.ArgumentTypeError("name the folder of submissions: make grade SUBMISSIONS=DIR")
+    return text
 
 
 def grade_folder(args: argparse.Namespace) -> int:
