@@ -5,7 +5,7 @@
 # make grade SUBMISSIONS=DIR    grades a folder of submitted assignments; ARGS as for the others
 .DELETE_ON_ERROR:
 .PHONY: train test test-network test-slow test-kill test-python test-assignments reproduce bench
-.PHONY: notebook notebooks assignment grade lint lock clean
+.PHONY: notebook notebooks assignment grade lint lock audit clean
 
 VENV   := .venv$(if $(PYTHON),-$(notdir $(PYTHON)))
 RUN    := $(VENV)/bin/python
@@ -82,6 +82,13 @@ lock:
 	for framework in $(FRAMEWORKS); do \
 		uv pip compile --universal --python-version 3.10 --group $$framework -o benchmarks/requirements/$$framework.txt; \
 	done
+
+# Known advisories of the locked packages (docs/threat-model.md); needs a registry that serves advisories.
+audit: .venv-audit/bin/pip-audit
+	@$< --strict --no-deps --disable-pip -r requirements.txt $(ARGS)
+
+.venv-audit/bin/pip-audit: $(VENV)/.ready
+	@$(RUN) -m venv .venv-audit && .venv-audit/bin/python -m pip install -qq --disable-pip-version-check pip-audit==2.10.1
 
 clean:
 	rm -rf .venv .venv-* build *.egg-info .pytest_cache .ruff_cache
