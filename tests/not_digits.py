@@ -61,13 +61,10 @@ def doubted(nets: list[Trained], seen: list[np.ndarray]) -> list[int]:
 def measure(nets: list[Trained], count: int, seed: int, folder: Path) -> str:
     """The table in Markdown: `count` pictures of each kind, and as many digits of each form."""
     lines = []
-    for title, kinds in (("limits chosen by such pictures", NO_DIGITS), ("not looked at before", NO_DIGITS_UNSEEN)):
-        lines += [
-            f"| no digit, {title} | pictures | refused | "
-            + " | ".join(f"or below 60 % by {net.name}, {net.recipe.num_epochs} epochs" for net in nets)
-            + " |",
-            "|---" * (3 + len(nets)) + "|",
-        ]
+    for title, kinds in (("chosen", NO_DIGITS), ("not chosen", NO_DIGITS_UNSEEN)):
+        columns = [f"no digit, limits {title} by such pictures", "pictures", "refused"]
+        columns += [f"or below 60 % by {net.name}, {net.recipe.num_epochs} epochs" for net in nets]
+        lines += ["| " + " | ".join(columns) + " |", "|---" * len(columns) + "|"]
         rows = []
         for kind in kinds:
             seen, refusals = read(other_pictures(kind, count, seed), folder)

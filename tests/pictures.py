@@ -307,7 +307,7 @@ NO_DIGITS = {
     "dots": _dots,
     "several digits": _several_digits,
 }
-# None of these were looked at when the limits were chosen.
+# No limit was chosen by these.
 NO_DIGITS_UNSEEN = {
     "checkerboard": _checkerboard,
     "stripes": _stripes,
