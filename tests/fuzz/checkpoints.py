@@ -24,14 +24,8 @@ FILE = Path("last.safetensors")
 DTYPES = ["float32", "float64", "float16", "int8", "int32", "int64", "uint8", "bool", "uint64"]
 NUMBERS = [0.0, -0.0, 1e-45, 1.8e19, 1.9e19, -3e38, np.inf, -np.inf, np.nan]
 NAMES = [
-    "",
-    "weights/",
-    "weights/0.weight/0",
-    "weights/1.weight",
-    "optimizer/0.weight/1",
-    "optimizer/9.bias/0",
-    "数",
-    "\n",
+    *("", "weights/", "weights/0.weight/0", "weights/1.weight", "optimizer/0.weight/1", "optimizer/9.bias/0"),
+    *("数", "\n"),
 ]
 
 

@@ -1,6 +1,7 @@
 """Arguments of every command, right, wrong and absurd -> what was meant by them, or status 2 and one line.
 
-Most lines are parsed only. A command is carried out where it must fail for want of a run, a folder, a net: none is here.
+Most lines are parsed only. A command is carried out where it must fail for want of a run, a folder or a net, as none is
+here.
 """
 
 from __future__ import annotations
@@ -150,24 +151,8 @@ COMMANDS = [
     ),
 ]
 _ODD = [
-    "--",
-    "-",
-    "-1",
-    "--no",
-    "-x",
-    "--run",
-    "--seed",
-    "-é",
-    "---",
-    "--=",
-    "=",
-    "@file",
-    "\0",
-    "\udcff",
-    "",
-    "a",
-    "--ctx=",
-    "--j",
+    *("--", "-", "-1", "--no", "-x", "--run", "--seed", "-é", "---", "--=", "=", "@file", "\0", "\udcff", ""),
+    *("a", "--ctx=", "--j"),
 ]
 
 

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tempfile
 from collections import Counter
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -23,21 +24,19 @@ class FoundError(Exception):
     """A case that was neither refused as it must be nor accepted as it was meant, or that ended its process."""
 
 
-def fuzz(names: list[str], number: int, seed: int, lanes: int) -> dict[str, Counter | FoundError]:
-    """Try so many cases of each target; returns what the target's name came to."""
+def fuzz(names: list[str], number: int, seed: int, lanes: int) -> Iterator[tuple[str, Counter | FoundError]]:
+    """Try so many cases of each target; yields its name and what they came to, as soon as they are all tried."""
     portions = [min(PORTION, number - done) for done in range(0, number, PORTION)]
     with ThreadPoolExecutor(lanes) as executor:
         futures = {
             name: [executor.submit(fuzz_portion, name, cases, seed + k) for k, cases in enumerate(portions)]
             for name in names
         }
-        results = {}
         for name, parts in futures.items():
             try:
-                results[name] = sum((part.result() for part in parts), Counter())
+                yield name, sum((part.result() for part in parts), Counter())
             except FoundError as error:
-                results[name] = error
-        return results
+                yield name, error
 
 
 def fuzz_portion(name: str, number: int, seed: int) -> Counter:
@@ -47,8 +46,7 @@ def fuzz_portion(name: str, number: int, seed: int) -> Counter:
             [sys.executable, "-X", "faulthandler", "-m", "fuzz.target", name, str(number), str(seed)],
             cwd=folder,
             env={**os.environ, "PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}", "OMP_NUM_THREADS": "1", "LANGUAGE": "C"},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
+            capture_output=True,
             encoding="utf-8",
             errors="replace",
         )

@@ -10,24 +10,14 @@ import mxnet as mx
 import numpy as np
 
 from fuzz.mutate import EDGES, Tape, cases, damage
-from fuzz.target import Target
+from fuzz.target import Target, check_refusal
 from gluon_lenet import params_file
 from gluon_lenet.errors import InputError
 from gluon_lenet.nets import nn
 
 FILE = Path("weights.params")
 NAMES = [
-    "0.bias",
-    "1.weight",
-    "arg:dense0_weight",
-    "dense7_bias",
-    "",
-    "aux:",
-    "a.b.c",
-    "数",
-    "\n",
-    "\0",
-    "dense٣_weight",
+    *("0.bias", "1.weight", "arg:dense0_weight", "dense7_bias", "", "aux:", "a.b.c", "数", "\n", "\0", "dense٣_weight"),
 ]
 _FLOATS = [0.0, -1.5, 1e-45, 1.8e19, 1.9e19, 3e38, float("inf"), float("nan")]
 
@@ -50,10 +40,8 @@ def make(tape: Tape) -> bytes:
     for name, other, shape in (("0.weight", "dense0_weight", (3, 2)), ("0.bias", "dense0_bias", (3,))):
         arrays.append({"name": name, "other": other, "magic": params_file.ARRAY_MAGIC, "kind": 0, "shape": list(shape)})
         arrays[-1] |= {"ndim": len(shape), "dtype": 0, "number": 0.5, "context": (1, 0), "values": prod(shape)}
-    names, lists = (
-        tape.one(["name", "other"]),
-        {"magic": params_file.LIST_MAGIC, "reserved": 0, "arrays": 2, "names": 2},
-    )
+    names = tape.one(["name", "other"])
+    lists = {"magic": params_file.LIST_MAGIC, "reserved": 0, "arrays": 2, "names": 2}
     wrong = tape.number(0, 9)
     if wrong == 9:
         return tape.data(tape.number(0, 40))
@@ -110,9 +98,8 @@ def read(case: bytes) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray] | No
     try:
         params_file.load_params(FILE, NET)
     except InputError as error:
+        check_refusal(error, str(FILE))
         assert _bits(_weights()) == _bits(BLANK)
-        assert str(error).startswith(str(FILE))
-        assert len(str(error).splitlines()) == 1
         return arrays, None
     weights = _weights()
     for name, param in PARAMETERS.items():
@@ -129,7 +116,7 @@ def _bits(arrays: dict[str, np.ndarray]) -> dict:
 
 
 def holds(case: bytes, read: tuple[dict[str, np.ndarray], dict[str, np.ndarray] | None]) -> None:
-    """MXNet, which ends the process at many a wrong file, reads the same arrays of it; the net has those, by its places."""
+    """MXNet, which ends the process at many a wrong file, reads the same arrays; the net has those, by its places."""
     arrays, weights = read
     magics = [struct.pack("<I", magic) in case for magic in (params_file.ARRAY_MAGIC, params_file.NUMPY_MAGIC)]
     if not all(magics):  # MXNet reads one or the other, as it is told

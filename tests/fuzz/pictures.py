@@ -1,4 +1,4 @@
-"""Picture files of every kind and mode, damaged, forged, huge, thin, animated, turned -> `read_drawing`, `read_clothing`."""
+"""Pictures of every kind and mode, damaged, forged, huge, thin, animated, turned -> `read_drawing`, `read_clothing`."""
 
 from __future__ import annotations
 
@@ -22,19 +22,8 @@ MAX_PIXELS = 4_000_000  # what is larger is refused: so it is with 50 million, b
 
 PNG = b"\x89PNG\r\n\x1a\n"
 CHUNKS = [
-    b"IHDR",
-    b"PLTE",
-    b"tRNS",
-    b"IDAT",
-    b"IEND",
-    b"gAMA",
-    b"iCCP",
-    b"eXIf",
-    b"acTL",
-    b"fcTL",
-    b"fdAT",
-    b"zTXt",
-    b"pHYs",
+    *(b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND", b"gAMA", b"iCCP", b"eXIf", b"acTL", b"fcTL", b"fdAT"),
+    *(b"zTXt", b"pHYs"),
 ]
 TURNS = {  # EXIF's orientation -> how a picture that is to be turned so lies in the file
     1: lambda digit: digit,
@@ -99,7 +88,7 @@ EXACT, OTHERS = _pictures()
 
 
 def make(tape: Tape) -> tuple[int, bytes]:
-    """Which reader is to read it, and a file: the digit, damaged or not, a forged PNG, a picture of any size, or bytes."""
+    """Which reader is to read it, and a file: the digit, damaged or not; a forged PNG; another size; random bytes."""
     kind = tape.one(["exact", "damaged", "damaged", "damaged", "chunks", "chunks", "png", "png", "any", "random"])
     if kind == "exact":
         data = tape.one(EXACT)
@@ -189,7 +178,7 @@ def read(case: tuple[int, bytes]) -> np.ndarray:
 
 def holds(case: tuple[int, bytes], image: np.ndarray) -> None:
     """An image as the data set has them, with something on it; and the digit's own pixels, where the file has them."""
-    reader, data = case
+    _, data = case
     assert (image.dtype, image.shape) == (np.uint8, (28, 28))
     assert image.max() > 0
     if data in EXACT:

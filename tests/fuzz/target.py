@@ -61,14 +61,18 @@ def _try(target: Target, case: Any) -> str:
     try:
         value = target.read(case)
     except InputError as error:
-        line = str(error)
-        assert line.strip(), "the line of error is empty"
-        assert len(line.splitlines()) == 1, f"not one line: {line!r}"
-        assert target.culprit in line, f"{target.culprit} is not named: {line!r}"
-        assert "memory" not in line, f"it took too much: {line!r}"
+        check_refusal(error, target.culprit)
         return "refused"
     target.holds(case, value)
     return "accepted"
+
+
+def check_refusal(error: InputError, culprit: str) -> None:
+    """Raise AssertionError unless it is one line that names the culprit, and memory is not what was wanting."""
+    line = str(error)
+    assert len(line.splitlines()) == 1, f"not one line: {line!r}"
+    assert culprit in line, f"{culprit} is not named: {line!r}"
+    assert "memory" not in line, f"it took too much: {line!r}"
 
 
 def _limit_memory() -> None:
