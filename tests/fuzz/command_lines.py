@@ -169,46 +169,65 @@ class Line:
 def make(tape: Tape) -> Line:
     """Options with right values, now and then a wrong one, or one that does not go with another; or anything."""
     which = tape.number(0, len(COMMANDS) - 1)
-    command, names, meant, wrong = COMMANDS[which], list(COMMANDS[which].options), {}, False
+    command = COMMANDS[which]
     if tape.chance(8):
-        words = [
-            tape.one([tape.one(_ODD), f"--{tape.one(names)}", tape.one(TEXT[0]), tape.text()])
-            for _ in range(tape.number(0, 5))
-        ]
-        return Line(which, [*command.words, *words])
+        return Line(which, [*command.words, *_anything(tape, command)])
+    meant, options, wrong = _options(tape, command)
+    places, wrong_place = _places(tape, command)
+    wrong = wrong or wrong_place or _clash(command, meant, places)
+    if tape.chance(16):
+        options.append(tape.one(["--unknown", "-x", "--unknown=1"]))
+        wrong = True
+    return Line(which, [*command.words, *places, *options], meant | {"": places}, wrong)
+
+
+def _anything(tape: Tape, command: Command) -> list[str]:
+    return [
+        tape.one([tape.one(_ODD), f"--{tape.one(list(command.options))}", tape.one(TEXT[0]), tape.text()])
+        for _ in range(tape.number(0, 5))
+    ]
+
+
+def _options(tape: Tape, command: Command) -> tuple[dict[str, str | None], list[str], bool]:
+    """Up to five options: what they mean, the words that say so, and whether a value is wrong."""
     chosen = [name for name in command.required if not tape.chance(12)]
-    chosen += [tape.one(names) for _ in range(tape.number(0, 4))]
-    parts = []
+    chosen += [tape.one(list(command.options)) for _ in range(tape.number(0, 4))]
+    meant, words, wrong = {}, [], False
     for name in dict.fromkeys(chosen):
-        right, bad = command.options[name]
-        value = tape.one(right)
-        if bad and tape.chance(8):
-            value, wrong = tape.one(bad), True
-        meant[name] = value
-        dashed = value is not None and (value.startswith("-") or tape.chance(2))  # after a space, -1 would be an option
-        parts.append([f"--{name}"] if value is None else [f"--{name}={value}"] if dashed else [f"--{name}", value])
-    images, times = [], 1
+        value, is_wrong = _value(tape, *command.options[name])
+        meant[name], wrong = value, wrong or is_wrong
+        if value is None:
+            words.append(f"--{name}")
+        elif value.startswith("-") or tape.chance(2):  # after a space, -1 would be an option
+            words.append(f"--{name}={value}")
+        else:
+            words += [f"--{name}", value]
+    return meant, words, wrong
+
+
+def _places(tape: Tape, command: Command) -> tuple[list[str], bool]:
+    """The arguments that are no options, and whether one is wrong or missing."""
+    times, places, wrong = 1, [], False
     if command.module is predict:
         times = tape.one([1, 1, 1, 2, 0])
     elif command.module is params and tape.chance(12):
         times, wrong = 0, True
-    for place, (right, bad) in enumerate(command.positionals * times):
+    for place, values in enumerate(command.positionals * times):
         if command.module is data and place and tape.chance(2):
             break  # the data set's name may be left out
-        value = tape.one(right)
-        if bad and tape.chance(8):
-            value, wrong = tape.one(bad), True
-        images.append(value)
-    if tape.chance(16):
-        parts.append([tape.one(["--unknown", "-x", "--unknown=1"])])
-        wrong = True
-    argv = [*command.words, *images, *(word for part in parts for word in part)]
-    return Line(
-        which, argv, meant | ({"": images} if command.positionals else {}), wrong or _clash(command, meant, images)
-    )
+        value, is_wrong = _value(tape, *values)
+        places.append(value)
+        wrong = wrong or is_wrong
+    return places, wrong
 
 
-def _clash(command: Command, meant: dict, images: list[str]) -> bool:
+def _value(tape: Tape, right: list, bad: list) -> tuple[str | None, bool]:
+    """One of the right values, or, once in eight times, of the wrong ones; and whether it is wrong."""
+    value = tape.one(right)
+    return (tape.one(bad), True) if bad and tape.chance(8) else (value, False)
+
+
+def _clash(command: Command, meant: dict, places: list[str]) -> bool:
     """Whether options that are right by themselves do not go together, or one is missing."""
     if not set(command.required) <= meant.keys():
         return True
@@ -219,7 +238,7 @@ def _clash(command: Command, meant: dict, images: list[str]) -> bool:
             or {"quiet", "log-every"} <= meant.keys()
             or ("resume" in meant and bool(fixed & meant.keys()))
         )
-    return command.module is predict and not images and "first" not in meant
+    return command.module is predict and not places and "first" not in meant
 
 
 def read(case: Line) -> argparse.Namespace | str:
@@ -265,13 +284,13 @@ def holds(case: Line, args: argparse.Namespace | str) -> None:
         assert any(word.startswith(("-h", "--h")) for word in case.argv)
     elif case.meant is not None:
         command, values = COMMANDS[case.command], dict(vars(args))
-        images = case.meant.get("", [])
+        places = case.meant[""]
         if command.module is predict:
-            assert values.pop("images") == images
+            assert values.pop("images") == places
         elif command.module is params:
-            assert [values.pop("action"), values.pop("file")] == [*command.words, *images]
+            assert [values.pop("action"), values.pop("file")] == [*command.words, *places]
         elif command.module is data:
-            assert [values.pop("action"), values.pop("name")] == [*images, None][:2]
+            assert [values.pop("action"), values.pop("name")] == [*places, None][:2]
         if "num-gpus" in case.meant:
             assert values.pop("ctx") == (",".join(f"gpu({i})" for i in range(int(case.meant["num-gpus"]))) or "cpu")
         meant = {

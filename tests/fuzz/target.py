@@ -33,10 +33,10 @@ CASE = "case"  # the file with the case under way, as Python writes it
 class Target:
     """One reader of what a user gives."""
 
-    cases: SearchStrategy  # of what `read` takes; what Python writes of a case must be Python for it
-    read: Callable[[Any], Any]  # in an empty folder; returns what it read, raises InputError where it refuses
-    holds: Callable[[Any, Any], None]  # of a case and what was read of it; raises AssertionError where it was not meant
-    culprit: str = ""  # what the line of a refusal must begin with, or hold
+    cases: SearchStrategy  # of what `read` takes
+    read: Callable[[Any], Any]  # a case -> what is read of it, or InputError; it may write into the current folder
+    holds: Callable[[Any, Any], None]  # a case, what was read -> AssertionError unless that is what was meant
+    culprit: str = ""  # what the line of a refusal must name
 
 
 def fuzz(target: Target, number: int, seed: int) -> Counter:
