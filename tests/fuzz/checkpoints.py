@@ -69,6 +69,16 @@ def _original() -> tuple[bytes, dict[str, np.ndarray], dict]:
     return data, safetensors.load(data), json.loads(_entry(data)["header"])
 
 
+def _retyped(tape: Tape) -> bytes:
+    """The original, its bias declared to be of another type: of as many bytes, or of half, which NumPy may not have."""
+    halved = tape.chance(2)
+    name = tape.one(["BF16", "F16", "I16", "F8_E5M2"] if halved else ["I32", "U32", "BF16", "F64", "C64", "X"])
+    shape = f"[{6 if halved else 3}]"
+    size = int.from_bytes(DATA[:8], "little")
+    head = DATA[8 : 8 + size].replace(b'"dtype":"F32","shape":[3]', f'"dtype":"{name}","shape":{shape}'.encode())
+    return len(head).to_bytes(8, "little") + head + DATA[8 + size :]
+
+
 def _entry(data: bytes) -> dict:
     head = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
     return json.loads(head["__metadata__"]["gluon_lenet"])
@@ -82,11 +92,13 @@ BLANK = _state(NET, TRAINER)
 
 def make(tape: Tape) -> bytes:
     """The original; or with damaged bytes; or another header, other tensors or both, with the hash that they have."""
-    wrong = tape.one(["nothing", "bytes", "bytes", "header", "header", "header", "tensors", "tensors", "both"])
+    wrong = tape.one(["nothing", "bytes", "bytes", "header", "header", "header", "tensors", "tensors", "both", "type"])
     if wrong == "nothing":
         return DATA
     if wrong == "bytes":
         return damage(tape, DATA)
+    if wrong == "type":
+        return _retyped(tape)
     arrays, text = dict(ARRAYS), json.dumps(HEADER)
     if wrong != "header":
         for _ in range(tape.number(1, 2)):

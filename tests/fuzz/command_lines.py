@@ -37,10 +37,10 @@ RATE = (
 )
 ANGLE = (["15", "180", "1e-9"], ["180.5", "1e308", *RATE[1]])
 TEXT = (
-    ["a", "ü/数", "a b", " ", "\udcff", "a\0b", "/dev/null", "~nobody", "~", ".", "a\nb", "x" * 5000, "cpu(0)", "é\r"],
-    [""],
+    ["a", "ü/数", "a b", " ", "\udcff", "/dev/null", "~nobody", "~", ".", "a\nb", "x" * 5000, "cpu(0)", "é\r"],
+    ["", "a\0b"],
 )
-RECIPE = ([*RECIPES, "no recipe", "数", "\0"], [""])
+RECIPE = ([*RECIPES, "no recipe", "数"], ["", "\0"])
 WEIGHTS = (["best", "last"], ["bes", "Best", "", "\0"])
 FLAG = ([None], [])
 
@@ -88,7 +88,7 @@ COMMANDS = [
         {
             "run": TEXT,
             "weights": WEIGHTS,
-            "confusion": (["a.png", "ü/b.svg", *TEXT[0]], [""]),
+            "confusion": (["a.png", "ü/b.svg", *TEXT[0]], TEXT[1]),
             "grid": TEXT,
             "show": POSITIVE,
             "rotate": ANGLE,
@@ -108,7 +108,7 @@ COMMANDS = [
             "run": TEXT,
             "weights": WEIGHTS,
             "first": POSITIVE,
-            "show": (["a.png", "ü/b.svg", *TEXT[0]], [""]),
+            "show": (["a.png", "ü/b.svg", *TEXT[0]], TEXT[1]),
             "json": FLAG,
             "data-dir": TEXT,
             "ctx": TEXT,
@@ -138,7 +138,7 @@ COMMANDS = [
     Command(
         summary,
         summary.summarize,
-        {"net": (["lenet", "no net", "\0", "数"], [""]), "no-bias": FLAG},
+        {"net": (["lenet", "no net", "数"], ["", "\0"]), "no-bias": FLAG},
         lambda args: args.net != "lenet",
         required=("net",),
     ),
@@ -147,7 +147,7 @@ COMMANDS = [
         data.act,
         {"data-dir": TEXT},
         lambda args: args.data_dir is not None or (args.name is not None and args.name not in data.sources.DATASETS),
-        positionals=((sorted(data.ACTIONS), ["fetc", "", "\0"]), (["mnist", "fashion_mnist", "no data"], [""])),
+        positionals=((sorted(data.ACTIONS), ["fetc", "", "\0"]), (["mnist", "fashion_mnist", "no data"], ["", "\0"])),
     ),
 ]
 _ODD = [

@@ -29,6 +29,7 @@ def make(tape: Tape) -> bytes:
         ndim = tape.number(0, 255) if tape.chance(2) else ndim
     elif wrong == "count":
         counts[tape.number(0, ndim - 1)] = tape.one(EDGES) % 2**32
+        length = min(length, prod(counts)) if tape.chance(2) else length
     elif wrong == "length":
         length = max(0, length + tape.number(-3, 3))
     elif wrong == "long":

@@ -189,6 +189,6 @@ def same(raw, value) -> bool:
         return isinstance(value, dict) and all(name in value and same(raw[name], value[name]) for name in raw)
     if isinstance(raw, list):
         return isinstance(value, list) and len(raw) == len(value) and all(map(same, raw, value))
-    if isinstance(raw, (int, float)) and not isinstance(raw, bool):
-        return isinstance(value, (int, float)) and not isinstance(value, bool) and float(raw) == float(value)
-    return type(raw) is type(value) and raw == value
+    if isinstance(value, float) and type(raw) in (int, float):
+        return float(raw) == value
+    return isinstance(raw, bool) == isinstance(value, bool) and raw == value

@@ -124,6 +124,8 @@ def holds(case: bytes, read: tuple[dict[str, np.ndarray], dict[str, np.ndarray] 
             theirs = mx.nd.load(str(FILE))
         theirs = theirs if isinstance(theirs, dict) else {}  # a list, if there are none
         assert _bits({name: array.asnumpy() for name, array in theirs.items()}) == _bits(arrays)
+    sizes = [32 + 8 * array.ndim + array.nbytes + len(name.encode()) for name, array in arrays.items()]
+    assert len(case) == 32 + sum(sizes), "bytes that belong to no array"
     if weights is not None:
         found = {name.replace("_", ".").rpartition(".")[2]: array for name, array in arrays.items()}
         assert _bits({name.rpartition(".")[2]: array for name, array in weights.items()}) == _bits(found)
