@@ -4,7 +4,7 @@
 # make notebook                 opens the chapter in Jupyter
 # make grade SUBMISSIONS=DIR    grades a folder of submitted assignments; ARGS as for the others
 .DELETE_ON_ERROR:
-.PHONY: train test test-network test-slow test-kill test-python test-assignments reproduce bench
+.PHONY: train test test-network test-slow test-kill fuzz test-python test-assignments reproduce bench
 .PHONY: notebook notebooks assignment grade lint lock audit clean
 
 VENV   := .venv$(if $(PYTHON),-$(notdir $(PYTHON)))
@@ -29,6 +29,10 @@ test-slow: $(VENV)/.ready
 # 1,000 kills at random moments, each run resumed and compared to the bit: about 20 minutes.
 test-kill: $(VENV)/.ready
 	@PYTHONPATH=. $(RUN) tests/kill.py 1000 --record benchmarks/results/kills.md $(ARGS)
+
+# 100,000 random cases for each reader of files, pictures and command lines: about 20 minutes; ARGS="pictures --cases 5000".
+fuzz: $(VENV)/.ready
+	@PYTHONPATH=.:tests $(RUN) -m fuzz --record benchmarks/results/fuzz.md $(ARGS)
 
 # What every supported Python must do: import, read the data, train.
 test-python: $(VENV)/.ready

@@ -14,6 +14,7 @@ directions.
 
 from __future__ import annotations
 
+import io
 import math
 import os
 import stat
@@ -216,7 +217,8 @@ def _read_grey(path: str | os.PathLike, max_pixels: int) -> np.ndarray:
             raise InputError("not a regular file")
         if status.st_size == 0:
             raise InputError("the file is empty")
-        with open(path, "rb") as file, warnings.catch_warnings():
+        with _File(io.FileIO(path)) as file, warnings.catch_warnings():
+            file.size = status.st_size
             warnings.simplefilter("ignore")  # Pillow warns of large pictures and odd metadata: not the user's concern
             return _decode(file, max_pixels)
     except FileNotFoundError:
@@ -226,6 +228,14 @@ def _read_grey(path: str | os.PathLike, max_pixels: int) -> np.ndarray:
             raise
         reason = getattr(error, "strerror", None) or str(error)  # ValueError: a path with a null character
         raise InputError(f"cannot be read ({reason})") from None
+
+
+class _File(io.BufferedReader):
+    """A file of `size` bytes that makes room for no more than that, however many a broken picture claims to follow."""
+
+    def read(self, size: int = -1) -> bytes:
+        """Up to `size` bytes, or all that are left."""
+        return super().read(min(size, self.size))
 
 
 def _decode(file, max_pixels: int) -> np.ndarray:

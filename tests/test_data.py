@@ -213,6 +213,7 @@ def test_verify_hashes_anew_and_fetches_nothing(cached, capsys, monkeypatch, tmp
         (["fetch", "--data-dir", "/no/such/folder"], "data folder /no/such/folder does not exist"),
         (["info", "mnist", "--data-dir", __file__], f"data folder {__file__} is not a folder"),
         (["verify", "--data-dir", "/no/such/folder"], "data folder /no/such/folder does not exist"),
+        (["fetch", "--data-dir", 300 * "x"], f"data folder {300 * 'x'}: File name too long"),
     ],
 )
 def test_bad_input_is_one_line_and_status_2(argv, culprit, capsys):

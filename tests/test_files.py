@@ -492,6 +492,7 @@ BYTES = {
     "100,000 objects": b'{"a":' * 100_000,
     "NaN": b'{"seed": NaN}',
     "5,000 digits": b'{"seed": ' + b"1" * 5000 + b"}",
+    "a field twice": b'{"seed": 1, "settings": {"lr": 0.1, "lr": 0.9}}',
 }
 
 
@@ -509,6 +510,7 @@ METRICS = {
     "an accuracy of 2": (LINE.replace("0.5", "2", 1).encode(), "line 1: train_acc must be a number from 0 to 1, not 2"),
     "an epoch too few": (LINE.replace('"epoch": 1, ', "").encode(), "line 1: object missing required field epoch"),
     "a field too many": (LINE.replace("}", ', "x": 1}').encode(), "line 1: the field 'x' is unknown"),
+    "a field twice": (LINE.replace("{", '{"epoch": 2, ').encode(), "line 1: the field 'epoch' is there twice"),
     "a line twice": (2 * LINE.encode(), "line 2: epoch must be 2, not 1"),
     "another epoch": (LINE.replace("1,", "2,", 1).encode(), "line 1: epoch must be 1, not 2"),
     "100,000 brackets": (b"[" * 100_000 + b"\n", "line 1"),
@@ -559,6 +561,13 @@ def changed(*place, to=None):
             header[place[-1]] = to
 
     return change
+
+
+def test_a_tensor_that_is_neither_weight_nor_state(run, capsys):
+    sign_anew(run / "last.safetensors", change_arrays=lambda arrays: arrays.update(weight=arrays["weights/0.weight"]))
+    before = contents(run)
+    fails_to_load(run, capsys, f"{run / 'last.safetensors'} holds 'weight', which is no weight or state")
+    assert contents(run) == before
 
 
 HEADERS = {
