@@ -260,6 +260,8 @@ class _BeforeMXNet:
     def find_spec(self, name, path=None, target=None):
         if name == "mxnet":
             check_threads()
+            if sys.flags.optimize > 1:
+                raise InputError("MXNet needs its docstrings, which python -OO and PYTHONOPTIMIZE=2 take away; use -O")
             for variable in _THREADS:  # MXNet reads one number, and ends the process at a list of them
                 if os.environ.get(variable):
                     os.environ[variable] = _first_number(os.environ[variable])
