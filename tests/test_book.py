@@ -1,5 +1,6 @@
 """book.py: cells like the book's, which import d2lzh, run in a real kernel and train on the real data."""
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -8,7 +9,9 @@ import nbformat
 import pytest
 from nbclient import NotebookClient
 
-import gluon_lenet
+import gluon_lenet  # mends MXNet, so it comes first
+
+import mxnet as mx  # isort: skip
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -50,6 +53,22 @@ def test_only_what_cannot_work_is_replaced(order):
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60)
     assert done.stdout.split() == 2 * ["load_data_fashion_mnist", "try_all_gpus", "try_gpu"], done.stderr
+
+
+PRINTS = re.findall(r"^\| `(print\(.*\))` \| `(.*)` \|$", (ROOT / "README.md").read_text(), re.MULTILINE)
+
+
+@pytest.mark.filterwarnings("ignore:Conversion of an array with ndim > 0:DeprecationWarning")
+@pytest.mark.parametrize(("line", "instead"), PRINTS)
+def test_lines_that_print_an_array_run_but_where_the_readme_says_so(line, instead, capsys):
+    names = {"epoch": 1, "l": mx.nd.array([1.0, 2.0]), "train_l": mx.nd.array([1.0, 2.0])}
+    if sys.version_info < (3, 15):
+        exec(line, names)
+    else:
+        with pytest.raises(TypeError, match="requires a real number, not numpy.ndarray"):
+            exec(line, names)
+        exec(line.replace(instead.replace("asscalar", "asnumpy"), instead), names)
+    assert capsys.readouterr().out.endswith("1.500000\n")
 
 
 def test_patching_imports_nothing():
