@@ -21,13 +21,10 @@ def prepare() -> None:
     needed = ("mxnet", "numpy", "numba", "d2lzh", "matplotlib", "PIL", "safetensors", "wrapt", "requests", "filelock")
     if any(importlib.util.find_spec(name) is None for name in needed):
         project = (root / "pyproject.toml").read_text(encoding="utf-8")
-        oldest, above = map(
-            int, re.search(r'^requires-python = ">=3\.(\d+),<3\.(\d+)"', project, re.MULTILINE).groups()
-        )
+        bounds = re.search(r'^requires-python = ">=3\.(\d+),<3\.(\d+)"', project, re.MULTILINE)
+        oldest, above = map(int, bounds.groups())
         if not (3, oldest) <= sys.version_info[:2] < (3, above):
-            raise SystemExit(
-                f"gluon_lenet runs on Python 3.{oldest} to 3.{above - 1}: choose a kernel of such a Python"
-            )
+            raise SystemExit(f"gluon_lenet runs on Python 3.{oldest} to 3.{above - 1}: choose such a kernel")
         loaded = sys.modules.get("numpy")
         print("installing requirements.txt, once (a minute or two) ...")
         pip = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-deps"]

@@ -217,7 +217,7 @@ def test_asscalar_is_a_scalar_of_numpy_that_computes_as_in_numpy_1():
     x = mx.nd.array([0.1]).asscalar()
     assert x.dtype == np.float32
     assert isinstance(x, np.float32)
-    assert (repr(x), f"{x}", "%f" % x, "%d" % x) == ("0.1", "0.1", "0.100000", "0")  # noqa: UP031 - the book's way
+    assert (repr(x), str(x), "%f" % x, "%d" % x) == ("0.1", "0.1", "0.100000", "0")  # noqa: UP031 - the book's way
     assert x != 0.1  # as a float32 it is another number
     assert x + 0.5 == 0.5 + x == np.float64(np.float32(0.1)) + 0.5
     assert (hash(x), abs(-x), x.item()) == (hash(np.float32(0.1)), x, float(np.float32(0.1)))
