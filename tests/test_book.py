@@ -9,9 +9,7 @@ import nbformat
 import pytest
 from nbclient import NotebookClient
 
-import gluon_lenet  # mends MXNet, so it comes first
-
-import mxnet as mx  # isort: skip
+import gluon_lenet
 
 ROOT = Path(__file__).resolve().parents[1]
 
