@@ -10,6 +10,7 @@ import sys
 import time
 import tracemalloc
 import zlib
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -347,6 +348,18 @@ def test_a_bomb_is_refused_without_decoding_it(tmp_path, size):
     start = time.perf_counter()
     error_line(path)
     assert time.perf_counter() - start < 1
+    assert tracemalloc.get_traced_memory()[1] < 5_000_000
+    tracemalloc.stop()
+
+
+def test_a_chunk_that_claims_gigabytes_takes_none(tmp_path):
+    path = saved(DIGIT, tmp_path / "a.png")
+    data = path.read_bytes()
+    at = data.index(b"IDAT")
+    path.write_bytes(data[: at - 4] + b"\xff" + data[at - 3 :])
+    tracemalloc.start()
+    with suppress(InputError):
+        read_drawing(path)
     assert tracemalloc.get_traced_memory()[1] < 5_000_000
     tracemalloc.stop()
 

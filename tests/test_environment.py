@@ -154,6 +154,14 @@ def test_the_empty_text_is_no_value(command, args, capsys, tmp_path, monkeypatch
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize(("command", "args"), OPTIONS, ids=[" ".join(["-", *args]) for _, args in OPTIONS])
+def test_a_nul_is_in_no_value(command, args, capsys, tmp_path, monkeypatch):
+    """The system passes none; who calls `main` from Python can."""
+    monkeypatch.chdir(tmp_path)
+    fails_as_bad_input(command.main, [arg or "a\0b" for arg in args], capsys, "has a NUL character")
+    assert list(tmp_path.iterdir()) == []
+
+
 NUMBERS = [
     *((train, ["--epochs", text]) for text in ("0", "1_0", "+5", " 5", "５", "1e3", "1000001", "9" * 5000)),
     *((train, ["--threads", text]) for text in ("0", "257", "1000", "100000", "9999999999")),
