@@ -80,10 +80,11 @@ class Wheel:
 
 
 @contextmanager
-def unpacked_wheel(
-    wheel: Wheel, grown: Callable[[int], object], stall_seconds: float = STALL_SECONDS
-) -> Iterator[Path]:
-    """A folder that holds the wheel's files, fetched by pip and of the SHA-256 it must have; otherwise as `apt`."""
+def unpacked_wheel(wheel: Wheel, grown: Callable[[int], object], stall_seconds: float = 240) -> Iterator[Path]:
+    """A folder that holds the wheel's files, fetched by pip and of the SHA-256 it must have; otherwise as `apt`.
+
+    It waits longer than for others: pip itself gives up a silent connection, and starts slowly on a small computer.
+    """
     if importlib.util.find_spec("pip") is None:
         raise PackageError(f"pip is not installed for {sys.executable}")
     with TemporaryDirectory(prefix="gluon_lenet-") as folder:
