@@ -39,6 +39,10 @@ test-fresh:
 	@tests/fresh.sh bookworm root:train tester:train root:npm tester:test
 	@tests/fresh.sh trixie root:train tester:train root:npm tester:test
 
+# Linux on ARM, emulated by qemu: MXNet's aarch64 wheel, the kernels, a short training. Needs root.
+test-arm: $(VENV)/.ready
+	@tests/arm.sh $(RUN) libraries import data linalg kernels train
+
 # Assignments handed in, good, wrong and hostile ones, graded for real.
 test-assignments: $(VENV)/.ready
 	@$(RUN) -m pytest -m assignments $(ARGS)
@@ -122,8 +126,9 @@ $(VENV)/.ready: $(VENV)/.installed
 	@$(RUN) -m gluon_lenet.libraries && touch $@
 
 $(VENV)/.installed: requirements.txt
-	@case "$$(uname -sm)" in "Linux x86_64"|"Darwin x86_64") ;; *) \
-		echo "error: MXNet 1.9.1 has packages for Linux x86-64 and macOS x86-64 only; this is $$(uname -sm)" >&2; exit 2;; esac; \
+	@case "$$(uname -sm) $$(getconf LONG_BIT)" in "Linux x86_64 64"|"Linux aarch64 64"|"Darwin x86_64 64") ;; *) \
+		echo "error: MXNet 1.9.1 has packages for Linux and for macOS x86-64 only, of 64 bits;" \
+			"this is $$(uname -sm), $$(getconf LONG_BIT) bits" >&2; exit 2;; esac; \
 	$(FIND_PYTHON); \
 	if [ -z "$$found" ]; then \
 		echo "error: no usable Python 3.10, 3.11, 3.12 or 3.13 found; install one with its venv module" \
