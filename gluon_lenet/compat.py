@@ -125,7 +125,7 @@ def _mend_mxnet(mxnet):
 
 
 def _without_ps_lite(create, mxnet_error):
-    """`mxnet.kvstore.create`, also in `Trainer`, that says in one line which wheel has what a distributed store needs."""
+    """`mxnet.kvstore.create`, for `Trainer` too, that says which wheel has what a distributed store needs."""
 
     @functools.wraps(create)
     def wrapper(name="local"):

@@ -176,7 +176,7 @@ def _in_wheels(name: str) -> Path | None:
 
 
 def _unpack(names: list[str], home: Path, say: Callable[[str], object]) -> bool:
-    """Unpack the libraries of wheels that are not installed beside MXNet's folder, to be linked; whether there was any."""
+    """Unpack the libraries in wheels that need not be installed, for `_link` to find; whether there was any."""
     from gluon_lenet.atomic import write_atomically
 
     wheels = {library(name).wheel for name in names} - {None}

@@ -1,4 +1,4 @@
-"""Names of packages -> their files in a scratch folder, by apt, npm or pip, without root or any change to the system."""
+"""Names of packages -> their files in a scratch folder, by apt, npm or pip, without root or a change to the system."""
 
 from __future__ import annotations
 

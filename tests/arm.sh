@@ -7,10 +7,10 @@
 # runs its programs, in namespaces of their own, so that no mount and no process outlives this. Needs root, and
 # debootstrap and qemu-user-static, which it installs. Emulation is slow: nothing here measures speed.
 set -euo pipefail
+python=$(realpath -s "$1")
+shift
 cd "$(dirname "$0")/.."
 [ "$(id -u)" = 0 ] || { echo "error: tests/arm.sh needs root, to build and enter another system" >&2; exit 2; }
-python=$PWD/$1
-shift
 suite=trixie # Python 3.13, of which NumPy 1 has no wheels
 roots=${XDG_CACHE_HOME:-$HOME/.cache}/gluon_lenet-roots
 root=$roots/arm64-$suite-$(cat requirements.txt tests/arm.sh | sha256sum | cut -c1-12)
@@ -42,7 +42,7 @@ from packaging.requirements import Requirement
 arm = {"python_version": sys.argv[1], "python_full_version": f"{sys.argv[1]}.0", "platform_machine": "aarch64"}
 for line in open("requirements.txt"):
     if line.strip() and not line.lstrip().startswith("#"):
-        package = Requirement(line)
+        package = Requirement(line.strip())
         if package.name != "d2lzh" and (package.marker is None or package.marker.evaluate(arm)):
             print(f"{package.name}{package.specifier}")
 END
