@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Linux on ARM, emulated: tests/arm.sh PYTHON STEP..., where PYTHON is one of this machine that has the lock
 #
-#   tests/arm.sh .venv/bin/python libraries import data linalg kernels train
+#   tests/arm.sh .venv/bin/python libraries basics kernels train
 #
 # The arm64 system is a Debian unpacked here with the lock's aarch64 wheels, and kept in ~/.cache/gluon_lenet-roots; qemu
 # runs its programs, in namespaces of their own, so that no mount and no process outlives this. Needs root, and
@@ -13,7 +13,7 @@ cd "$(dirname "$0")/.."
 [ "$(id -u)" = 0 ] || { echo "error: tests/arm.sh needs root, to build and enter another system" >&2; exit 2; }
 suite=trixie # Python 3.13, of which NumPy 1 has no wheels
 roots=${XDG_CACHE_HOME:-$HOME/.cache}/gluon_lenet-roots
-root=$roots/arm64-$suite-$(cat requirements.txt tests/arm.sh | sha256sum | cut -c1-12)
+root=$roots/arm64-$suite-$(sha256sum <requirements.txt | cut -c1-12)
 say() { echo "--- arm64: $* ($((SECONDS / 60)) min $((SECONDS % 60)) s)"; }
 
 for program in debootstrap qemu-user-static; do
@@ -63,7 +63,7 @@ END
   mv "$root.part" "$root"
   say "system built"
 fi
-PYTHONPATH=. "$python" -m gluon_lenet.data fetch
+PYTHONPATH=. "$python" -m gluon_lenet.data fetch >/dev/null
 
 inside() { # inside COMMAND...
   unshare --user --map-root-user --mount --pid --fork --kill-child --propagation private bash -euc '
@@ -92,9 +92,10 @@ for step in "$@"; do
       find "$root"/usr/local/lib/python3*/dist-packages/mxnet -type l -delete
       inside python3 -m gluon_lenet.libraries
       ;;
-    import) tests tests/test_compat.py -k "ps_lite or mxnet_on_this_numpy" ;;
-    data) tests tests/test_data.py -k "whole_data_set or pixels" ;;
-    linalg) tests tests/test_linalg.py ;;
+    basics) # in one process, since to import MXNet takes half a minute
+      tests tests/test_compat.py tests/test_data.py tests/test_linalg.py \
+        -k "ps_lite or mxnet_on_this_numpy or whole_data_set or pixels or linalg"
+      ;;
     kernels) tests tests/test_fused.py -k "gradients_equal_autograds and -0]" ;;
     train) inside python3 tests/small_train.py --epochs 1 --run-dir "/tmp/run-$$" ;;
     *) echo "error: unknown step $step" >&2; exit 2 ;;
