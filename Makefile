@@ -5,7 +5,7 @@
 # make grade SUBMISSIONS=DIR    grades a folder of submitted assignments; ARGS as for the others
 .DELETE_ON_ERROR:
 .PHONY: train test test-all pythons which test-network test-slow test-kill fuzz test-python test-assignments
-.PHONY: test-fresh reproduce bench
+.PHONY: test-fresh test-arm reproduce bench
 .PHONY: notebook notebooks assignment grade lint lock audit clean
 
 VENV   := .venv$(if $(PYTHON),-$(notdir $(PYTHON)))
@@ -69,6 +69,10 @@ test-fresh:
 	@tests/fresh.sh trixie root:train tester:train root:npm tester:test
 	@tests/fresh.sh forky root:train tester:train root:npm tester:test
 	@tests/fresh.sh sid root:train:python3.15 tester:train:python3.15 root:npm tester:test:python3.15
+
+# Linux on ARM, emulated by qemu: MXNet's aarch64 wheel, the kernels, a short training. Needs root.
+test-arm: $(VENV)/.ready
+	@tests/arm.sh $(RUN) libraries basics kernels train
 
 # Assignments handed in, good, wrong and hostile ones, graded for real.
 test-assignments: $(VENV)/.ready
@@ -148,8 +152,9 @@ $(VENV)/.ready: $(VENV)/.installed
 	@$(RUN) -m gluon_lenet.libraries && touch $@
 
 $(VENV)/.installed: requirements.txt
-	@case "$$(uname -sm)" in "Linux x86_64"|"Darwin x86_64") ;; *) \
-		echo "error: MXNet 1.9.1 has packages for Linux x86-64 and macOS x86-64 only; this is $$(uname -sm)" >&2; exit 2;; esac; \
+	@case "$$(uname -sm) $$(getconf LONG_BIT)" in "Linux x86_64 64"|"Linux aarch64 64"|"Darwin x86_64 64") ;; *) \
+		echo "error: MXNet 1.9.1 has packages for Linux and for macOS x86-64 only, of 64 bits;" \
+			"this is $$(uname -sm), $$(getconf LONG_BIT) bits" >&2; exit 2;; esac; \
 	$(FIND_PYTHON); \
 	if [ -z "$$found" ]; then \
 		echo "error: no usable Python $(firstword $(ADMITTED)) to $(lastword $(ADMITTED)) found; install one with its venv module" \

@@ -107,6 +107,9 @@ def _gone(name):
 
 
 def _mend_mxnet(mxnet):
+    if not mxnet.runtime.Features().is_enabled("DIST_KVSTORE"):
+        mxnet.kvstore.create = _without_ps_lite(mxnet.kvstore.create, mxnet.base.MXNetError)
+
     if np.lib.NumpyVersion(np.__version__) < "2.0.0":
         return  # MXNet 1.9.1 was written for NumPy 1: with the names back it is whole
 
@@ -131,6 +134,24 @@ def _mend_mxnet(mxnet):
     for function in (mxnet.recordio.pack, mxnet.recordio.pack_img):
         _rename(function, tostring="tobytes")
     _rename(mxnet.nd.moveaxis, core="_core")
+
+
+def _without_ps_lite(create, mxnet_error):
+    """`mxnet.kvstore.create`, for `Trainer` too, that says which wheel has what a distributed store needs."""
+
+    @functools.wraps(create)
+    def wrapper(name="local"):
+        try:
+            return create(name)
+        except mxnet_error as error:
+            if "USE_DIST_KVSTORE" not in str(error):
+                raise
+        raise InputError(
+            f"kvstore {name!r} needs ps-lite, without which MXNet's wheel for {platform.system()} on "
+            f"{platform.machine()} is built; its wheel for Linux on x86-64 has it, and on one machine 'device' works"
+        )
+
+    return wrapper
 
 
 class _TextType(type):
@@ -316,8 +337,10 @@ class _BeforeMXNet:
 def why_no_mxnet() -> str | None:
     """One sentence on why `import mxnet` fails and what to do about it, or None if it works."""
     system, machine, python = platform.system(), platform.machine(), sys.version_info[:2]
-    if (system, machine) not in (("Linux", "x86_64"), ("Darwin", "x86_64")):
-        return f"MXNet has wheels for Linux and macOS on x86-64 only, and this is {system} on {machine}"
+    if (system, machine) not in (("Linux", "x86_64"), ("Linux", "aarch64"), ("Darwin", "x86_64")):
+        return f"MXNet has wheels for Linux and for macOS on x86-64 only, and this is {system} on {machine}"
+    if sys.maxsize < 2**32:  # such as Raspberry Pi OS of 32 bits, whose kernel calls the machine aarch64
+        return f"MXNet has wheels for Python of 64 bits only, and this is one of 32 bits on {machine}"
     if not PYTHONS[0] <= python <= PYTHONS[1]:
         oldest, newest = (f"{major}.{minor}" for major, minor in PYTHONS)
         return f"gluon_lenet runs MXNet on Python {oldest} to {newest}, and this is {platform.python_version()}"

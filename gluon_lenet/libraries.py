@@ -3,6 +3,9 @@
 `python -m gluon_lenet.libraries`, which make runs when it has installed MXNet, puts what is missing beside libmxnet.so,
 whose RPATH, `${ORIGIN}`, has the loader look there first: links to what other wheels brought along, and files of Debian
 packages. What a library needs is read off its own NEEDED entries. Only Linux's libraries (ELF) are looked at.
+
+MXNet's wheel for aarch64 was linked with Arm's compiler and its libraries, which nobody has. All it takes from them is
+CBLAS, LAPACK and LAPACKE, and some functions that the C library has as well: an OpenBLAS does for all three.
 """
 
 from __future__ import annotations
@@ -17,6 +20,7 @@ from fnmatch import fnmatchcase
 from importlib.machinery import PathFinder
 from pathlib import Path
 
+from gluon_lenet import packages
 from gluon_lenet.errors import InputError
 
 
@@ -29,13 +33,34 @@ class Library:
     dnf: str = ""  # the one of Fedora
     advice: str = ""  # what to do where neither has them
     stand_in: str = ""  # a pattern of files in site-packages that have the same functions under another name
+    wheel: packages.Wheel | None = None  # the one that has the stand-in, on whatever Python
 
+
+# An OpenBLAS with kernels for every ARMv8 processor and functions under their plain names. The last SciPy that has one;
+# its folder of libraries is all that is taken, so that it need not be a SciPy for this Python.
+OPENBLAS = packages.Wheel(
+    "scipy==1.11.4",
+    sha256="b030c6674b9230d37c5c60ab456e2cf12f6784596d15ce8da9365e70896effc4",
+    python="3.12",
+    platform="manylinux2014_aarch64",
+    folder="scipy.libs",
+)
 
 LIBRARIES = (  # the first row that fits a name counts
     Library("libgomp.so.1", apt="libgomp1", dnf="libgomp"),
     Library("libquadmath.so.0", apt="libquadmath0", dnf="libquadmath"),
     Library("libgcc_s.so.1", apt="libgcc-s1", dnf="libgcc"),
     Library("libstdc++.so.6", apt="libstdc++6", dnf="libstdc++"),
+    Library("libz.so.1", apt="zlib1g", dnf="zlib"),
+    *(
+        Library(
+            name,
+            advice="the OpenBLAS of SciPy 1.11.4 has their functions",
+            stand_in="scipy.libs/libopenblasp-r0-953c10af.3.21.dev.so",
+            wheel=OPENBLAS,
+        )
+        for name in ("libarmpl_lp64_mp.so", "libamath.so", "libastring.so")  # of Arm's compiler
+    ),
     Library("libcuda.so.1", advice="NVIDIA's driver has it; without a GPU, install mxnet==1.9.1"),
     *(
         Library(
@@ -95,7 +120,7 @@ def provide(say: Callable[[str], object]) -> None:
     """Put what MXNet lacks beside libmxnet.so, with a line for each; raises InputError that names all that remains."""
     home = _home()
     while names := missing():  # what was found may need more
-        if not (_link(names, home, say) or _fetch(names, home, say)):
+        if not (_link(names, home, say) or _unpack(names, home, say) or _fetch(names, home, say)):
             raise InputError(advice(names))
 
 
@@ -150,9 +175,26 @@ def _in_wheels(name: str) -> Path | None:
     return None
 
 
+def _unpack(names: list[str], home: Path, say: Callable[[str], object]) -> bool:
+    """Unpack the libraries in wheels that need not be installed, for `_link` to find; whether there was any."""
+    from gluon_lenet.atomic import write_atomically
+
+    wheels = {library(name).wheel for name in names} - {None}
+    for wheel in wheels:
+        say(f"fetching {wheel.requirement} for the libraries in its wheel ...")
+        try:
+            with packages.unpacked_wheel(wheel, grown=lambda size: None) as unpacked:
+                folder = home.parent / wheel.folder
+                folder.mkdir(exist_ok=True)
+                for path in (unpacked / wheel.folder).iterdir():
+                    write_atomically(folder / path.name, path.read_bytes())
+        except packages.PackageError as error:
+            raise InputError(f"{advice(names)} ({error})") from None
+    return bool(wheels)
+
+
 def _fetch(names: list[str], home: Path, say: Callable[[str], object]) -> bool:
     """Take what Debian's packages have, unpacked without root; whether there was any."""
-    from gluon_lenet import packages
     from gluon_lenet.atomic import write_atomically
 
     wanted = sorted({library(name).apt for name in names} - {""})

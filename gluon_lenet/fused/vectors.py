@@ -16,6 +16,7 @@ Inside a tile every `Int` and every vector is a `Value`: Python's operators on i
 from __future__ import annotations
 
 import inspect
+import platform
 from contextlib import contextmanager
 
 import numpy as np
@@ -45,10 +46,11 @@ __all__ = [
 _FEATURES = set(cpu_target.target_context.codegen().magic_tuple()[2].split(","))  # of the processor: "+avx2", ...
 
 # Images side by side in one vector, and images in a block: what a register holds with AVX-512, or with AVX2. (Older
-# processors work too: LLVM makes two registers of a vector.)
+# processors, and ARM's, work too: LLVM makes two registers of a vector.)
 LANES = 16 if "+avx512f" in _FEATURES else 8
 REGISTERS = 32 if "+avx512f" in _FEATURES else 16  # vectors a tile can hold
-ROUNDS_ONCE = "+fma" in _FEATURES  # whether a product and a sum in one, `Value.times_plus`, are rounded only at the end
+# Whether a product and a sum in one, `Value.times_plus`, are rounded only at the end.
+ROUNDS_ONCE = "+fma" in _FEATURES or platform.machine() == "aarch64"
 
 _F32, _I8, _I32, _I64 = ir.FloatType(), ir.IntType(8), ir.IntType(32), ir.IntType(64)
 _VECTOR, _VECTOR_I8, _VECTOR_I32 = (ir.VectorType(element, LANES) for element in (_F32, _I8, _I32))
