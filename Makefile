@@ -112,17 +112,11 @@ else \
 fi; unset IFS
 endef
 
-# MXNet links the system's libgomp, which a minimal system lacks. Debian's and Ubuntu's apt can fetch it without root;
-# compat.py loads it from the environment. Anyone else is told what to install when MXNet is imported.
-define FETCH_LIBGOMP
-	echo "fetching libgomp1 into $(VENV), because this system has none ..."; \
-	scratch=$$(mktemp -d) && cd $$scratch && mkdir -p lists/partial cache/archives/partial && \
-	apt="apt-get -qq -o Dir::State::Lists=$$scratch/lists -o Dir::Cache=$$scratch/cache -o APT::Sandbox::User=" && \
-	{ $$apt update && $$apt download libgomp1 && dpkg-deb -x libgomp1*.deb . && \
-	cp usr/lib/x86_64-linux-gnu/libgomp.so.1 $(abspath $(VENV))/lib/; }; cd $(CURDIR); rm -rf $$scratch
-endef
+# The last step, again where it failed: libraries that MXNet needs and a minimal system lacks, beside MXNet's own.
+$(VENV)/.ready: $(VENV)/.installed
+	@$(RUN) -m gluon_lenet.libraries && touch $@
 
-$(VENV)/.ready: requirements.txt
+$(VENV)/.installed: requirements.txt
 	@case "$$(uname -sm)" in "Linux x86_64"|"Darwin x86_64") ;; *) \
 		echo "error: MXNet 1.9.1 has packages for Linux x86-64 and macOS x86-64 only; this is $$(uname -sm)" >&2; exit 2;; esac; \
 	$(FIND_PYTHON); \
@@ -136,5 +130,4 @@ $(VENV)/.ready: requirements.txt
 	rm -rf $(VENV) && "$$found" -m venv $(VENV) && \
 	PIP_CONSTRAINT=requirements.txt PIP_BUILD_CONSTRAINT=requirements.txt \
 		$(RUN) -m pip install -qq --disable-pip-version-check --use-pep517 --no-deps -r requirements.txt && \
-	{ $(RUN) -c 'import ctypes, sys; sys.platform == "linux" and ctypes.CDLL("libgomp.so.1")' 2>/dev/null || { $(FETCH_LIBGOMP); }; } && \
 	touch $@

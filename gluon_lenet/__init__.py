@@ -3,6 +3,8 @@
 `import gluon_lenet as d2l` has the names the chapter uses. The way through the package, file by file:
 
     compat.py            MXNet 1.9.1 and d2lzh on today's Python, NumPy and IPython
+    libraries.py         what MXNet's shared objects need: linked, fetched or named
+    packages.py          files of apt's and npm's packages, without root
     errors.py            what bad input raises
     atomic.py            files written whole or not at all; files read that are files
     fields.py            JSON -> objects of declared types

