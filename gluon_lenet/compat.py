@@ -4,10 +4,10 @@ import builtins
 import functools
 import importlib.util
 import os
-import platform
 import re
 import sys
 import warnings
+from importlib.machinery import PathFinder
 from math import ceil, inf, nan
 from pathlib import Path
 from types import SimpleNamespace
@@ -15,6 +15,7 @@ from types import SimpleNamespace
 import numpy as np
 import wrapt
 
+from gluon_lenet import machine
 from gluon_lenet.errors import InputError
 
 __all__ = ["MOST_THREADS", "check_threads", "num_threads", "physical_cores", "prepare", "set_threads", "why_no_mxnet"]
@@ -263,6 +264,9 @@ class _BeforeMXNet:
             for variable in _THREADS:  # MXNet reads one number, and ends the process at a list of them
                 if os.environ.get(variable):
                     os.environ[variable] = _first_number(os.environ[variable])
+            why = machine.why_no_wheel()
+            if why and PathFinder.find_spec(name) is None:  # who has built MXNet himself has it
+                raise ModuleNotFoundError(why, name=name)
             from gluon_lenet import libraries  # here, or `python -m gluon_lenet.libraries` finds itself imported
 
             libraries.load_cuda()
@@ -270,14 +274,11 @@ class _BeforeMXNet:
 
 def why_no_mxnet() -> str | None:
     """One sentence on why `import mxnet` fails and what to do about it, or None if it works."""
-    system, machine, python = platform.system(), platform.machine(), sys.version_info[:2]
-    if (system, machine) not in (("Linux", "x86_64"), ("Darwin", "x86_64")):
-        return f"MXNet has wheels for Linux and macOS on x86-64 only, and this is {system} on {machine}"
-    if not (3, 10) <= python <= (3, 13):
-        return f"gluon_lenet runs MXNet on Python 3.10 to 3.13, and this is {platform.python_version()}"
+    if why := machine.why_no_wheel():
+        return why
     if importlib.util.find_spec("mxnet") is None:
         # MXNet's metadata demands numpy<2, which has no wheels for Python 3.13; compat makes it work with NumPy 2.
-        options = " --no-deps" if python >= (3, 13) else ""
+        options = " --no-deps" if sys.version_info >= (3, 13) else ""
         return f"MXNet is not installed: pip install{options} mxnet==1.9.1"
     try:
         import mxnet  # noqa: F401
