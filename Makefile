@@ -1,5 +1,6 @@
 # make train | make test        the first call makes .venv and installs requirements.txt; the next ones install nothing
 # make test PYTHON=python3.13   the same with a Python of your choice, in .venv-python3.13
+# make train GPU=1              the same on an NVIDIA GPU, with requirements-gpu.txt in .venv-gpu (4 GB)
 # make train ARGS="--epochs 1"  arguments of python -m gluon_lenet.train
 # make notebook                 opens the chapter in Jupyter
 # make grade SUBMISSIONS=DIR    grades a folder of submitted assignments; ARGS as for the others
@@ -7,13 +8,14 @@
 .PHONY: train test test-network test-slow test-kill test-python test-assignments test-fresh test-gpu-libraries
 .PHONY: reproduce bench notebook notebooks assignment grade lint lock audit clean
 
-VENV   := .venv$(if $(PYTHON),-$(notdir $(PYTHON)))
+VENV   := .venv$(if $(GPU),-gpu)$(if $(PYTHON),-$(notdir $(PYTHON)))
+LOCK   := requirements$(if $(GPU),-gpu).txt
 RUN    := $(VENV)/bin/python
 ARGS   :=
 FRAMEWORKS := torch tensorflow jax
 
 train: $(VENV)/.ready
-	@$(RUN) -m gluon_lenet.train $(ARGS)
+	@$(RUN) -m gluon_lenet.train $(if $(GPU),--ctx gpu) $(ARGS)
 
 test: $(VENV)/.ready
 	@$(RUN) -m pytest -n auto --maxprocesses 4 --dist loadfile $(ARGS)
@@ -42,6 +44,10 @@ test-fresh:
 # Assignments handed in, good, wrong and hostile ones, graded for real.
 test-assignments: $(VENV)/.ready
 	@$(RUN) -m pytest -m assignments $(ARGS)
+
+# Whether MXNet's GPU wheel finds every library but the driver's, in an environment made for it: a download of 2.5 GB.
+test-gpu-libraries: $(VENV)/.ready
+	@$(RUN) -m pytest -m gpu_libraries $(ARGS)
 
 # The student version of the assignment, without solutions and hidden tests.
 assignment: $(VENV)/.ready
@@ -84,6 +90,8 @@ lint: $(VENV)/.ready
 # The lock: every package pinned for Python 3.10 to 3.13, from the direct dependencies in pyproject.toml.
 lock:
 	uv pip compile --universal --python-version 3.10 --all-extras --group frozen pyproject.toml -o requirements.txt $(ARGS)
+	uv pip compile --universal --python-version 3.10 --all-extras --group gpu --constraint requirements.txt \
+		--no-emit-package mxnet --no-annotate pyproject.toml -o requirements-gpu.txt
 	for framework in $(FRAMEWORKS); do \
 		uv pip compile --universal --python-version 3.10 --group $$framework -o benchmarks/requirements/$$framework.txt; \
 	done
@@ -121,8 +129,12 @@ endef
 $(VENV)/.ready: $(VENV)/.installed
 	@$(RUN) -m gluon_lenet.libraries && touch $@
 
-$(VENV)/.installed: requirements.txt
-	@case "$$(uname -sm)" in "Linux x86_64"|"Darwin x86_64") ;; *) \
+$(VENV)/.installed: $(LOCK)
+	@container="run the chapter in a container (README.md, section macOS, Windows and containers)"; \
+	case "$$(uname -sm)" in "Linux x86_64"|"Darwin x86_64") ;; \
+	"Darwin arm64") echo "error: MXNet has no wheel for macOS on Apple Silicon: $$container" >&2; exit 2;; \
+	MSYS*|MINGW*|CYGWIN*) echo "error: MXNet has no wheel for Windows: use WSL2, or $$container" >&2; exit 2;; \
+	*) \
 		echo "error: MXNet 1.9.1 has packages for Linux x86-64 and macOS x86-64 only; this is $$(uname -sm)" >&2; exit 2;; esac; \
 	$(FIND_PYTHON); \
 	if [ -z "$$found" ]; then \
@@ -131,8 +143,9 @@ $(VENV)/.installed: requirements.txt
 		[ -z "$$passed" ] || echo "error: passed over, because it does not start, has another version or lacks venv or ensurepip:$$passed" >&2; \
 		exit 2; \
 	fi; \
-	echo "making $(VENV) with $$found, installing requirements.txt (a minute or two) ..."; \
+	$(if $(GPU),"$$found" -m gluon_lenet.nvidia || exit;) \
+	echo "making $(VENV) with $$found, installing $(LOCK) $(if $(GPU),(2.5 GB),(a minute or two)) ..."; \
 	rm -rf $(VENV) && "$$found" -m venv $(VENV) && \
-	PIP_CONSTRAINT=requirements.txt PIP_BUILD_CONSTRAINT=requirements.txt \
-		$(RUN) -m pip install -qq --disable-pip-version-check --use-pep517 --no-deps -r requirements.txt && \
+	PIP_CONSTRAINT=$(LOCK) PIP_BUILD_CONSTRAINT=$(LOCK) \
+		$(RUN) -m pip install -qq --disable-pip-version-check --use-pep517 --no-deps -r $(LOCK) && \
 	touch $@
