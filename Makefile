@@ -8,6 +8,7 @@
 .PHONY: train test test-network test-slow test-kill test-python test-assignments test-fresh test-gpu-libraries
 .PHONY: reproduce bench notebook notebooks assignment grade lint lock audit clean
 
+# The environment; where the variable GLUON_LENET_VENV says, in a container. It is deleted when the lock changes.
 VENV   := $(or $(GLUON_LENET_VENV),.venv)$(if $(GPU),-gpu)$(if $(PYTHON),-$(notdir $(PYTHON)))
 LOCK   := requirements$(if $(GPU),-gpu).txt
 RUN    := $(VENV)/bin/python

@@ -123,7 +123,9 @@ def _libraries() -> Found:
 
     missing = libraries.missing()
     if missing:
-        return Found(False, libraries.advice(missing), f"{_this_python()} -m gluon_lenet.libraries")
+        provided = any(not libraries.library(name).advice for name in missing)  # NVIDIA's driver cannot be
+        command = f"{_this_python()} -m gluon_lenet.libraries"
+        return Found(False, libraries.advice(missing), command if provided else None)
     return Found(True, "every library that MXNet's own need is found")
 
 

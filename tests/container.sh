@@ -15,7 +15,10 @@ variables=(HOME=/root)
 while read -r instruction rest; do
   case $instruction in
     FROM | "#"* | "") continue ;;
-    RUN) inside "$user" "cd $folder && $rest" ;;
+    RUN)
+      inside "$user" "cd $folder && $rest" </dev/null
+      copy_settings # installing ca-certificates writes a bundle of its own
+      ;;
     ENV) eval "variables+=($rest)" ;; # NAME=value NAME=value
     USER)
       user=$rest
@@ -38,26 +41,28 @@ while read -r instruction rest; do
 done < <(sed -e ':line' -e '/\\$/{N;s/\\\n//;b line' -e '}' "$dockerfile")
 [ -n "$command" ] || { echo "error: $dockerfile has no CMD" >&2; exit 2; }
 
-# JSON's list of words is a Python list; the log has the address with its token.
-inside "$user" "cd $folder && exec python -c 'import os, sys; os.execvp(sys.argv[1], sys.argv[1:])' \
-  $(tr -d '[],' <<<"$command") >~/jupyter.log 2>&1" &
-inside "$user" "cd $folder && python -c '
-import json, re, time, urllib.request
+# JSON's list of words -> the shell's; the log has the address with its token.
+words=$(tr -d '[],' <<<"$command")
+inside "$user" "cd $folder && exec $words >~/jupyter.log 2>&1" &
+inside "$user" "cd $folder && python -" <<'EOF' || { cat "$root/home/$user/jupyter.log"; exit 1; }
+import json
+import re
+import time
 from pathlib import Path
+from urllib.request import ProxyHandler, build_opener
+
+log, found = Path.home() / "jupyter.log", None
 for second in range(120):
-    found = re.search(r\"(http://127.0.0.1:\d+)/lab/tree/notebooks/lenet.ipynb\?token=(\w+)\", Path(\"../jupyter.log\").read_text())
-    if found:
+    text = log.read_text() if log.exists() else ""
+    if found := re.search(r"(http://127\.0\.0\.1:\d+)(/lab/tree/notebooks/lenet\.ipynb)\?token=(\w+)", text):
         break
     time.sleep(1)
-host, token = found.groups()
-urllib.request.install_opener(urllib.request.build_opener(urllib.request.ProxyHandler({})))
-page = urllib.request.urlopen(found[0]).read().decode()
-assert \"JupyterLab\" in page, page
-chapter = json.load(urllib.request.urlopen(f\"{host}/api/contents/notebooks/lenet.ipynb?token={token}\"))
-assert chapter[\"content\"][\"cells\"]
-print(found[0].partition(\"?\")[0], \"answers with\", len(chapter[\"content\"][\"cells\"]), \"cells\")
-' || { cat ~/jupyter.log; exit 1; }"
+host, page, token = found.groups()
+get = build_opener(ProxyHandler({})).open  # no proxy
+assert b"JupyterLab" in get(f"{host}{page}?token={token}").read()
+cells = json.load(get(f"{host}/api/contents/notebooks/lenet.ipynb?token={token}"))["content"]["cells"]
+print(f"{host}{page} answers; the chapter has {len(cells)} cells")
+EOF
 say "Jupyter opens the chapter"
-inside "$user" "cd $folder && python -m gluon_lenet.doctor"
-inside "$user" "cd $folder && make train ARGS='--epochs 1'"
+inside "$user" "cd $folder && python -m gluon_lenet.doctor && make train ARGS='--epochs 1'"
 say "the chapter runs"

@@ -36,9 +36,13 @@ root=$FRESH_ROOT
 mount --rbind /dev "$root/dev"
 
 # What this machine needs to reach the package registries: files, apt's settings, variables.
-for file in /etc/resolv.conf /etc/hosts /etc/pip.conf /etc/npmrc /etc/ssl/certs/ca-certificates.crt; do
-  [ ! -e "$file" ] || install -D -m 644 "$(realpath "$file")" "$root$file"
-done
+copy_settings() {
+  local file
+  for file in /etc/resolv.conf /etc/hosts /etc/pip.conf /etc/npmrc /etc/ssl/certs/ca-certificates.crt; do
+    [ ! -e "$file" ] || install -D -m 644 "$(realpath "$file")" "$root$file"
+  done
+}
+copy_settings
 apt-config dump | grep -E '^Acquire::(http|https|Check)' >"$root/etc/apt/apt.conf.d/99host" || true
 reach=()
 while IFS= read -r name; do
