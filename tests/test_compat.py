@@ -305,8 +305,13 @@ def test_missing_distutils_is_named():
 @pytest.mark.parametrize(
     ("where", "name", "value", "answer"),
     [
-        (compat.platform, "machine", lambda: "aarch64", "Linux and macOS on x86-64 only, and this is Linux on aarch64"),
-        (compat.platform, "system", lambda: "Windows", "this is Windows on x86_64"),
+        (
+            compat.machine.platform,
+            "machine",
+            lambda: "aarch64",
+            "Linux and macOS on x86-64 only, and this is Linux on aarch64",
+        ),
+        (compat.machine.platform, "system", lambda: "Windows", "MXNet has no wheel for Windows"),
         (compat.sys, "version_info", (3, 14, 0), "Python 3.10 to 3.13"),
         (compat.importlib.util, "find_spec", lambda name: None, "mxnet==1.9.1"),
     ],
