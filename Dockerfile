@@ -23,4 +23,4 @@ RUN make /home/reader/venv/.ready && rm -rf ~/.cache/pip
 RUN python -m gluon_lenet.data fetch fashion_mnist
 
 EXPOSE 8888
-CMD ["jupyter", "lab", "--ip=0.0.0.0", "--no-browser", "notebooks/lenet.ipynb"]
+CMD ["jupyter", "lab", "--ip=0.0.0.0", "--no-browser", "--LabApp.default_url=/lab/tree/notebooks/lenet.ipynb"]
