@@ -5,8 +5,9 @@
 # make notebook                 opens the chapter in Jupyter
 # make grade SUBMISSIONS=DIR    grades a folder of submitted assignments; ARGS as for the others
 .DELETE_ON_ERROR:
-.PHONY: train test test-network test-slow test-kill test-python test-assignments test-fresh test-gpu-libraries
-.PHONY: reproduce bench notebook notebooks assignment grade lint lock audit clean
+.PHONY: train test test-all pythons which test-network test-slow test-kill fuzz test-python test-assignments
+.PHONY: test-fresh test-gpu-libraries reproduce bench
+.PHONY: notebook notebooks assignment grade lint lock audit clean
 
 # The environment; where the variable GLUON_LENET_VENV says, in a container. It is deleted when the lock changes.
 VENV   := $(or $(GLUON_LENET_VENV),.venv)$(if $(GPU),-gpu)$(if $(PYTHON),-$(notdir $(PYTHON)))
@@ -15,11 +16,34 @@ RUN    := $(VENV)/bin/python
 ARGS   :=
 FRAMEWORKS := torch tensorflow jax
 
+# The supported Pythons in the order they are looked for, from pyproject.toml: those its classifiers name, on which every
+# line of the book runs, newest first; then the others that its requires-python admits.
+COMPLETE := $(shell awk -F'[ "]' '/:: Python :: 3/ {list = $$9 " " list} END {print list}' pyproject.toml)
+ADMITTED := $(shell awk -F'[.,"]' '/^requires-python/ {for (i = $$3; i < $$5; i++) print "3." i}' pyproject.toml)
+PYTHONS  := $(COMPLETE) $(filter-out $(COMPLETE),$(ADMITTED))
+ifeq ($(shell uname -s),Darwin)
+PYTHONS  := $(filter-out 3.14 3.15,$(PYTHONS))  # numba has no wheels for Intel Macs there
+endif
+
 train: $(VENV)/.ready
 	@$(RUN) -m gluon_lenet.train $(if $(GPU),--ctx gpu) $(ARGS)
 
 test: $(VENV)/.ready
 	@$(RUN) -m pytest -n auto --maxprocesses 4 --dist loadfile $(ARGS)
+
+# The suite on every supported Python that this machine has, oldest first; it fails if one is lacking.
+test-all:
+	@have="$$($(MAKE) -s pythons)"; for version in $$have; do $(MAKE) test PYTHON=python$$version || exit; done; \
+	for version in $(ADMITTED); do \
+		case " $$have " in *" $$version "*) ;; *) echo "error: not tested, for it is not here: Python $$version" >&2; lacking=1;; esac; \
+	done; [ -z "$$lacking" ]
+
+# The supported Pythons that this machine has, oldest first; and the path of the one that would be used.
+pythons:
+	@echo $$(for version in $(ADMITTED); do ! $(MAKE) -s which PYTHON=python$$version >/dev/null 2>&1 || echo $$version; done)
+
+which:
+	@$(FIND_PYTHON); [ -z "$$found" ] || echo "$$found"; [ -n "$$found" ]
 
 # Fetches the data sets anew by every package manager.
 test-network: $(VENV)/.ready
@@ -33,7 +57,11 @@ test-slow: $(VENV)/.ready
 test-kill: $(VENV)/.ready
 	@PYTHONPATH=. $(RUN) tests/kill.py 1000 --record benchmarks/results/kills.md $(ARGS)
 
-# What every supported Python must do: import, read the data, train.
+# 100,000 random cases for each reader of files, pictures and command lines: about 20 minutes; ARGS="pictures --cases 5000".
+fuzz: $(VENV)/.ready
+	@PYTHONPATH=.:tests $(RUN) -m fuzz --record benchmarks/results/fuzz.md $(ARGS)
+
+# What is tested on each Python in every CI run: import, read the data, train.
 test-python: $(VENV)/.ready
 	@$(RUN) -m pytest tests/test_compat.py tests/test_data.py tests/test_smoke.py $(ARGS)
 
@@ -41,6 +69,7 @@ test-python: $(VENV)/.ready
 test-fresh:
 	@tests/fresh.sh bookworm root:train tester:train root:npm tester:test
 	@tests/fresh.sh trixie root:train tester:train root:npm tester:test
+	@tests/fresh.sh forky root:train tester:train root:npm tester:test
 
 # Assignments handed in, good, wrong and hostile ones, graded for real.
 test-assignments: $(VENV)/.ready
@@ -88,13 +117,13 @@ notebooks: $(VENV)/.ready
 lint: $(VENV)/.ready
 	@$(RUN) -m ruff check . && $(RUN) -m ruff format --check .
 
-# The lock: every package pinned for Python 3.10 to 3.13, from the direct dependencies in pyproject.toml.
+# The lock: every package pinned for every supported Python, from the direct dependencies in pyproject.toml.
 lock:
-	uv pip compile --universal --python-version 3.10 --all-extras --group frozen pyproject.toml -o requirements.txt $(ARGS)
-	uv pip compile --universal --python-version 3.10 --all-extras --group gpu --constraint requirements.txt \
-		--no-emit-package mxnet --no-annotate pyproject.toml -o requirements-gpu.txt
+	uv pip compile --universal --python-version $(firstword $(ADMITTED)) --all-extras --group frozen pyproject.toml -o requirements.txt $(ARGS)
+	uv pip compile --universal --python-version $(firstword $(ADMITTED)) --all-extras --group gpu \
+		--constraint requirements.txt --no-emit-package mxnet --no-annotate pyproject.toml -o requirements-gpu.txt
 	for framework in $(FRAMEWORKS); do \
-		uv pip compile --universal --python-version 3.10 --group $$framework -o benchmarks/requirements/$$framework.txt; \
+		uv pip compile --universal --python-version $(firstword $(ADMITTED)) --group $$framework -o benchmarks/requirements/$$framework.txt; \
 	done
 
 # Known advisories of the locked packages (docs/threat-model.md); needs a registry that serves advisories.
@@ -108,22 +137,17 @@ clean:
 	rm -rf .venv .venv-* build *.egg-info .pytest_cache .ruff_cache
 
 # A Python "runs" when it starts, is the version its name says and can make a virtual environment: a pyenv shim of a
-# version that is not chosen, or a Debian python3 without python3-venv, is passed over.
+# version that is not chosen, or a Debian python3 without python3-venv, is passed over. pyenv's own are looked at, too.
 define FIND_PYTHON
-runs() { "$$1" -c 'import sys, venv, ensurepip; sys.exit("%d.%d" % sys.version_info[:2] not in sys.argv[1:])' $$2 >/dev/null 2>&1; }; \
+runs() { python=$$1; shift; "$$python" -c 'import sys, venv, ensurepip; sys.exit("%d.%d" % sys.version_info[:2] not in sys.argv[1:])' "$$@" >/dev/null 2>&1; }; \
+folders=$$PATH:$$(echo "$${PYENV_ROOT:-$$HOME/.pyenv}"/versions/*/bin | tr ' ' :); \
 found=; passed=; IFS=:; \
-if [ -n "$(PYTHON)" ]; then \
-	candidate=$$(command -v "$(PYTHON)" || echo "$(PYTHON)"); \
-	for version in 3.12 3.11 3.13 3.10; do [ -n "$$found" ] || ! runs "$$candidate" $$version || found=$$candidate; done; \
-	passed=" $$candidate"; \
-else \
-	for version in 3.12 3.11 3.13 3.10; do for folder in $$PATH; do \
-		candidate=$$folder/python$$version; \
-		if [ -z "$$found" ] && [ -x "$$candidate" ]; then \
-			if runs "$$candidate" $$version; then found=$$candidate; else passed="$$passed $$candidate"; fi; \
-		fi; \
-	done; done; \
-fi; unset IFS
+for version in $(if $(PYTHON),any,$(PYTHONS)); do for folder in $(if $(findstring /,$(PYTHON)),"$(patsubst %/,%,$(dir $(PYTHON)))",$$folders); do \
+	candidate=$$folder/$(or $(notdir $(PYTHON)),python$$version); \
+	if [ -z "$$found" ] && [ -x "$$candidate" ]; then \
+		if runs "$$candidate" $(if $(PYTHON),$(PYTHONS),$$version); then found=$$candidate; else passed="$$passed $$candidate"; fi; \
+	fi; \
+done; done; unset IFS
 endef
 
 # The last step, again where it failed: libraries that MXNet needs and a minimal system lacks, beside MXNet's own.
@@ -139,7 +163,7 @@ $(VENV)/.installed: $(LOCK)
 		echo "error: MXNet 1.9.1 has packages for Linux x86-64 and macOS x86-64 only; this is $$(uname -sm)" >&2; exit 2;; esac; \
 	$(FIND_PYTHON); \
 	if [ -z "$$found" ]; then \
-		echo "error: no usable Python 3.10, 3.11, 3.12 or 3.13 found; install one with its venv module" \
+		echo "error: no usable Python $(firstword $(ADMITTED)) to $(lastword $(ADMITTED)) found; install one with its venv module" \
 			"(Debian, Ubuntu: apt install python3-venv; Fedora: dnf install python3.12)" >&2; \
 		[ -z "$$passed" ] || echo "error: passed over, because it does not start, has another version or lacks venv or ensurepip:$$passed" >&2; \
 		exit 2; \

@@ -31,13 +31,17 @@ def write_atomically(path: str | os.PathLike, data: bytes) -> None:
     """Write `data` to `path` so that a reader, or a machine that loses power, finds the old file or the new one.
 
     The file that a symbolic link leads to is replaced, not the link; a file that is replaced hands its permissions on.
-    A character device (`/dev/null`) and a FIFO that somebody reads are written into, as they cannot be replaced.
+    A character device (`/dev/null`), a FIFO that somebody reads and whatever a process has open (`/dev/stdout`) are
+    written into, as they cannot be replaced.
 
     Raises:
         InputError: `path` is a folder, a socket, a disk, or a FIFO without a reader.
         DiskError: the system cannot write there, for want of space or rights, say; the old file is as it was.
     """
     try:
+        if (number := descriptor(path)) is not None:
+            _pour(os.dup(number), data)
+            return
         try:
             mode = os.stat(path).st_mode
         except FileNotFoundError:  # so far, or the target of a link is
@@ -45,11 +49,24 @@ def write_atomically(path: str | os.PathLike, data: bytes) -> None:
         if mode is None or stat.S_ISREG(mode):
             _replace(Path(os.path.realpath(path)), data, mode)
         elif stat.S_ISCHR(mode) or stat.S_ISFIFO(mode):
-            _pour(path, data)
+            _pour(_open_stream(path), data)
         else:
             raise InputError(f"{path} cannot be written: it is {_kind(mode)}; name a file")
     except OSError as error:
         raise DiskError(f"{path} cannot be written: {error.strerror}") from error
+
+
+def descriptor(path: str | os.PathLike) -> int | None:
+    """The number of this process's open file that `path` stands for, as `/dev/stdout` and `/dev/fd/7` do; or None."""
+    own = os.path.realpath("/dev/fd")
+    for _ in range(40):  # links, as many as Linux follows
+        folder, name = os.path.split(os.path.abspath(path))
+        if os.path.realpath(folder) == own and name.isdecimal():
+            return int(name)
+        if not os.path.islink(path):
+            return None
+        path = os.path.join(folder, os.readlink(path))
+    return None
 
 
 def read_regular(path: str | os.PathLike, largest: int) -> bytes:
@@ -104,14 +121,18 @@ def sync_folder(path: Path) -> None:
         os.close(folder)
 
 
-def _pour(path: str | os.PathLike, data: bytes) -> None:
-    """Write into a device or FIFO without ever waiting for good: for a reader to come, or to read on."""
+def _open_stream(path: str | os.PathLike) -> int:
+    """A device or FIFO, open for writing; never waits for a reader to come."""
     try:
-        file = os.open(path, os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        return os.open(path, os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError as error:
         if error.errno == errno.ENXIO:
             raise InputError(f"{path} cannot be written: it is a FIFO that nobody reads; name a file") from None
         raise
+
+
+def _pour(file: int, data: bytes) -> None:
+    """Write into an open file, and close it; never waits for good for a reader to read on."""
     try:
         poll = select.poll()
         poll.register(file, select.POLLOUT)
@@ -119,7 +140,8 @@ def _pour(path: str | os.PathLike, data: bytes) -> None:
         while rest:
             if not poll.poll(1000 * PATIENCE):
                 raise OSError(errno.ETIMEDOUT, f"its reader took nothing for {PATIENCE} seconds")
-            rest = rest[os.write(file, rest) :]
+            # A pipe that takes something takes so much without waiting, also one that another process made blocking
+            rest = rest[os.write(file, rest[: select.PIPE_BUF]) :]
     finally:
         os.close(file)
 

@@ -101,13 +101,18 @@ class Autograd:
         return bool(np.isfinite(checked.asnumpy()).all())
 
     def evaluate(self, data_iter: Iterable) -> tuple[float, int, int]:
-        """Over one pass: the loss sum, the number of correct predictions, the number of images."""
+        """Over one pass: the loss sum, the number of correct predictions, the number of images.
+
+        Raises:
+            InputError: a weight is NaN or infinite, or a label no class of the net.
+        """
 
         def forward(X, y):
             y_hat = self.net(X)
             _check_batch(y_hat, y)
             return self.loss(y_hat, y).sum(), _count_correct(y_hat, y)
 
+        _check_finite(self.net)
         results = (
             (list(zip(*(forward(X, y) for X, y in self._split(*batch)), strict=True)), len(batch[1]))
             for batch in data_iter
@@ -117,6 +122,8 @@ class Autograd:
             loss_sum += self.read(losses)
             num_correct += int(self.read(corrects))
             num_examples += size
+        if not num_examples:
+            raise InputError("there are no batches to evaluate")
         return loss_sum, num_correct, num_examples
 
     def logits(self, data_iter: Iterable) -> np.ndarray:
@@ -206,10 +213,11 @@ class Fused:
     @staticmethod
     def step(trainer: Trainer, batch_size: int) -> bool:
         """`trainer.step(batch_size)`, by the kernels where they serve, and whether all weights are finite after it."""
-        if type(trainer._updaters[0]) is mx.optimizer.Updater:
+        updater = trainer._updaters[0]
+        if type(updater) is mx.optimizer.Updater and why_not_genuine(updater) is None:
             from gluon_lenet.fused import KernelUpdater
 
-            trainer._updaters[0] = KernelUpdater(trainer._updaters[0])
+            trainer._updaters[0] = KernelUpdater(updater)
         _step(trainer, batch_size)
         all_finite = getattr(trainer._updaters[0], "all_finite", None)
         return Autograd.are_finite(_sums_of_squares(trainer)) if all_finite is None else all_finite
@@ -223,6 +231,7 @@ class Fused:
         """As `Autograd.evaluate`; images that are stored together take one call, whatever the batch size."""
         if not self._serves(data_iter):
             return self._autograd.evaluate(data_iter)
+        _check_finite(self.fused.net)
         check_labels(data_iter.labels, self.fused.num_classes)
         results = [self.fused.evaluate(*batch) for batch in self._joined(data_iter)]
         return *map(sum, zip(*results, strict=True)), data_iter.num_examples
@@ -310,6 +319,8 @@ def why_not_served(data_iter: Iterable) -> str | None:
     for thing in (data_iter, data_iter.transform):
         if why := why_not_genuine(thing):
             return f"the {type(thing).__name__} may not do what its type says: {why}"
+    if data_iter.images.dtype != np.uint8 or data_iter.labels.dtype != np.int32:
+        return f"its images are {data_iter.images.dtype} and its labels {data_iter.labels.dtype}, not uint8 and int32"
     return None
 
 
@@ -333,6 +344,13 @@ def _check_batch(y_hat: nd.NDArray, y: nd.NDArray) -> None:
     if y_hat.ndim != 2 or y.shape != y_hat.shape[:1]:
         raise InputError(f"labels of shape {y.shape} for outputs of shape {y_hat.shape}; must be (b,) for (b, classes)")
     check_labels(y.asnumpy(), y_hat.shape[1])
+
+
+def _check_finite(net: Block) -> None:
+    """Raise InputError if a weight is NaN or infinite: max pooling and ReLU hide it, and an accuracy means nothing."""
+    for parameter in net.collect_params().values():
+        if parameter._data is not None and not np.isfinite(parameter.list_data()[0].asnumpy()).all():
+            raise InputError(f"{parameter.name} is NaN or infinite somewhere; the net diverged, or was not trained")
 
 
 def _step(trainer: Trainer, batch_size: int) -> None:

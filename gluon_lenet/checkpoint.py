@@ -54,6 +54,9 @@ def load(path: str | Path, net: Block, trainer: gluon.Trainer | None = None) -> 
             those of the net and the optimizer, or a number is NaN, infinite or too large to compute with.
     """
     arrays, header = _read(Path(path))
+    for name in arrays:
+        if not name.startswith(("weights/", "optimizer/")):
+            raise InputError(f"{path} holds {name!r:.100}, which is no weight or state of an optimizer")
     weights = {name.removeprefix("weights/"): array for name, array in arrays.items() if name.startswith("weights/")}
     check_fit(path, weights, _parameters(net))
     check_numbers(path, arrays)

@@ -28,7 +28,7 @@ OUTPUT_FAILS = "the standard output cannot be written"
 
 
 class Parser(argparse.ArgumentParser):
-    """An `ArgumentParser` whose errors are one line, without the usage; the empty text is no value of any argument."""
+    """An `ArgumentParser` whose errors are one line, without the usage; no argument's value is empty or has a NUL."""
 
     def error(self, message: str):
         """Print `message` and leave with status 2."""
@@ -42,8 +42,11 @@ class Parser(argparse.ArgumentParser):
         """The arguments; leaves with status 2 if one of them is wrong."""
         namespace = super().parse_args(args, namespace)
         for name, value in vars(namespace).items():
-            if "" in (value if isinstance(value, list) else [value]):
+            texts = [text for text in (value if isinstance(value, list) else [value]) if isinstance(text, str)]
+            if "" in texts:
                 self.error(f"the value of {name.replace('_', '-')} is empty; leave it out, or name something")
+            if any("\0" in text for text in texts):  # only from Python: the system passes none
+                self.error(f"the value of {name.replace('_', '-')} has a NUL character, which no name can have")
         return namespace
 
 

@@ -3,6 +3,7 @@
 import builtins
 import functools
 import importlib.util
+import operator
 import os
 import re
 import sys
@@ -18,7 +19,15 @@ import wrapt
 from gluon_lenet import machine
 from gluon_lenet.errors import InputError
 
-__all__ = ["MOST_THREADS", "check_threads", "num_threads", "physical_cores", "prepare", "set_threads", "why_no_mxnet"]
+__all__ = [
+    "MOST_THREADS",
+    "check_threads",
+    "num_threads",
+    "physical_cores",
+    "prepare",
+    "set_threads",
+    "why_no_mxnet",
+]
 
 MOST_THREADS = 256  # beyond a thousand, MXNet hangs or crashes on a machine of few cores
 
@@ -110,9 +119,9 @@ def _mend_mxnet(mxnet):
             setattr(module, name, _with_plain_numbers(getattr(module, name)))
 
     # 0.0 + np.float32(x) was a float64 and is a float32, so loops that add up `asscalar()`, as the book's do, and the
-    # metrics, lose digits: scalars become Python's numbers, sums of metrics float64.
+    # metrics, lose digits: such scalars compute as they did, sums of metrics are float64.
     asscalar = mxnet.nd.NDArray.asscalar
-    mxnet.nd.NDArray.asscalar = functools.wraps(asscalar)(lambda self: asscalar(self).item())
+    mxnet.nd.NDArray.asscalar = functools.wraps(asscalar)(lambda self: _numpy_1_scalar(asscalar(self)))
     mxnet.metric.EvalMetric.sum_metric = _Float64("sum_metric")
     mxnet.metric.EvalMetric.global_sum_metric = _Float64("global_sum_metric")
 
@@ -160,6 +169,37 @@ class _Float64:
 
     def __set__(self, instance, value):
         vars(instance)[self.name] = np.float64(value) if isinstance(value, (float, np.floating)) else value
+
+
+def _numpy_1_scalar(value):
+    """A NumPy scalar that computes and prints as in NumPy 1; what is no narrow number comes back as it is."""
+    return _numpy_1_type(type(value))(value) if type(value) in _NARROW else value
+
+
+_NARROW = (np.float16, np.float32, np.int8, np.int16, np.int32, np.uint8, np.uint16, np.uint32)
+
+
+@functools.cache
+def _numpy_1_type(kind):
+    """A subclass of `kind` that takes a Python number beside it for an int64, a float64 or a complex128."""
+
+    def method(operation):
+        return lambda self, *others: _numpy_1_scalar(operation(kind(self), *map(_wide, others)))
+
+    def reflected(operation):
+        return lambda self, other: _numpy_1_scalar(operation(_wide(other), kind(self)))
+
+    names = {"__repr__": kind.__str__, "__hash__": kind.__hash__}
+    for name in ("add", "sub", "mul", "truediv", "floordiv", "mod", "pow"):
+        names[f"__{name}__"] = method(getattr(operator, name))
+        names[f"__r{name}__"] = reflected(getattr(operator, name))
+    for name in ("neg", "abs", "lt", "le", "eq", "ne", "ge", "gt"):
+        names[f"__{name}__"] = method(getattr(operator, name))
+    return type(kind.__name__, (kind,), names)
+
+
+def _wide(value):
+    return np.array(value)[()] if type(value) in (int, float, complex) else value
 
 
 def _rename(function, **names):
@@ -261,6 +301,8 @@ class _BeforeMXNet:
     def find_spec(self, name, path=None, target=None):
         if name == "mxnet":
             check_threads()
+            if sys.flags.optimize > 1:
+                raise InputError("MXNet needs its docstrings, which python -OO and PYTHONOPTIMIZE=2 take away; use -O")
             for variable in _THREADS:  # MXNet reads one number, and ends the process at a list of them
                 if os.environ.get(variable):
                     os.environ[variable] = _first_number(os.environ[variable])

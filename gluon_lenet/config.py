@@ -13,8 +13,9 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta
 
+from gluon_lenet.compat import MOST_THREADS
 from gluon_lenet.errors import InputError
-from gluon_lenet.fields import Count, Device, Natural, Text, decode
+from gluon_lenet.fields import Count, Device, Text, decode
 from gluon_lenet.metrics import Progress
 from gluon_lenet.recipes import Recipe
 
@@ -22,6 +23,7 @@ VERSION = 2
 # What may differ between two versions of the package, or from one `--resume` to the next, in one and the same run.
 _NO_DECISION = {"source", "published", "num_epochs"}
 
+Threads = Annotated[int, Meta(ge=1, le=MOST_THREADS, description=f"a number of threads from 1 to {MOST_THREADS}")]
 RunId = Annotated[str, Meta(pattern="^[0-9a-f]{32}$", description="32 hexadecimal digits")]
 
 
@@ -39,7 +41,7 @@ class RunConfig(msgspec.Struct, frozen=True, kw_only=True):
     settings: Recipe
     seed: Count
     ctx: Annotated[list[Device], Meta(min_length=1, description="a list of devices")]
-    threads: Natural
+    threads: Threads
     backprop: Literal["autograd", "fused"]
     data_dir: Text | None
     data_sha256: dict[str, str] = {}  # of the four files, by their names

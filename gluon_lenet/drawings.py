@@ -3,6 +3,7 @@
     file -> header checked -> decoded, turned upright, shrunk -> grey
          -> ink: how far each pixel is from the background under it, on the ink's side
          -> the drawing: noise and specks gone
+         -> checked: it may be one digit (one_digit.py)
          -> scaled to MNIST's box, laid where MNIST lays it
 
 MNIST's form (LeCun et al. 1998, section III.A): the drawing's longer side is scaled to 20 pixels, antialiased, its
@@ -13,6 +14,7 @@ directions.
 
 from __future__ import annotations
 
+import io
 import math
 import os
 import stat
@@ -26,6 +28,8 @@ from PIL import ExifTags, Image, ImageFilter
 
 from gluon_lenet import fonts
 from gluon_lenet.errors import InputError
+from gluon_lenet.morphology import extreme, label
+from gluon_lenet.one_digit import check_one_digit
 
 MAX_PIXELS = 50_000_000  # of one picture: phones take 12 to 50 million; decoded it takes up to 4 bytes a pixel
 
@@ -80,12 +84,14 @@ def read_drawing(path: str | os.PathLike, max_pixels: int = MAX_PIXELS) -> np.nd
         uint8 (28, 28): 0 is background, 255 full ink.
 
     Raises:
-        InputError: missing, unreadable, empty, no image, cut, broken, of 0 pixels, too large, or blank; one line
-            that begins with the path.
+        InputError: missing, unreadable, empty, no image, cut, broken, of 0 pixels, too large, blank, or no drawing
+            of one digit; one line that begins with the path.
     """
     name = _printable(os.fsdecode(path))
     try:
-        return normalize_drawing(_read_grey(path, max_pixels))
+        ink = ink_of(_read_grey(path, max_pixels))
+        check_one_digit(ink)
+        return _lay(ink)
     except InputError as error:
         raise InputError(f"{name}: {error}") from None
 
@@ -93,7 +99,20 @@ def read_drawing(path: str | os.PathLike, max_pixels: int = MAX_PIXELS) -> np.nd
 def normalize_drawing(grey: np.ndarray) -> np.ndarray:
     """A grey picture (h, w), 0 to 255, dark on light or light on dark -> its drawing, uint8 (28, 28) as MNIST has it.
 
-    A picture already in MNIST's form comes through as it is, and its negative with the same pixels.
+    A picture already in MNIST's form comes through as it is, and its negative with the same pixels. Whether it shows a
+    digit is not checked.
+
+    Raises:
+        InputError: as `ink_of`.
+    """
+    return _lay(ink_of(grey))
+
+
+def ink_of(grey: np.ndarray) -> np.ndarray:
+    """A grey picture (h, w), 0 to 255, dark on light or light on dark -> its drawing's ink, 0 to 255, on 0.
+
+    Returns:
+        float32, of the picture's shape, or shrunk to a longer side of `_WORKING` pixels.
 
     Raises:
         InputError: not two-dimensional, without pixels, not of 0 to 255, or blank.
@@ -105,8 +124,7 @@ def normalize_drawing(grey: np.ndarray) -> np.ndarray:
         raise InputError("a picture with pixels that are no numbers")
     if grey.min() < 0 or grey.max() > 255:
         raise InputError(f"a picture with pixels from {grey.min():g} to {grey.max():g}; they must be 0 to 255")
-    grey = _shrink(grey, _WORKING)
-    return _lay(_ink(grey))
+    return _ink(_shrink(grey, _WORKING))
 
 
 def read_clothing(path: str | os.PathLike) -> np.ndarray:
@@ -130,6 +148,9 @@ def normalize_clothing(grey: np.ndarray) -> np.ndarray:
     the thing stands in the middle of a black square, and a light background has been made black by negation. Whether it
     is light is read off the picture's rim, so there must be some background around the thing. A picture of 28x28 pixels
     is in that form already; only a light background is negated. Of the 10,000 test images 9,992 come through unchanged.
+
+    Only a blank picture is refused: clothes are compact and full of holes, sharp and soft, of one piece and of several,
+    so the measures of `one_digit.py` would refuse some of them.
 
     Raises:
         InputError: nothing stands out from the background.
@@ -196,7 +217,8 @@ def _read_grey(path: str | os.PathLike, max_pixels: int) -> np.ndarray:
             raise InputError("not a regular file")
         if status.st_size == 0:
             raise InputError("the file is empty")
-        with open(path, "rb") as file, warnings.catch_warnings():
+        with _File(io.FileIO(path)) as file, warnings.catch_warnings():
+            file.size = status.st_size
             warnings.simplefilter("ignore")  # Pillow warns of large pictures and odd metadata: not the user's concern
             return _decode(file, max_pixels)
     except FileNotFoundError:
@@ -206,6 +228,14 @@ def _read_grey(path: str | os.PathLike, max_pixels: int) -> np.ndarray:
             raise
         reason = getattr(error, "strerror", None) or str(error)  # ValueError: a path with a null character
         raise InputError(f"cannot be read ({reason})") from None
+
+
+class _File(io.BufferedReader):
+    """A file of `size` bytes that makes room for no more than that, however many a broken picture claims to follow."""
+
+    def read(self, size: int = -1) -> bytes:
+        """Up to `size` bytes, or all that are left."""
+        return super().read(min(size, self.size))
 
 
 def _decode(file, max_pixels: int) -> np.ndarray:
@@ -331,27 +361,13 @@ def _photo_ink(grey: np.ndarray) -> np.ndarray:
     neighbourhood: most of that is paper, so most of its pixels are nearer to the lightest there than to the darkest.
     """
     size = max(grey.shape) // 4
-    lightest, darkest = _extreme(grey, size, np.maximum), _extreme(grey, size, np.minimum)
+    lightest, darkest = extreme(grey, size, np.maximum), extreme(grey, size, np.minimum)
     span = lightest - darkest
     near = span >= span.max() / 2
     paper_is_light = np.mean(2 * grey[near] > (lightest + darkest)[near]) > 0.5
-    background = _extreme(lightest, size, np.minimum) if paper_is_light else _extreme(darkest, size, np.maximum)
+    background = extreme(lightest, size, np.minimum) if paper_is_light else extreme(darkest, size, np.maximum)
     difference = background - grey if paper_is_light else grey - background
     return _without_specks(_stretch(difference - np.median(difference)), photo=True)
-
-
-def _extreme(values: np.ndarray, size: int, extreme: np.ufunc) -> np.ndarray:
-    """The largest or least value, `np.maximum` or `np.minimum`, in the square of `size` pixels around each pixel."""
-    wanted = size // 2 * 2 + 1
-    values = np.pad(values, size // 2, mode="edge")
-    for _ in range(2):  # along one axis, then the other
-        width = 1
-        while width < wanted:  # two windows of `width`, side by side or overlapping, make one of up to twice that
-            step = min(width, wanted - width)
-            values = extreme(values[:-step], values[step:])
-            width += step
-        values = values.T
-    return values
 
 
 def _stretch(difference: np.ndarray) -> np.ndarray:
@@ -392,7 +408,7 @@ def _without_specks(ink: np.ndarray, photo: bool = False) -> np.ndarray:
     """
     if max(ink.shape) <= FIELD:
         return ink  # in so small a picture one pixel may be a stroke's end, as in 168 of MNIST's 10,000 test images
-    labels = _label(ink > 255 * (_FAINT if photo else _EDGE))
+    labels = label(ink > 255 * (_FAINT if photo else _EDGE))
     sizes = np.bincount(labels.ravel(), weights=ink.ravel() > 127)  # of each spot, in pixels of more than half ink
     sizes[0] = 0
     if photo:
@@ -407,42 +423,6 @@ def _without_specks(ink: np.ndarray, photo: bool = False) -> np.ndarray:
         return ink
     drawing = _filter(kept[labels], ImageFilter.MaxFilter(3))  # the antialiased rim of a stroke belongs to it
     return np.where(drawing, ink, 0)
-
-
-def _label(mask: np.ndarray) -> np.ndarray:
-    """Connected spots: bool (h, w) -> int (h, w), 0 outside, 1... for each spot; diagonal neighbours are connected.
-
-    Runs of each row are joined with those they touch in the row above (Rosenfeld and Pfaltz 1966).
-    """
-    height, width = mask.shape
-    padded = np.zeros((height, width + 2), dtype=np.int8)
-    padded[:, 1:-1] = mask
-    steps = np.diff(padded, axis=1)
-    rows, starts = np.nonzero(steps == 1)
-    ends = np.nonzero(steps == -1)[1]  # run i covers [starts[i], ends[i]) of row rows[i]
-    parents = list(range(len(rows)))
-
-    def root(i):
-        while parents[i] != i:
-            parents[i] = parents[parents[i]]
-            i = parents[i]
-        return i
-
-    firsts = np.searchsorted(rows, np.arange(height + 1)).tolist()  # row r has the runs firsts[r] to firsts[r + 1]
-    begin, end = starts.tolist(), ends.tolist()
-    for row in range(1, height):
-        above, below = firsts[row - 1], firsts[row]
-        while above < firsts[row] and below < firsts[row + 1]:
-            if begin[above] <= end[below] and begin[below] <= end[above]:
-                parents[root(below)] = root(above)
-            if end[above] < end[below]:
-                above += 1
-            else:
-                below += 1
-    _, of_run = np.unique([root(i) for i in range(len(rows))], return_inverse=True)
-    labels = np.zeros(mask.shape, dtype=np.intp)
-    labels[mask] = np.repeat(of_run + 1, ends - starts)
-    return labels
 
 
 def _lay(ink: np.ndarray) -> np.ndarray:
@@ -484,7 +464,7 @@ def _thicken(ink: np.ndarray, longer: int) -> np.ndarray:
     if thickness >= _THIN:
         return ink
     grow = round((_NORMAL - thickness) * longer / BOX / 2)
-    return _extreme(np.pad(ink, grow), 2 * grow + 1, np.maximum)
+    return extreme(np.pad(ink, grow), 2 * grow + 1, np.maximum)
 
 
 def _filter(values: np.ndarray, kernel: ImageFilter.Filter) -> np.ndarray:

@@ -5,8 +5,10 @@ All that is read from a run's directory comes in by `decode`; what a field may b
 
 from __future__ import annotations
 
+import json
 import re
 import types
+from collections import Counter
 from collections.abc import Iterator
 from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
@@ -34,13 +36,21 @@ def decode(data: bytes, kind: type[T], where: str) -> T:
     """The object of type `kind` that the JSON in `data` describes.
 
     Raises:
-        InputError: it is no JSON, or a field is missing, unknown, of another type or out of range; the line begins
-            with `where`.
+        InputError: it is no JSON, or a field is missing, unknown, there twice, of another type or out of range; the
+            line begins with `where`.
     """
+    twice = []
+
+    def note_twice(pairs: list[tuple[str, Any]]) -> None:
+        twice.extend(name for name, count in Counter(name for name, _ in pairs).items() if count > 1)
+
     try:
         raw = msgspec.json.decode(data)
+        json.loads(data, object_pairs_hook=note_twice)  # msgspec takes the last of two fields, whichever was meant
     except (ValueError, RecursionError) as error:  # also UnicodeDecodeError
         raise InputError(f"{where} is no JSON: {error}") from None
+    if twice:
+        raise InputError(f"{where}: the field {twice[0]!r:.100} is there twice; delete one")
     try:
         value = msgspec.convert(raw, kind)
     except msgspec.ValidationError as error:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import platform
 import sys
 
-PYTHONS = (3, 10), (3, 13)  # the oldest and the newest that the lock and compat.py serve
+PYTHONS = (3, 10), (3, 15)  # the oldest and the newest, as requires-python in pyproject.toml says
 
 _CONTAINER = "run the chapter in a container (README.md, section macOS, Windows and containers)"
 

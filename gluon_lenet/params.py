@@ -5,7 +5,10 @@ from __future__ import annotations
 import sys
 
 from gluon_lenet import cli
+from gluon_lenet.atomic import descriptor
 from gluon_lenet.recipes import RECIPES, get_recipe
+
+STDOUT = 1
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -49,7 +52,8 @@ def export_params(args) -> int:
     from gluon_lenet.trained import Trained
 
     save_params(args.file, Trained(args.run, args.weights, ctx="cpu").net)
-    print(args.file)
+    if descriptor(args.file) != STDOUT:  # where its name would be taken for a part of the file
+        print(args.file)
     return 0
 
 

@@ -23,7 +23,8 @@ def parse(argv: list[str] | None = None):
         description="Predict pictures by the net of a run: PNG, JPEG, BMP, GIF or WebP, any size, colour or grey, "
         "dark on light or light on dark. A digit (runs on MNIST) is cut out and centred as MNIST has it; a piece of "
         "clothing (runs on Fashion-MNIST) must stand on a plain background and is fitted into 28x28 pixels. A file "
-        "that cannot be read is an error of its own: the others are predicted, and the exit status is 1.",
+        "that cannot be read, or is no drawing of one digit, is an error of its own: the others are predicted, and the "
+        "exit status is 1.",
     )
     add = parser.add_argument
     add("images", nargs="*", metavar="IMAGE", help="image files")

@@ -13,6 +13,13 @@ from copy import copy
 import mxnet as mx
 from mxnet.gluon import Block, Constant, HybridBlock, Parameter, nn
 
+# What Gluon's layers and losses call, by these names in `F`, which is mx.nd or mx.sym.
+_OPERATIONS = {
+    (module, name): getattr(module, name)
+    for module in (mx.nd, mx.sym)
+    for name in ("Activation", "Convolution", "FullyConnected", "Pooling", "flatten", "log_softmax", "mean", "pick")
+}
+
 # The methods by which an object is used; others whose name begins so, `__repr__` for one, may be anybody's.
 _USED = {"__call__", "__iter__", "__len__", "__getattr__", "__getattribute__", "__setattr__"}
 
@@ -72,7 +79,7 @@ class Snapshot:
 
 
 class Record:
-    """The blocks that a net was read from, as they were then."""
+    """The blocks, of a net and its loss, that the kernels' table was read from, as they were then."""
 
     def __init__(self):
         self._blocks, self._types, self._snapshot = [], [], Snapshot()
@@ -95,6 +102,8 @@ class Record:
                 raise ValueError(f"its parameter {parameter.name} is changed: {why}")
             if self._parameters.setdefault(id(parameter), block) is not block or block in self._blocks:
                 raise ValueError(f"its parameter {parameter.name} is used by another layer, too")
+            self._snapshot.add(vars(parameter))
+            self._snapshot.add_classes(parameter)
         self._blocks.append(block)
         self._types.append(type(block))
         self._snapshot.add(vars(block), *(value for value in vars(block).values() if isinstance(value, dict)))
@@ -138,10 +147,11 @@ def _why_stale(block: Block) -> str | None:
 
 
 def _trace(block: HybridBlock) -> mx.sym.Symbol:
-    """The graph that MXNet would make of the block now, as it does when a hybridized one is first called."""
+    """The graph that MXNet would make of the block now, for the same inputs as when it was first called."""
+    inputs, _ = block._cached_graph
     with block.name_scope():
         parameters = {name: parameter.var() for name, parameter in block._reg_params.items()}
-        return mx.sym.Group([block.hybrid_forward(mx.sym, mx.sym.var("data"), **parameters)])
+        return mx.sym.Group([block.hybrid_forward(mx.sym, *inputs, **parameters)])
 
 
 def why_not_default_mode() -> str | None:
@@ -151,6 +161,9 @@ def why_not_default_mode() -> str | None:
     precision = sys.modules.get("mxnet.contrib.amp.amp")
     if precision is not None and precision._amp_initialized:
         return "MXNet computes in mixed precision (amp.init)"
+    for (module, name), operation in _OPERATIONS.items():
+        if getattr(module, name) is not operation:
+            return f"{module.__name__}.{name} was replaced"
     return None
 
 

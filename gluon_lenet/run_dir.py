@@ -47,6 +47,10 @@ class RunDir:
                 directory = stack.enter_context(cls(path).alone())
                 directory._check_free()
             except (FileExistsError, NotADirectoryError):
+                if os.path.islink(path) and not os.path.exists(path):
+                    raise InputError(
+                        f"run directory {path} is a link that leads to {os.readlink(path)}, which is not there"
+                    ) from None
                 raise InputError(f"run directory {path}: it, or a folder above it, is a file; name a folder") from None
             except OSError as error:
                 raise InputError(f"run directory {path} cannot be written to: {error.strerror}; name another") from None
@@ -138,13 +142,14 @@ class RunDir:
         """
         path = self.path / METRICS
         data = read_regular(path, _LARGEST) if os.path.lexists(path) else b""
-        lines = data.split(b"\n")[:-1]  # what stands behind the last end of line was cut when the process was killed
+        *lines, rest = data.split(b"\n")  # the rest was cut when the process was killed
         history = [decode(line, EpochResult, f"{path}, line {number}") for number, line in enumerate(lines, 1)]
         for number, result in enumerate(history, 1):
             if result.epoch != number:
                 raise InputError(f"{path}, line {number}: epoch must be {number}, not {result.epoch}")
         if len(history) < epoch - 1:
-            raise InputError(f"{path} lacks results of epochs before {epoch}, where {LAST} goes on")
+            cut = f"; its last line, {rest.decode(errors='replace')!r:.40}, has no end of line" if rest else ""
+            raise InputError(f"{path} lacks results of epochs before {epoch}, where {LAST} goes on{cut}")
         history = history[: epoch - 1]
         if data:
             write_atomically(path, "".join(result.to_json() + "\n" for result in history).encode())

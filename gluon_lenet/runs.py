@@ -137,7 +137,9 @@ class Run:
         If the recipe has another number of epochs than the run had, this is the run's from now on.
 
         Raises:
-            InputError: its files are damaged or another run's, or of an older version.
+            InputError: its files are damaged or another run's, or of an older version; or it has already been trained
+                for more epochs than the recipe has now.
+            DiskError: a file cannot be written; the message says what is left, as `explain` does.
         """
         path, config = directory.path / LAST, directory.read_config()
         config.check_resumable(directory.path / CONFIG)
@@ -155,11 +157,19 @@ class Run:
                 f"{path} cannot be gone on with to the bit: its random numbers stand at {header.rng}, this version's "
                 f"at {self.rng_state()}"
             )
-        self.history = directory.keep_metrics_before(self.progress.epoch)
+        begun = self.progress.epoch if self.progress.batch else self.progress.epoch - 1
+        if begun > self.recipe.num_epochs:
+            raise InputError(
+                f"--epochs {self.recipe.num_epochs}: {path} is in epoch {begun} already; name that or more"
+            )
         self.saved = copy(self.progress)
         self.config = config.with_epochs(self.recipe.num_epochs)
-        if self.config != config:
-            directory.write_config(self.config)
+        try:
+            self.history = directory.keep_metrics_before(self.progress.epoch)
+            if self.config != config:
+                directory.write_config(self.config)
+        except DiskError as error:
+            raise DiskError(self.explain(error)) from error
 
     def _configuration(self, run_id: str) -> RunConfig:
         return RunConfig(

@@ -86,12 +86,13 @@ class Trained:
         """The user's picture in a file as the run's data set has it: uint8 (28, 28), 0 the background.
 
         Raises:
-            InputError: it cannot be read, or is blank; one line that begins with the path.
+            InputError: it cannot be read, is blank or, read for a net of digits, no drawing of one digit; one line that
+                begins with the path.
         """
         return _READERS[self.recipe.dataset][0](path)
 
     def normalize(self, grey: np.ndarray) -> np.ndarray:
-        """The same for a grey picture (h, w), 0 to 255, in memory."""
+        """The same for a grey picture (h, w), 0 to 255, in memory; whether it shows a digit is not checked."""
         return _READERS[self.recipe.dataset][1](grey)
 
     def probabilities(self, images: np.ndarray, batch_size: int = 256) -> np.ndarray:

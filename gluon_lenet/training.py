@@ -11,6 +11,7 @@ import mxnet as mx
 from mxnet import gluon
 
 from gluon_lenet import backprop
+from gluon_lenet.errors import InputError
 from gluon_lenet.metrics import EpochResult, Progress
 
 
@@ -169,8 +170,15 @@ def run_epochs(
 
 def _train_epoch(engine, train_iter, batch_size, trainer, progress, on_batch, should_stop, seed) -> bool:
     """The rest of one pass over the training data, counted up in `progress`; False if it was stopped on the way."""
+    stopped = False
+
+    def goes_on(batch) -> bool:
+        nonlocal stopped
+        stopped = should_stop()
+        return not stopped
+
     batches = islice(engine.batches(train_iter), progress.batch, None)
-    unstopped = takewhile(lambda _: not should_stop(), _seeded(engine, batches, seed, progress.epoch, progress.batch))
+    unstopped = takewhile(goes_on, _seeded(engine, batches, seed, progress.epoch, progress.batch))
     for losses, corrects, size, finite in backprop.behind(_steps(engine, unstopped, batch_size, trainer)):
         progress.batch += 1
         where = f"epoch {progress.epoch}, batch {progress.batch}"
@@ -184,7 +192,9 @@ def _train_epoch(engine, train_iter, batch_size, trainer, progress, on_batch, sh
         progress.num_correct += int(engine.read(corrects))
         progress.num_examples += size
         on_batch(size)
-    return progress.batch == len(train_iter)
+    if not stopped and not progress.num_examples:
+        raise InputError(f"epoch {progress.epoch}: the training data have no batches; they must have some every epoch")
+    return not stopped
 
 
 def _seeded(engine, batches, seed, epoch, first):

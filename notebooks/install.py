@@ -8,6 +8,7 @@ needs (MXNet first of all) is installed from that checkout's requirements.txt if
 def prepare() -> None:
     """All of it; what is imported here stays here, for %run leaves a script's names in the notebook."""
     import importlib.util
+    import re
     import subprocess
     import sys
     from pathlib import Path
@@ -19,8 +20,11 @@ def prepare() -> None:
         sys.path.insert(0, str(root))
     needed = ("mxnet", "numpy", "numba", "d2lzh", "matplotlib", "PIL", "safetensors", "wrapt", "requests", "filelock")
     if any(importlib.util.find_spec(name) is None for name in needed):
-        if not (3, 10) <= sys.version_info[:2] <= (3, 13):
-            raise SystemExit("gluon_lenet runs MXNet on Python 3.10 to 3.13: choose a kernel of such a Python")
+        project = (root / "pyproject.toml").read_text(encoding="utf-8")
+        bounds = re.search(r'^requires-python = ">=3\.(\d+),<3\.(\d+)"', project, re.MULTILINE)
+        oldest, above = map(int, bounds.groups())
+        if not (3, oldest) <= sys.version_info[:2] < (3, above):
+            raise SystemExit(f"gluon_lenet runs on Python 3.{oldest} to 3.{above - 1}: choose such a kernel")
         loaded = sys.modules.get("numpy")
         print("installing requirements.txt, once (a minute or two) ...")
         pip = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-deps"]

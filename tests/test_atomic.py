@@ -95,3 +95,24 @@ def test_a_file_may_have_so_many_bytes_and_no_more(tmp_path):
     assert read_regular(tmp_path / "file", 5) == b"12345"
     with pytest.raises(InputError, match="file has 5 bytes; such a file has at most 4"):
         read_regular(tmp_path / "file", 4)
+
+
+def test_an_open_file_is_written_into_and_not_replaced(tmp_path):
+    """`params export ... /dev/stdout >> log` replaced the log."""
+    code = "import sys; from gluon_lenet.atomic import write_atomically; write_atomically(sys.argv[1], b'new')"
+    log, link = tmp_path / "log", tmp_path / "link"
+    link.symlink_to("/dev/stdout")
+    for path in ("/dev/stdout", "/dev/fd/1", "/proc/self/fd/1", link):
+        log.write_text("old ")
+        with log.open("a") as file:
+            subprocess.run([sys.executable, "-c", code, path], env=module_env(), stdout=file, check=True, timeout=60)
+        assert log.read_text() == "old new"
+    with pytest.raises(DiskError, match="/dev/fd/999 cannot be written: Bad file descriptor"):
+        write_atomically("/dev/fd/999", b"1")
+    assert sorted(tmp_path.iterdir()) == [link, log]
+    with (tmp_path / "gone").open("w+b") as file:
+        (tmp_path / "gone").unlink()
+        write_atomically(f"/dev/fd/{file.fileno()}", b"1")
+        file.seek(0)
+        assert file.read() == b"1"
+    assert sorted(tmp_path.iterdir()) == [link, log]

@@ -97,3 +97,42 @@ def test_batch_sizes_the_data_cannot_give(batch_size):
 def test_a_root_without_the_files_is_an_error(tmp_path):
     with pytest.raises(Exception, match=str(tmp_path)):
         gluon_lenet.load_data_fashion_mnist(256, root=tmp_path)
+
+
+@pytest.mark.parametrize("view", ["every second", "mirrored", "Fortran", "broadcast", "list"])
+def test_images_may_lie_in_memory_as_they_like(view, fashion):
+    """The kernels want them in one piece, so they are copied; MXNet copies them anyway."""
+    images = fashion.train_images[:64]
+    views = {
+        "every second": fashion.train_images[:128:2],
+        "mirrored": images[:, :, ::-1],
+        "Fortran": np.asfortranarray(images),
+        "broadcast": np.broadcast_to(images[0], images.shape),
+        "list": list(images),
+    }
+    batches = gluon_lenet.Batches(views[view], np.zeros(64, np.int64), 64)
+    expected = gluon_lenet.Batches(np.array(views[view], order="C"), np.zeros(64, np.int64), 64)
+    assert batches.images.flags.c_contiguous
+    np.testing.assert_array_equal(next(iter(batches))[0].asnumpy(), next(iter(expected))[0].asnumpy())
+    net = gluon_lenet.lenet()
+    net.initialize()
+    assert gluon_lenet.evaluate_accuracy(batches, net) == gluon_lenet.evaluate_accuracy(expected, net)
+
+
+def test_an_augmentation_may_return_a_view_and_must_return_images(fashion):
+    def batches(augment):
+        return gluon_lenet.Batches(fashion.train_images[:64], fashion.train_labels[:64], 32, augment=augment)
+
+    mirrored = batches(lambda images, rng: images[:, :, ::-1])
+    X, _ = next(iter(mirrored))
+    np.testing.assert_array_equal(np.rint(X.asnumpy()[:, 0] * 255), fashion.train_images[:32, :, ::-1])
+    assert next(mirrored.stored()).images.flags.c_contiguous
+    for wrong in (lambda images, rng: images / 2, lambda images, rng: images[:3]):
+        for read in (iter, gluon_lenet.Batches.stored):
+            with pytest.raises(InputError, match="augment made"):
+                next(read(batches(wrong)))
+
+
+def test_a_seed_is_at_least_0(fashion):
+    with pytest.raises(InputError, match="seed -1 must be at least 0"):
+        gluon_lenet.Batches(fashion.train_images[:4], fashion.train_labels[:4], 2, seed=-1)

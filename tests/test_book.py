@@ -1,5 +1,6 @@
 """book.py: cells like the book's, which import d2lzh, run in a real kernel and train on the real data."""
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -50,6 +51,25 @@ def test_only_what_cannot_work_is_replaced(order):
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60)
     assert done.stdout.split() == 2 * ["load_data_fashion_mnist", "try_all_gpus", "try_gpu"], done.stderr
+
+
+@pytest.mark.filterwarnings("ignore:Conversion of an array with ndim > 0:DeprecationWarning")
+@pytest.mark.parametrize("readme", ["README.md", "README.zh-CN.md"])
+def test_lines_that_print_an_array_run_but_where_the_readme_says_so(readme, capsys):
+    from mxnet import nd
+
+    text = (ROOT / readme).read_text(encoding="utf-8")
+    lines = re.findall(r"^\| `(print\(.*\))` \| `(.*)` \|$", text, re.MULTILINE)
+    assert len(lines) == 2
+    for line, instead in lines:
+        names = {"epoch": 1, "l": nd.array([1.0, 2.0]), "train_l": nd.array([1.0, 2.0])}
+        if sys.version_info < (3, 15):
+            exec(line, names)
+        else:
+            with pytest.raises(TypeError, match=r"requires a real number, not numpy.ndarray"):
+                exec(line, names)
+        exec(line.replace(instead.replace("asscalar", "asnumpy"), instead), names)
+    assert capsys.readouterr().out.count("1.500000") == (4 if sys.version_info < (3, 15) else 2)
 
 
 def test_patching_imports_nothing():

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 import warnings
@@ -103,6 +104,18 @@ def test_find_common_type(arrays, scalars, result):
     assert compat.find_common_type(arrays, scalars) == result
 
 
+def test_the_pythons_of_pyproject_are_the_ones_everywhere():
+    project = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+    oldest, above = re.search(r'^requires-python = ">=3\.(\d+),<3\.(\d+)"', project, re.MULTILINE).groups()
+    assert ((3, int(oldest)), (3, int(above) - 1)) == compat.machine.PYTHONS
+    complete = re.findall(r'"Programming Language :: Python :: 3\.(\d+)"', project)
+    assert list(map(int, complete)) == list(range(int(oldest), int(complete[-1]) + 1))
+    for readme in ("README.md", "README.zh-CN.md"):
+        text = (ROOT / readme).read_text(encoding="utf-8")
+        assert f"no usable Python 3.{oldest} to 3.{int(above) - 1} found" in text
+        assert f"3.{complete[-1]}" in text
+
+
 def test_functions_of_numpy_financial_say_so():
     with pytest.raises(NotImplementedError, match="numpy-financial"):
         compat.numpy_names()["npv"](0.1, [1, 2])
@@ -197,6 +210,39 @@ def test_mxnet_on_this_numpy(name):
     with warnings.catch_warnings():
         warnings.simplefilter("error" if NUMPY_2 else "ignore")  # NumPy 1.25 and 1.26 announce what NumPy 2 drops
         assert compute() == result
+
+
+def test_asscalar_is_a_scalar_of_numpy_that_computes_as_in_numpy_1():
+    x = mx.nd.array([0.1]).asscalar()
+    assert x.dtype == np.float32
+    assert isinstance(x, np.float32)
+    assert (repr(x), str(x), "%f" % x, "%d" % x) == ("0.1", "0.1", "0.100000", "0")  # noqa: UP031 - the book's way
+    assert x != 0.1  # as a float32 it is another number
+    assert x + 0.5 == 0.5 + x == np.float64(np.float32(0.1)) + 0.5
+    assert (hash(x), abs(-x), x.item()) == (hash(np.float32(0.1)), x, float(np.float32(0.1)))
+    for beside in (1, 0.5, np.float64(1)):
+        for result in (x + beside, beside - x, x / beside, beside**x):
+            assert result.dtype == np.float64
+    for result in (x + x, -x, np.float32(1) - x, x * np.ones(2, np.float32), (x + x) * x):
+        assert result.dtype == np.float32
+    assert ((x + x) * 0.5).dtype == np.float64
+    assert type(x) is type(mx.nd.array([2]).asscalar())
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float64", "uint8", "int8", "int32", "int64"])
+def test_asscalar_of_any_dtype(dtype):
+    x = mx.nd.array([200 if dtype == "uint8" else 100], dtype=dtype).asscalar()
+    assert x.dtype == dtype
+    assert x + 200 == 200 + x == int(x) + 200  # a uint8 and an int8 would overflow
+    assert (x + 1).dtype == ("float64" if "float" in dtype else "int64")
+
+
+def test_negative_log_likelihood_is_what_asscalar_gives():
+    metric = mx.metric.create("nll_loss")
+    chances = mx.nd.array([[0.2, 0.3, 0.5], [0.6, 0.1, 0.3]])
+    metric.update([mx.nd.array([2, 1])], [chances])
+    expected = -(np.log(chances[0][2].asscalar()) + np.log(chances[1][1].asscalar())) / 2
+    assert metric.get()[1] == expected
 
 
 def test_accuracy_is_the_quotient_python_computes():
@@ -312,7 +358,8 @@ def test_missing_distutils_is_named():
             "Linux and macOS on x86-64 only, and this is Linux on aarch64",
         ),
         (compat.machine.platform, "system", lambda: "Windows", "MXNet has no wheel for Windows"),
-        (compat.sys, "version_info", (3, 14, 0), "Python 3.10 to 3.13"),
+        (compat.sys, "version_info", (3, 9, 0), "Python 3.10 to 3.15"),
+        (compat.sys, "version_info", (3, 16, 0), "Python 3.10 to 3.15"),
         (compat.importlib.util, "find_spec", lambda name: None, "mxnet==1.9.1"),
     ],
 )

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from filelock import FileLock
 
+from conftest import module_env
 from gluon_lenet.data import idx, sources
 from gluon_lenet.data.__main__ import main
 from gluon_lenet.data.datasets import CLASSES, FASHION_MNIST_LABELS, MNIST_LABELS, load_dataset
@@ -81,6 +82,26 @@ def test_what_happens_to_the_files_later_changes_nothing(name, cached, tmp_path)
             assert not array.flags.writeable
             array = array.base
         assert memoryview(array).readonly
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_what_happens_to_the_cache_later_changes_nothing(name, cached, tmp_path):
+    """It was mapped: training went on with other pixels, or the process ended (SIGBUS): here in one of its own."""
+    for path in lay(tmp_path / "links", name).iterdir():
+        (tmp_path / name).mkdir(exist_ok=True)
+        shutil.copy(path, tmp_path / name)
+    code = (
+        "import os, sys; from pathlib import Path; from gluon_lenet.data.datasets import load_dataset\n"
+        "data = load_dataset(sys.argv[1])\n"
+        "before = [int(array.sum()) for array in (data.train_images, data.train_labels, data.test_images)]\n"
+        "for path in Path(os.environ['GLUON_LENET_DATA'], sys.argv[1]).glob('*ubyte'):\n"
+        "    with path.open('r+b') as file:\n"
+        "        file.seek(16); file.write(b'\\0' * 5_000); file.truncate(10_000)\n"
+        "assert before == [int(array.sum()) for array in (data.train_images, data.train_labels, data.test_images)]\n"
+    )
+    environment = module_env(GLUON_LENET_DATA=str(tmp_path))
+    process = subprocess.run([sys.executable, "-c", code, name], env=environment, capture_output=True, text=True)
+    assert process.returncode == 0, process.stderr
 
 
 def test_class_names_are_those_of_the_book():
@@ -192,6 +213,7 @@ def test_verify_hashes_anew_and_fetches_nothing(cached, capsys, monkeypatch, tmp
         (["fetch", "--data-dir", "/no/such/folder"], "data folder /no/such/folder does not exist"),
         (["info", "mnist", "--data-dir", __file__], f"data folder {__file__} is not a folder"),
         (["verify", "--data-dir", "/no/such/folder"], "data folder /no/such/folder does not exist"),
+        (["fetch", "--data-dir", 300 * "x"], f"data folder {300 * 'x'}: File name too long"),
     ],
 )
 def test_bad_input_is_one_line_and_status_2(argv, culprit, capsys):

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from pictures import enlarge, photo
 from PIL import ExifTags, Image
 
 from gluon_lenet.data.datasets import load_dataset
@@ -42,37 +43,9 @@ def assert_similar(drawings, digits=DIGITS, mean=SIMILAR_MEAN, each=SIMILAR) -> 
     assert min(found) >= each, found
 
 
-def enlarge(digit, factor: int) -> np.ndarray:
-    side = 28 * factor
-    return np.asarray(Image.fromarray(digit).resize((side, side), Image.Resampling.BICUBIC))
-
-
 def saved(image, path, **options) -> Path:
     (image if isinstance(image, Image.Image) else Image.fromarray(image)).save(path, **options)
     return path
-
-
-def photo(digit, rng, light: str, inverted: bool = False, table: bool = False) -> np.ndarray:
-    """A grey photo (480, 640): a digit off the centre of unevenly lit paper, with noise."""
-    ink = np.zeros((480, 640))
-    side = 200
-    top, left = rng.integers(60, 420 - side), rng.integers(60, 580 - side)
-    ink[top : top + side, left : left + side] = np.asarray(Image.fromarray(digit).resize((side, side))) / 255
-    y, x = np.mgrid[0:1:480j, 0:1:640j]
-    lights = {
-        "slope": 1 - 0.35 * x - 0.2 * y,
-        "vignette": 1 - 1.2 * ((x - 0.5) ** 2 + (y - 0.5) ** 2),
-        "lamp": 0.5 + 0.5 * np.exp(-4 * ((x - 0.3) ** 2 + (y - 0.4) ** 2)),
-        "shadow": np.where(x + 0.4 * y > 0.75, 0.6, 1.0),
-        "even": np.full_like(x, 0.8),
-    }
-    dark, bright = (225, 60) if inverted else (50, 210)
-    grey = (bright + (dark - bright) * ink) * lights[light]
-    if table:
-        framed = np.full_like(grey, 90.0)
-        framed[40:-40, 40:-40] = grey[40:-40, 40:-40]
-        grey = framed
-    return np.clip(grey + rng.normal(0, 6, grey.shape), 0, 255).astype(np.uint8)
 
 
 def png(width: int, height: int, data: bytes = b"") -> bytes:

@@ -80,6 +80,12 @@ def test_mxnet_is_not_loaded_to_end_the_process(variable, text):
         assert f"InputError: the environment variable {variable} is" in process.stderr.splitlines()[-1]
 
 
+def test_mxnet_is_not_loaded_without_the_docstrings_it_is_made_of(run_module):
+    environment = module_env(PYTHONOPTIMIZE="2")
+    one_error_line(run_module("summary", "--net", "lenet5_1998", env=environment), "PYTHONOPTIMIZE=2")
+    assert run_module("summary", "--net", "lenet5_1998", env=module_env(PYTHONOPTIMIZE="1")).returncode == 0
+
+
 def test_a_list_of_numbers_of_threads_counts_by_its_first(run_module):
     """A list is OpenMP's way to name nested levels; MXNet ended the process at it."""
     code = (

@@ -8,6 +8,8 @@ import resource
 import shutil
 import signal
 import stat
+import subprocess
+import sys
 import threading
 import time
 from contextlib import contextmanager
@@ -20,7 +22,7 @@ from safetensors import numpy as safetensors
 from safetensors import safe_open
 
 import small_train
-from conftest import fails_as_bad_input, same_run
+from conftest import fails_as_bad_input, module_env, same_run
 from gluon_lenet import checkpoint, evaluate, params, predict, train
 from gluon_lenet.recipes import RECIPES
 from gluon_lenet.runs import Run
@@ -105,6 +107,14 @@ def test_a_device_is_written_into_and_a_link_to_it_stays(run, tmp_path, capsys):
     assert stat.S_ISCHR(os.stat("/dev/null").st_mode)
 
 
+def test_a_params_file_through_the_standard_output_is_the_file_alone(run, run_module, tmp_path):
+    with (tmp_path / "piped.params").open("wb") as file:
+        command = [sys.executable, "-m", "gluon_lenet.params", "export", "--run", run, "/dev/stdout"]
+        subprocess.run(command, env=module_env(), stdout=file, check=True, timeout=60)
+    assert params.main(["export", "--run", str(run), str(tmp_path / "file.params")]) == 0
+    assert (tmp_path / "piped.params").read_bytes() == (tmp_path / "file.params").read_bytes()
+
+
 def test_a_link_is_written_through_and_permissions_stay(run, tmp_path):
     (tmp_path / "target").write_bytes(b"old")
     (tmp_path / "target").chmod(0o640)
@@ -183,6 +193,20 @@ def test_a_disk_that_is_full_from_the_beginning(small, tmp_path, capsys):
     assert os.listdir(tmp_path / "run") == [], "so that the same command works once there is room"
 
 
+def test_a_disk_that_is_full_when_a_run_is_resumed(small, tmp_path, capsys):
+    assert train.main([*SMALL, "--epochs", "2", "--run-dir", "run"]) == 0
+    before = contents(tmp_path / "run")
+    capsys.readouterr()
+    with room_for(10) as fill:
+        fill()
+        assert train.main(["--resume", "run", "--epochs", "3", "--quiet"]) == 1
+    assert capsys.readouterr().err == (
+        "error: run/metrics.jsonl cannot be written: File too large; run/last.safetensors is safe and stands at "
+        "epoch 3, batch 0; once the disk can be written to, go on with --resume run\n"
+    )
+    assert contents(tmp_path / "run") == before
+
+
 @pytest.mark.parametrize("replaced", [False, True])
 def test_a_directory_that_goes_during_training_is_named(replaced, small, tmp_path, capsys):
     def take_away():
@@ -195,7 +219,8 @@ def test_a_directory_that_goes_during_training_is_named(replaced, small, tmp_pat
     (line,) = capsys.readouterr().err.splitlines()
     assert "run directory run was deleted, moved or replaced during training" in line
     assert "go on with --resume" in line
-    assert train.main(["--resume", "elsewhere", "--epochs", "1", "--quiet"]) == 0, "it was only moved"
+    done = len((tmp_path / "elsewhere" / "metrics.jsonl").read_text().splitlines())
+    assert train.main(["--resume", "elsewhere", "--epochs", str(done + 1), "--quiet"]) == 0, "it was only moved"
 
 
 # --- whose directory it is --------------------------------------------------------------------------------------------
@@ -241,6 +266,26 @@ def test_new_epochs_are_written_down_before_training_goes_on(small, tmp_path, ca
         assert train.main(["--resume", "run", "--quiet"]) == 130
     assert len(metrics.read_text().splitlines()) > done
     assert capsys.readouterr().err == "interrupted; go on with --resume run\n"
+
+
+def test_fewer_epochs_than_are_done_are_refused(small, tmp_path, capsys):
+    """They were written down beside the results of more, and nothing was trained."""
+    assert train.main([*SMALL, "--epochs", "3", "--run-dir", "run"]) == 0
+    before = contents(tmp_path / "run")
+    capsys.readouterr()
+    fails_as_bad_input(train.main, ["--resume", "run", "--epochs", "2"], capsys, "--epochs 2", "is in epoch 3 already")
+    assert contents(tmp_path / "run") == before
+    assert train.main(["--resume", "run", "--epochs", "3", "--quiet"]) == 0
+    capsys.readouterr()
+    metrics = tmp_path / "run" / "metrics.jsonl"
+    metrics.write_text(metrics.read_text().rstrip("\n"))  # as some editors leave it
+    fails_as_bad_input(train.main, ["--resume", "run", "--epochs", "4"], capsys, "its last line", "has no end of line")
+
+
+def test_a_link_that_leads_nowhere_is_no_run_directory(small, tmp_path, capsys):
+    (tmp_path / "link").symlink_to("nowhere")
+    fails_as_bad_input(train.main, [*SMALL, "--run-dir", "link"], capsys, "is a link that leads to nowhere")
+    assert os.listdir(tmp_path) == ["link"]
 
 
 def test_a_cosine_follows_the_new_number_of_epochs(small, monkeypatch):
@@ -407,8 +452,8 @@ CONFIGS = {  # what is put into config.json -> what is said
     "no device": ({"ctx": []}, "ctx must be a list of devices, not []"),
     "a number as device": ({"ctx": [0]}, "ctx[0] must be a device: cpu(0), gpu(1), not 0"),
     "another device": ({"ctx": ["cpu(0)", "tpu(0)"]}, "ctx[1] must be a device: cpu(0), gpu(1), not 'tpu(0)'"),
-    "no threads": ({"threads": 0}, "threads must be an integer from 1 to 2147483647, not 0"),
-    "half a thread": ({"threads": 0.5}, "threads must be an integer from 1 to 2147483647, not 0.5"),
+    "no threads": ({"threads": 0}, "threads must be a number of threads from 1 to 256, not 0"),
+    "half a thread": ({"threads": 0.5}, "threads must be a number of threads from 1 to 256, not 0.5"),
     "other kernels": ({"backprop": "magic"}, "backprop must be one of autograd, fused, not 'magic'"),
     "a list as recipe": ({"recipe": [1]}, "recipe must be a text, not [1]"),
     "a number as folder": ({"data_dir": 7}, "data_dir must be a text, not 7"),
@@ -423,6 +468,7 @@ CONFIGS = {  # what is put into config.json -> what is said
     "a field unknown": ({"shard": 3}, "the field 'shard' is unknown; was it written by a newer version?"),
     "a newer format": ({"version": 99, "shard": 3}, "format 99 is of a newer version of gluon_lenet"),
     "a version that is text": ({"version": "2"}, "version must be an integer from 0 to 2147483647, not '2'"),
+    "a number of threads that is none": ({"threads": 100_000}, "threads must be a number of threads from 1 to 256"),
     "an id that is none": ({"id": "run"}, "id must be 32 hexadecimal digits, not 'run'"),
 }
 
@@ -446,6 +492,7 @@ BYTES = {
     "100,000 objects": b'{"a":' * 100_000,
     "NaN": b'{"seed": NaN}',
     "5,000 digits": b'{"seed": ' + b"1" * 5000 + b"}",
+    "a field twice": b'{"seed": 1, "settings": {"lr": 0.1, "lr": 0.9}}',
 }
 
 
@@ -463,6 +510,7 @@ METRICS = {
     "an accuracy of 2": (LINE.replace("0.5", "2", 1).encode(), "line 1: train_acc must be a number from 0 to 1, not 2"),
     "an epoch too few": (LINE.replace('"epoch": 1, ', "").encode(), "line 1: object missing required field epoch"),
     "a field too many": (LINE.replace("}", ', "x": 1}').encode(), "line 1: the field 'x' is unknown"),
+    "a field twice": (LINE.replace("{", '{"epoch": 2, ').encode(), "line 1: the field 'epoch' is there twice"),
     "a line twice": (2 * LINE.encode(), "line 2: epoch must be 2, not 1"),
     "another epoch": (LINE.replace("1,", "2,", 1).encode(), "line 1: epoch must be 1, not 2"),
     "100,000 brackets": (b"[" * 100_000 + b"\n", "line 1"),
@@ -513,6 +561,13 @@ def changed(*place, to=None):
             header[place[-1]] = to
 
     return change
+
+
+def test_a_tensor_that_is_neither_weight_nor_state(run, capsys):
+    sign_anew(run / "last.safetensors", change_arrays=lambda arrays: arrays.update(weight=arrays["weights/0.weight"]))
+    before = contents(run)
+    fails_to_load(run, capsys, f"{run / 'last.safetensors'} holds 'weight', which is no weight or state")
+    assert contents(run) == before
 
 
 HEADERS = {

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import threading
 import warnings
 from types import MethodType
@@ -12,11 +14,13 @@ import pytest
 from mxnet import autograd, gluon, nd
 from mxnet.gluon import nn
 
+from conftest import module_env
 from gluon_lenet.backprop import Autograd, Fused, choose
 from gluon_lenet.data.batches import Batches
 from gluon_lenet.data.transforms import Transform
 from gluon_lenet.errors import InputError
 from gluon_lenet.fused import FusedNet, Unsupported
+from gluon_lenet.losses import MAPLoss
 from gluon_lenet.nets import get_net, lenet
 from gluon_lenet.training import evaluate_accuracy, train_ch5
 
@@ -268,6 +272,176 @@ def test_a_class_whose_method_was_replaced(monkeypatch):
 def test_numpy_mode_is_left_to_mxnet():
     with mx.util.np_array(True):
         assert "NumPy mode" in choose(small(), [mx.cpu()], batches()).why
+    engine = choose(small(), [mx.cpu()], batches())
+    with mx.util.np_array(True), pytest.warns(UserWarning, match="NumPy mode"), pytest.raises(TypeError):
+        engine.evaluate(batches())  # as MXNet's own layers do there
+
+
+def test_an_operation_of_mxnet_that_was_replaced(monkeypatch):
+    net = small()
+    engine = choose(net, [mx.cpu()], batches())
+    relu = nd.Activation
+    monkeypatch.setattr(nd, "Activation", lambda *args, **kwargs: relu(*args, **kwargs) * 2)
+    with pytest.warns(UserWarning, match=r"ndarray.Activation was replaced"):
+        same_as_mxnet(net, engine)
+
+
+@pytest.mark.parametrize("of_class", [False, True])
+def test_a_parameter_whose_method_was_replaced_later(of_class, monkeypatch):
+    net = small()
+    engine = choose(net, [mx.cpu()], batches())
+    weight, data = net[1].weight, gluon.Parameter.data
+    double = lambda self, ctx=None: data(self, ctx) * (2 if self is weight else 1)  # noqa: E731
+    monkeypatch.setattr(
+        *((gluon.Parameter, "data", double) if of_class else (weight, "data", MethodType(double, weight)))
+    )
+    expected = Autograd(net, [mx.cpu()]).evaluate(batches())
+    with pytest.warns(UserWarning, match="data"):
+        assert engine.evaluate(batches()) == expected
+
+
+# --- losses -----------------------------------------------------------------------------------------------------------
+
+
+class Smoothed(gluon.loss.SoftmaxCrossEntropyLoss):
+    def hybrid_forward(self, F, pred, label, sample_weight=None):
+        return 0.9 * super().hybrid_forward(F, pred, label, sample_weight) - 0.01 * F.log_softmax(pred).sum(axis=1)
+
+
+def loss_with(name):
+    def make():
+        loss = gluon.loss.SoftmaxCrossEntropyLoss()
+        method = getattr(loss, name)
+        setattr(loss, name, lambda *args, **kwargs: 3 * method(*args, **kwargs))
+        return loss
+
+    return make
+
+
+def hooked(loss):
+    loss.register_forward_hook(lambda *args: None)
+    return loss
+
+
+LOSSES = {
+    "a subclass": Smoothed,
+    "its own forward": loss_with("forward"),
+    "its own hybrid_forward": loss_with("hybrid_forward"),
+    "a batch axis": lambda: gluon.loss.SoftmaxCrossEntropyLoss(batch_axis=1),
+    "a weight": lambda: gluon.loss.SoftmaxCrossEntropyLoss(weight=2.0),
+    "labels of one number a class": lambda: gluon.loss.SoftmaxCrossEntropyLoss(sparse_label=False),
+    "a hook": lambda: hooked(gluon.loss.SoftmaxCrossEntropyLoss()),
+    "MAPLoss with its own forward": lambda: setattr_(MAPLoss(), "forward", lambda pred, label: pred.sum(axis=1)),
+    "another loss": gluon.loss.L2Loss,
+}
+
+
+def setattr_(thing, name, value):
+    setattr(thing, name, value)
+    return thing
+
+
+@pytest.mark.parametrize("make", LOSSES.values(), ids=LOSSES)
+def test_a_loss_that_the_kernels_would_misread_is_left_to_mxnet(make):
+    engine = choose(small(), [mx.cpu()], batches(), loss=make())
+    assert isinstance(engine, Autograd), "served by the kernels"
+    with pytest.raises(InputError, match="the fused kernels cannot serve"):
+        choose(small(), [mx.cpu()], batches(), "fused", make())
+
+
+LOSS_CHANGES = {
+    "a weight": (gluon.loss.SoftmaxCrossEntropyLoss, lambda loss: setattr(loss, "_weight", 5.0), True),
+    "its own forward": (
+        gluon.loss.SoftmaxCrossEntropyLoss,
+        lambda loss: setattr(loss, "hybrid_forward", lambda F, pred, label: pred.sum(axis=1)),
+        True,
+    ),
+    "another j": (MAPLoss, lambda loss: setattr(loss, "j", 3.0), False),
+}
+
+
+@pytest.mark.parametrize(("make", "change", "leaves"), LOSS_CHANGES.values(), ids=LOSS_CHANGES)
+@pytest.mark.parametrize("hybridized", [False, True])
+def test_an_engine_follows_its_loss(make, change, leaves, hybridized):
+    net, loss = small(), make()
+    net[1].weight.set_data(net[1].weight.data() * 0.1)  # penalties of any size: MAPLoss wants them at least 0
+    if hybridized:
+        loss.hybridize()
+    engine, data_iter = choose(net, [mx.cpu()], batches(), loss=loss), batches()
+    before = Autograd(net, [mx.cpu()], loss).evaluate(data_iter)
+    assert engine.evaluate(data_iter)[0] == pytest.approx(before[0], rel=1e-5)
+    assert isinstance(engine, Fused)
+    change(loss)
+    expected = Autograd(net, [mx.cpu()], loss).evaluate(data_iter)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        found = engine.evaluate(data_iter)
+    assert found[0] == pytest.approx(expected[0], rel=1e-5)
+    assert (expected[0] == before[0]) == hybridized, "MXNet goes on with the graph it made"
+    assert [str(warning.message) for warning in caught if "not the fused kernels" in str(warning.message)] or not (
+        leaves or hybridized
+    )
+
+
+def test_the_default_loss_whose_method_was_replaced(monkeypatch):
+    """train_ch5 takes it; a student may have changed it for all."""
+    net = small()
+    engine = choose(net, [mx.cpu()], batches())
+    plain_loss = gluon.loss.SoftmaxCrossEntropyLoss.hybrid_forward
+    monkeypatch.setattr(
+        gluon.loss.SoftmaxCrossEntropyLoss, "hybrid_forward", lambda *args, **kwargs: 2 * plain_loss(*args, **kwargs)
+    )
+    assert isinstance(choose(net, [mx.cpu()], batches()), Autograd)
+    with pytest.warns(UserWarning, match=r"SoftmaxCrossEntropyLoss.hybrid_forward was replaced"):
+        same_as_mxnet(net, engine)
+
+
+# --- weights ----------------------------------------------------------------------------------------------------------
+
+
+def test_a_gradient_attached_past_the_parameter_is_found_before_the_next_pass():
+    net = small()
+    engine = choose(net, [mx.cpu()], batches())
+    same_as_mxnet(net, engine)
+    net[0].weight.data().attach_grad()
+    with pytest.warns(UserWarning, match="attach_grad"):
+        engine.evaluate(batches())
+
+
+@pytest.mark.parametrize("mode", ["autograd", "fused"])
+@pytest.mark.parametrize("number", [np.nan, np.inf])
+@pytest.mark.parametrize("place", [(0, "bias"), (1, "weight")])
+def test_a_net_that_diverged_has_no_accuracy(mode, number, place):
+    """ReLU and max pooling hide a NaN, in one engine and not in the other."""
+    net = small()
+    layer, name = place
+    getattr(net[layer], name).data()[0] = number
+    with pytest.raises(InputError, match=f"{getattr(net[layer], name).name} is NaN or infinite somewhere"):
+        choose(net, [mx.cpu()], batches(), mode).evaluate(batches())
+
+
+# --- processes --------------------------------------------------------------------------------------------------------
+
+
+def test_a_forked_process_computes_the_same():
+    """OpenMP's threads do not survive a fork: whoever waits for them waits for ever."""
+    code = (
+        "import os, signal, gluon_lenet, mxnet as mx, numpy as np\n"
+        "from gluon_lenet.fused import FusedNet\n"
+        "mx.random.seed(0); net = gluon_lenet.lenet(); net.initialize(mx.init.Xavier())\n"
+        "fused, rows = FusedNet(net, threads=2), np.arange(64)\n"
+        "images = np.random.default_rng(0).integers(0, 256, (64, 28, 28), np.uint8)\n"
+        "before = fused.backprop(images, rows, rows % 10)\n"
+        "if os.fork() == 0:\n"
+        "    signal.alarm(60)\n"
+        "    os._exit(fused.backprop(images, rows, rows % 10) != before)\n"
+        "assert os.wait()[1] == 0\n"
+        "assert fused.backprop(images, rows, rows % 10) == before\n"
+    )
+    process = subprocess.run(
+        [sys.executable, "-c", code], env=module_env(), capture_output=True, text=True, timeout=150
+    )
+    assert process.returncode == 0, process.stderr
 
 
 # --- nets that change -------------------------------------------------------------------------------------------------
@@ -419,6 +593,34 @@ def test_an_optimizer_of_its_own_step_takes_that(when):
             engine.step(trainer, 32)
         weights.append(net[0].weight.data().asnumpy())
     np.testing.assert_allclose(*weights, atol=1e-6)
+
+
+def test_an_updater_whose_method_was_replaced(monkeypatch):
+    net = small()
+    trainer = gluon.Trainer(net.collect_params(), "sgd", {"learning_rate": 0.1}, update_on_kvstore=False)
+    engine, before = choose(net, [mx.cpu()], batches()), net[0].weight.data().asnumpy()
+    monkeypatch.setattr(mx.optimizer.Updater, "__call__", lambda self, index, grad, weight: None)
+    engine.backprop(next(iter(engine.batches(batches()))))
+    engine.step(trainer, 32)
+    np.testing.assert_array_equal(net[0].weight.data().asnumpy(), before)
+
+
+def test_adams_schedule_counts_parameter_by_parameter():
+    """A layer that was frozen for a while gets the rate of the update before, as MXNet asks for it first."""
+    weights = []
+    for mode in ("autograd", "fused"):
+        net = small()
+        schedule = mx.lr_scheduler.FactorScheduler(step=1, factor=0.5, base_lr=0.01)
+        settings = {"learning_rate": 0.01, "lr_scheduler": schedule}
+        trainer = gluon.Trainer(net.collect_params(), "adam", settings, update_on_kvstore=False)
+        engine = choose(net, [mx.cpu()], batches(), mode)
+        for grad_req in ("null", "write"):
+            net[0].collect_params().setattr("grad_req", grad_req)
+            for batch in engine.batches(batches()):
+                engine.backprop(batch)
+                engine.step(trainer, 32)
+        weights.append(net[0].weight.data().asnumpy())
+    np.testing.assert_allclose(*weights, atol=1e-4)  # it was off by a hundredth
 
 
 # --- same input, same verdict -----------------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -20,11 +21,11 @@ MXNET = libraries._home()
 
 @pytest.fixture
 def loaded() -> dict[str, str]:
-    """The libraries that `import mxnet` loads: name, without what follows .so -> path."""
+    """The libraries that `import mxnet` loads: name, without auditwheel's hash and what follows .so -> path."""
     code = "import gluon_lenet, mxnet\nprint(open('/proc/self/maps').read())"
     maps = subprocess.run([sys.executable, "-c", code], env=module_env(), capture_output=True, text=True, check=True)
     paths = {line.split()[-1] for line in maps.stdout.splitlines() if ".so" in line}
-    return {Path(path).name.partition(".so")[0]: path for path in paths}
+    return {re.split(r"-[0-9a-f]{8}|\.so", Path(path).name)[0]: path for path in paths}
 
 
 @pytest.fixture
@@ -34,19 +35,17 @@ def site(tmp_path) -> Path:
     shutil.copytree(MXNET, site / "mxnet", copy_function=os.symlink, ignore=shutil.ignore_patterns("__pycache__"))
     for name in ("libmxnet.so", "libopenblas.so.0"):  # the loader takes ${ORIGIN} for the folder of the link
         assert (site / "mxnet" / name).is_symlink()
-    for path in MXNET.iterdir():  # what was put there on this machine
-        if ".so" in path.name and path.name not in ("libmxnet.so", "libopenblas.so.0", "libgfortran.so.3"):
-            (site / "mxnet" / path.name).unlink()
     shutil.copytree(MXNET.parent / "numpy.libs", site / "numpy.libs")
     return site
 
 
-def machine(tmp_path, *lacks: str) -> dict[str, str]:
+def without(*names: str, site: Path) -> dict[str, str]:
     """The environment of a machine without these libraries: the loader meets empty files in their place."""
-    empty = tmp_path / "empty"
+    empty = site.parent / "empty"
     empty.mkdir()
-    for name in lacks:
+    for name in names:
         (empty / name).touch()
+        (site / "mxnet" / name).unlink(missing_ok=True)  # where this machine lacks it indeed
     return {"LD_LIBRARY_PATH": str(empty)}
 
 
@@ -77,8 +76,8 @@ def test_what_is_no_library_needs_nothing(content, tmp_path):
     assert libraries.needed(path) == []
 
 
-def test_all_that_is_missing_is_named_at_once_with_one_command_each(site, tmp_path):
-    process = python(IMPORT, site, **machine(tmp_path, "libgomp.so.1", "libquadmath.so.0"))
+def test_all_that_is_missing_is_named_at_once_with_one_command_each(site):
+    process = python(IMPORT, site, **without("libgomp.so.1", "libquadmath.so.0", site=site))
     assert process.stdout == (
         "MXNet needs libgomp.so.1, libquadmath.so.0, which this system lacks: apt install libgomp1 libquadmath0, or "
         "dnf install libgomp libquadmath; without root: python -m gluon_lenet.libraries\n"
@@ -86,7 +85,7 @@ def test_all_that_is_missing_is_named_at_once_with_one_command_each(site, tmp_pa
 
 
 def test_what_another_wheel_brought_along_is_linked_once(site, tmp_path):
-    lacking = machine(tmp_path, "libquadmath.so.0")
+    lacking = without("libquadmath.so.0", site=site)
     process = python(PROVIDE, site, **lacking)
     assert process.returncode == 0, process.stderr
     assert process.stdout.startswith("MXNet needs libquadmath.so.0, which this system lacks: linked to numpy.libs/")
@@ -96,9 +95,9 @@ def test_what_another_wheel_brought_along_is_linked_once(site, tmp_path):
     assert python(PROVIDE, tmp_path / "moved", **lacking).stdout == ""
 
 
-def test_a_link_that_leads_nowhere_is_made_anew(site, tmp_path):
+def test_a_link_that_leads_nowhere_is_made_anew(site):
+    lacking = without("libquadmath.so.0", site=site)
     (site / "mxnet" / "libquadmath.so.0").symlink_to("../numpy.libs/of-another-numpy")
-    lacking = machine(tmp_path, "libquadmath.so.0")
     assert "libquadmath.so.0" in python(IMPORT, site, **lacking).stdout
     assert python(PROVIDE, site, **lacking).returncode == 0
     assert python(IMPORT, site, **lacking).stdout == "None\n"
@@ -122,7 +121,7 @@ def test_what_no_wheel_has_is_fetched_without_root(site, tmp_path, loaded):
     lib.mkdir(parents=True)
     shutil.copy(loaded["libgomp"], lib / "libgomp.so.1.0.0")
     (lib / "libgomp.so.1").symlink_to("libgomp.so.1.0.0")
-    lacking = machine(tmp_path, "libgomp.so.1", "libquadmath.so.0")
+    lacking = without("libgomp.so.1", "libquadmath.so.0", site=site)
     process = python(PROVIDE, site, PATH=fake_apt(tmp_path / "bin", tmp_path / "files"), **lacking)
     assert process.returncode == 0, process.stderr
     linked, fetched = process.stdout.splitlines()
@@ -142,7 +141,7 @@ def _umask() -> int:
 def test_what_cannot_be_had_is_one_line_of_error(apt, site, tmp_path):
     (tmp_path / "nothing").mkdir()
     path = fake_apt(tmp_path / "bin", tmp_path / "nothing") if apt else str(tmp_path / "nothing")
-    process = python(PROVIDE, site, PATH=path, **machine(tmp_path, "libgomp.so.1"))
+    process = python(PROVIDE, site, PATH=path, **without("libgomp.so.1", site=site))
     assert (process.returncode, process.stdout) == (2, "")
     (line,) = process.stderr.splitlines()
     sentence = "error: MXNet needs libgomp.so.1, which this system lacks: apt install libgomp1, or dnf install libgomp"

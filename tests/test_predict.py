@@ -7,6 +7,7 @@ import re
 import mxnet as mx
 import numpy as np
 import pytest
+from not_digits import other_pictures
 from PIL import Image
 
 from conftest import fails_as_bad_input, one_error_line
@@ -107,6 +108,27 @@ def test_each_bad_file_is_an_error_for_itself(name, digits_run, files, capsys):
     assert predict.main(["--run", str(digits_run), name, "--show", "alone.png"]) == 1
     assert capsys.readouterr().out == ""
     assert not os.path.exists("alone.png"), "there was nothing to draw"
+
+
+def test_what_is_no_digit_is_an_error_and_the_others_are_predicted(digits_run, files, capsys):
+    """A gradient, a page of text, salt and pepper, and a pixel: a net is often sure which digit they are."""
+    noise = np.random.default_rng(0).random((100, 100)) < 0.1
+    pixel = np.full((28, 28), 255, dtype=np.uint8)
+    pixel[9, 14] = 0
+    pictures = {
+        "gradient.png": np.tile(np.linspace(0, 255, 200).astype(np.uint8), (200, 1)),
+        "page.png": next(other_pictures("page of text", 1, seed=0)),
+        "noise.png": np.where(noise, 0, 255).astype(np.uint8),
+        "pixel.png": pixel,
+    }
+    for name, picture in pictures.items():
+        Image.fromarray(picture).save(name)
+    assert predict.main(["--run", str(digits_run), *pictures, "七.png"]) == 1
+    captured = capsys.readouterr()
+    assert re.fullmatch(r"七\.png: 7 \(\d+\.\d%\)\n", captured.out)
+    for line, name in zip(captured.err.splitlines(), pictures, strict=True):
+        assert line.startswith(f"error: {name}: this is no drawing of one digit: ")
+        assert line.endswith("; draw one digit, dark on light")
 
 
 def test_json(digits_run, files, capsys):

@@ -16,7 +16,7 @@ from types import MethodType
 import mxnet as mx
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, note, settings
+from hypothesis import given, note
 from hypothesis import strategies as st
 from mxnet import autograd, gluon
 from mxnet.gluon import HybridBlock, contrib, nn
@@ -26,6 +26,7 @@ from gluon_lenet.data.batches import Batches, check_labels
 from gluon_lenet.data.transforms import Transform
 from gluon_lenet.layers import PrintLayer, RBFOutput, ScaledTanh, Subsampling, TableConv2D
 from gluon_lenet.proof import half_frozen
+from random_cases import random_cases
 
 CLASSES = 10
 
@@ -491,13 +492,7 @@ def run(number):
     """Check so many nets; a good part of them must have been served by the kernels, and a good part not."""
     counts = Counter()
 
-    @settings(
-        max_examples=number,
-        deadline=None,
-        database=None,
-        derandomize=True,
-        suppress_health_check=list(HealthCheck),
-    )
+    @random_cases(number)
     @given(st.data())
     def nets(data):
         check(data, counts)

@@ -193,3 +193,52 @@ def test_a_trainer_with_a_kvstore_takes_the_same_steps(small_batches, update_on_
         losses.append([result.train_loss for result in epochs])
         train_iter.epoch = 0
     assert losses[0] == losses[1]
+
+
+class Unsized:
+    """Batches that do not tell their number."""
+
+    def __init__(self, batches):
+        self.batches = batches
+
+    def __iter__(self):
+        return iter(self.batches)
+
+
+class Optimistic(Unsized):
+    def __len__(self):
+        return 100
+
+
+def loader(batches, last_batch):
+    """Gluon's own; by `rollover`, what is left of a pass goes before the next, which may have a batch more."""
+    X, y = (mx.nd.concat(*part, dim=0) for part in zip(*batches, strict=True))
+    return gluon.data.DataLoader(gluon.data.ArrayDataset(X, y), 200, last_batch=last_batch)
+
+
+@pytest.mark.parametrize("make", [Unsized, Optimistic, lambda batches: loader(batches, "rollover")])
+def test_an_epoch_ends_with_its_batches_whatever_their_number_was_said_to_be(make, small_batches, capsys):
+    """Training ended after the first epoch, without a line, or with a TypeError."""
+    train_iter, test_iter = small_batches
+    net, books = new_net(), new_net()
+    history = train_ch5(net, make(train_iter), test_iter, 256, sgd(net, 0.1), mx.cpu(), 3)
+    assert [result.epoch for result in history] == [1, 2, 3]
+    train_iter.epoch = 0
+    data_iter, trainer = make(train_iter), sgd(books, 0.1)
+    for _ in range(3):
+        for X, y in data_iter:
+            with autograd.record():
+                loss = gluon.loss.SoftmaxCrossEntropyLoss()(books(X), y).sum()
+            loss.backward()
+            trainer.step(256)
+    np.testing.assert_allclose(weights(net), weights(books), atol=1e-5)
+
+
+def test_data_that_end_are_named(small_batches):
+    train_iter, test_iter = small_batches
+    net = new_net()
+    once = iter(list(train_iter))  # has nothing left for the second epoch
+    with pytest.raises(InputError, match="epoch 2: the training data have no batches"):
+        train_ch5(net, once, test_iter, 256, sgd(net), mx.cpu(), 2)
+    with pytest.raises(InputError, match="there are no batches to evaluate"):
+        evaluate_accuracy([], net)

@@ -43,9 +43,9 @@ class Batches:
         labels: integers (n,), at least 0; a net must have more classes than the largest.
         batch_size: 1 to n.
         shuffle: whether each pass has an order of its own.
-        seed: of the order and of `augment`.
+        seed: of the order and of `augment`; at least 0.
         transform: what a net is to see of the images.
-        augment: how training images are changed at random.
+        augment: how training images are changed at random, uint8 (n, h, w) to uint8 (n, h, w).
 
     Raises:
         InputError: other arrays, or another batch size; the message says what is wrong with them.
@@ -62,12 +62,14 @@ class Batches:
         transform: Transform | None = None,
         augment: Augmentation | None = None,
     ):
-        images, labels = np.asarray(images), np.asarray(labels)
+        images, labels = np.ascontiguousarray(images), np.asarray(labels)
         if images.dtype != np.uint8 or images.ndim != 3 or not images.size:
             raise InputError(f"images must be uint8 (n, h, w), not {images.dtype} {images.shape}")
         if labels.shape != (len(images),):
             raise InputError(f"{len(images)} images, but labels of shape {labels.shape}; there must be one an image")
         check_labels(labels)
+        if seed < 0:
+            raise InputError(f"seed {seed} must be at least 0")
         if not 1 <= batch_size <= len(images):
             raise InputError(f"batch size {batch_size} must be between 1 and the number of images, {len(images)}")
         self.images, self.labels = images, labels.astype(np.int32)
@@ -106,9 +108,17 @@ class Batches:
             rng = np.random.default_rng(seeds["augment"])
             # Several batches at once: MXNet takes half a millisecond to begin
             for rows in _slices(order, self.batch_size * max(1, _AUGMENTED // self.batch_size)):
-                images, labels = self.augment(self.images[rows], rng), self.labels[rows]
+                images, labels = self._augmented(rows, rng), self.labels[rows]
                 for part in _slices(np.arange(len(rows)), self.batch_size):
                     yield images, part, labels
+
+    def _augmented(self, rows: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        images = np.ascontiguousarray(self.augment(self.images[rows], rng))
+        if images.dtype != np.uint8 or images.ndim != 3 or len(images) != len(rows):
+            raise InputError(
+                f"augment made {images.dtype} {images.shape} of {len(rows)} images; it must return uint8 (n, h, w)"
+            )
+        return images
 
     def seeds(self, epoch: int) -> dict[str, list[int]]:
         """What the generators, of the order and of `augment`, are seeded with for pass `epoch` (from 0)."""

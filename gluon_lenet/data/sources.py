@@ -360,10 +360,10 @@ def read_folder(dataset: DatasetFiles, data_dir: str | os.PathLike) -> dict[str,
 def _named_folder(data_dir: str | os.PathLike) -> Path:
     try:
         folder = Path(data_dir).expanduser()
-    except RuntimeError as error:  # ~nobody
-        raise InputError(f"data folder {data_dir}: {error}") from None
-    if not folder.is_dir():
-        raise InputError(f"data folder {folder} {'is not a folder' if folder.exists() else 'does not exist'}")
+        if not folder.is_dir():
+            raise InputError(f"data folder {folder} {'is not a folder' if folder.exists() else 'does not exist'}")
+    except (RuntimeError, OSError) as error:  # ~nobody; a name too long, no rights
+        raise InputError(f"data folder {data_dir}: {getattr(error, 'strerror', error)}") from None
     return folder
 
 

@@ -18,7 +18,7 @@ from threading import Lock
 
 import mxnet as mx
 import numpy as np
-from mxnet.gluon.loss import Loss
+from mxnet.gluon.loss import Loss, SoftmaxCrossEntropyLoss
 
 from gluon_lenet import compat
 from gluon_lenet.data.batches import check_labels
@@ -26,11 +26,11 @@ from gluon_lenet.data.transforms import Transform
 from gluon_lenet.fused import arrays
 from gluon_lenet.fused.blocks import RUN
 from gluon_lenet.fused.compiled import Task
-from gluon_lenet.fused.program import Program, Unsupported, read_loss
+from gluon_lenet.fused.program import Program, Unsupported
 from gluon_lenet.fused.updater import KernelUpdater
 from gluon_lenet.fused.vectors import LANES
 from gluon_lenet.fused.weights import Kernel, Weight, check_apart
-from gluon_lenet.proof import half_frozen
+from gluon_lenet.proof import half_frozen, why_not_default_mode
 
 __all__ = ["LANES", "FusedNet", "KernelUpdater", "Unsupported"]
 
@@ -42,7 +42,7 @@ class FusedNet:
 
     The net stays the owner of its parameters: weights are read where they are, gradients are written into
     `param.grad()`, and `trainer.step(batch_size)` follows as after `loss.backward()`. A net that has changed since the
-    last call, by a layer more or a hook, say, is read again. Calls from several threads take turns.
+    last call, by a layer more or a hook, say, is read again, and so is the loss. Calls from several threads take turns.
 
     The methods take images as they are stored, and say with a `Transform` what the net is to see of them: the padding
     and `(pixel / 255 - mean) / std` are done on the way into the kernels, the resizing must have been done.
@@ -68,23 +68,30 @@ class FusedNet:
     """
 
     def __init__(self, net, input_shape=(1, 28, 28), threads: int | None = None, loss: Loss | None = None):
-        self.net, self.input_shape, self.loss = net, tuple(input_shape), loss
+        self.net, self.input_shape = net, tuple(input_shape)
+        self.loss = SoftmaxCrossEntropyLoss() if loss is None else loss
         self._threads = compat.num_threads() if threads is None else threads
         if not 1 <= self._threads <= compat.MOST_THREADS:
             raise ValueError(f"threads must be from 1 to {compat.MOST_THREADS}, not {threads}")
         self._lock = Lock()
         self._program = None
-        with self._lock:
-            self._follow()
+        self.follow()
 
     def follow(self) -> None:
         """Read the net again if it has changed since the last call, as every other method does first.
 
+        To be called before each pass: it also looks for what is rare and would cost too much in every step, MXNet's
+        global modes, replaced operations, and gradients attached to a weight past its parameter.
+
         Raises:
             Unsupported: the kernels cannot serve what it has become.
         """
+        if why := why_not_default_mode():
+            raise Unsupported(why)
         with self._lock:
             self._follow()
+            for weight in self._weights:
+                weight.check_gradient()
 
     def _follow(self):
         if self._program is None or not self._program.record.is_current():
@@ -104,11 +111,10 @@ class FusedNet:
 
     def _read(self):
         """Make the table of layers of the net as it is now, and the memory to work in."""
-        rubbish = read_loss(self.loss)
-        program = Program(self.net, self.input_shape)
+        program = Program(self.net, self.input_shape, self.loss)
         if _is_deferred(self.net):
             self.net(mx.nd.zeros((1, *self.input_shape)))
-            program = Program(self.net, self.input_shape)
+            program = Program(self.net, self.input_shape, self.loss)
         self._layers = program.layers
         self._weights = [Weight(parameter, program.layers[i], name) for name, i, parameter in program.parameters()]
         self._weights += [Kernel(block, program.layers[i]) for i, block in program.table_convolutions()]
@@ -124,7 +130,7 @@ class FusedNet:
             size=program.size,
             sums_size=program.sums_size,
             scratch=program.scratch,
-            rubbish=rubbish,
+            rubbish=program.rubbish,
             first_pixel=first_pixel,
             image_row=image_row,
             image_plane=image_plane,

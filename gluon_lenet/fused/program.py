@@ -22,7 +22,7 @@ from gluon_lenet.fused.tiles import GRADIENT_OUTPUTS, NO_ACTIVATION, RELU, SCALE
 from gluon_lenet.fused.vectors import LANES
 from gluon_lenet.layers import RBFOutput, ScaledTanh, Subsampling, TableConv2D
 from gluon_lenet.losses import MAPLoss
-from gluon_lenet.proof import Record, why_not_default_mode
+from gluon_lenet.proof import Record
 
 ACTIVATIONS = {"sigmoid": SIGMOID, "tanh": TANH, "relu": RELU}
 SERVED = (
@@ -58,34 +58,27 @@ class Step:
         return channels, height + 2 * self.padding, width + 2 * self.padding
 
 
-def read_net(net: nn.Block, input_shape: tuple[int, int, int]) -> tuple[list[Step], Record]:
-    """The net's layers, in order, for inputs (channels, height, width); and a record of what they were read from.
+def read_net(net: nn.Block, input_shape: tuple[int, int, int], record: Record) -> list[Step]:
+    """The net's layers, in order, for inputs (channels, height, width); `record` takes what they were read from.
 
     Raises:
         Unsupported: the kernels cannot serve the net, or it may not compute what its layers' types say.
     """
-    if why := why_not_default_mode():
-        raise Unsupported(why)
     if type(net) not in (nn.Sequential, nn.HybridSequential):
         raise Unsupported(f"{type(net).__name__} is not a Sequential; {SERVED}")
-    record = Record()
     _add_to(record, net, "the net")
     steps: list[Step] = []
     shape = tuple(input_shape)
     for number, block in enumerate(net._children.values()):
         described = " ".join(repr(block).split())
         shape = _read(block, f"layer {number}, {described},", steps, shape, record)
-    try:
-        record.check_caches()
-    except ValueError as error:
-        raise Unsupported(str(error)) from None
     if not steps or steps[-1].kind == CONVOLUTION:
         raise Unsupported(f"the last layer must be a Dense or RBFOutput that gives the logits; {SERVED}")
     if steps[-1].activation != NO_ACTIVATION:
         raise Unsupported(f"the last layer, {described}, has an activation; the kernels want logits")
     if np.prod(input_shape) < LANES:
         raise Unsupported(f"images of shape {tuple(input_shape)} are too small: at least {LANES} pixels")
-    return steps, record
+    return steps
 
 
 def _add_to(record, block, name):
@@ -271,29 +264,43 @@ def _check_shape(name, shape, outputs, inputs):
         raise Unsupported(f"{name} expects {shape[1]} inputs but gets {inputs}")
 
 
-def read_loss(loss: Loss | None) -> float:
+def read_loss(loss: Loss, record: Record) -> float:
     """A loss -> the logit of the class that it adds to the net's in the softmax; minus infinity adds none.
 
-    None is softmax cross-entropy. `MAPLoss` is the same with a class more, of the constant penalty j.
+    `MAPLoss` is softmax cross-entropy with one class more, of the constant penalty j. `record` takes the loss.
 
     Raises:
-        Unsupported: the kernels cannot compute this loss.
+        Unsupported: the kernels cannot compute this loss, or it may not compute what its type says.
     """
+    name = type(loss).__name__
+    if type(loss) not in (MAPLoss, SoftmaxCrossEntropyLoss):
+        raise Unsupported(f"they compute softmax cross-entropy of class numbers or MAPLoss, not {name}")
+    _add_to(record, loss, f"the loss, {name},")
+    if (loss._weight, loss._batch_axis) != (None, 0):
+        raise Unsupported(f"the loss, {name}, has a weight, or a batch axis other than 0")
     if type(loss) is MAPLoss:
         return -loss.j
-    if loss is None or (
-        type(loss) is SoftmaxCrossEntropyLoss
-        and (loss._sparse_label, loss._from_logits, loss._axis, loss._weight) == (True, False, -1, None)
-    ):
-        return -inf
-    raise Unsupported(f"they compute softmax cross-entropy of class numbers or MAPLoss, not {type(loss).__name__}")
+    if (loss._sparse_label, loss._from_logits, loss._axis) != (True, False, -1):
+        raise Unsupported(f"they compute {name} of class numbers along the last axis of logits only")
+    return -inf
 
 
 class Program:
-    """The table of layers of a net, how much memory a thread needs, and a record of the net it was read from."""
+    """The table of layers of a net, how much memory a thread needs, and a record of what it was read from.
 
-    def __init__(self, net: nn.Block, input_shape: tuple[int, int, int]):
-        self.steps, self.record = read_net(net, input_shape)
+    Attributes:
+        rubbish: what `read_loss` found.
+        record: the net and the loss, as they were.
+    """
+
+    def __init__(self, net: nn.Block, input_shape: tuple[int, int, int], loss: Loss):
+        self.record = Record()
+        self.steps = read_net(net, input_shape, self.record)
+        self.rubbish = read_loss(loss, self.record)
+        try:
+            self.record.check_caches()
+        except ValueError as error:
+            raise Unsupported(str(error)) from None
         self._input_shape = input_shape
         self.layers = np.zeros(len(self.steps), LAYER)
         self._size = 0  # floats given away so far

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import functools
+import os
 import threading
 
 
@@ -16,8 +17,8 @@ def run(function: int, argument: int, threads: int):
 
     The function must share out the work itself: it may be that fewer threads come.
     """
-    parallel = _openmp()
-    if threads > 1 and parallel:
+    parallel, process = _openmp()
+    if threads > 1 and parallel and process == os.getpid():
         parallel(function, argument, threads, 0)
         return
     call = ctypes.CFUNCTYPE(None, ctypes.c_void_p)(function)
@@ -31,7 +32,10 @@ def run(function: int, argument: int, threads: int):
 
 @functools.cache
 def _openmp():
-    """`GOMP_parallel(function, argument, threads, flags)` of the OpenMP library MXNet loaded, or None."""
+    """`GOMP_parallel(function, argument, threads, flags)` of the library MXNet loaded, or None; and this process.
+
+    Its threads are waited for in vain in a process that is forked from one that used them.
+    """
     for library in (None, "libgomp.so.1"):  # None: whatever this process has loaded for all
         try:
             parallel = ctypes.CDLL(library).GOMP_parallel
@@ -39,5 +43,5 @@ def _openmp():
             continue
         parallel.argtypes = [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_uint, ctypes.c_uint]
         parallel.restype = None
-        return parallel
-    return None
+        return parallel, os.getpid()
+    return None, os.getpid()

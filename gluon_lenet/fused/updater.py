@@ -49,14 +49,12 @@ class KernelUpdater(mx.optimizer.Updater):
             super().__call__(index, grad, weight)
             return
         optimizer._set_current_context(0)
-        optimizer._update_count(index)
-        rates = optimizer._get_lrs(index)
         if rule == ADAM:
-            counts = [optimizer._index_update_count[i] for i in index]
-            rates = [lr * _bias_correction(optimizer, count) for lr, count in zip(rates, counts, strict=True)]
-            rates = list(map(_as_mxnet_reads, rates))
+            rates = [_as_mxnet_reads(_adam_rate(optimizer, i)) for i in index]
             self._task.set(beta1=optimizer.beta1, beta2=optimizer.beta2, epsilon=optimizer.epsilon)
-        elif rule == MOMENTUM:
+        else:
+            optimizer._update_count(index)
+            rates = optimizer._get_lrs(index)
             self._task.set(momentum=optimizer.momentum)
         self._table["lr"], self._table["wd"] = rates, optimizer._get_wds(index)
         self._task.set(rule=rule, rescale=_as_mxnet_reads(optimizer.rescale_grad))
@@ -113,9 +111,14 @@ def _rule(optimizer: mx.optimizer.Optimizer) -> int | None:
     return ADAM if type(optimizer) is mx.optimizer.Adam else None
 
 
-def _bias_correction(optimizer, count) -> float:
-    """What Adam multiplies the learning rate of a parameter's step number `count` by."""
-    return math.sqrt(1 - optimizer.beta2**count) / (1 - optimizer.beta1**count)
+def _adam_rate(optimizer, index) -> float:
+    """Count a step of the parameter, and return its learning rate times Adam's bias correction.
+
+    MXNet's Adam counts parameter by parameter, so that a schedule may give those of one step different rates.
+    """
+    optimizer._update_count(index)
+    count = optimizer._index_update_count[index]
+    return optimizer._get_lr(index) * (math.sqrt(1 - optimizer.beta2**count) / (1 - optimizer.beta1**count))
 
 
 @functools.lru_cache(maxsize=16)  # all parameters have one learning rate, as a rule

@@ -45,6 +45,11 @@ class Weight:
                 self.layer[name], moved = memory.address, True
         return moved
 
+    def check_gradient(self) -> None:
+        """Raise Unsupported if MXNet would write the gradient elsewhere than where the trainer reads it."""
+        if self._gradients is not None and not _is_same(self._arrays[0].grad, self._gradients[0]):
+            raise Unsupported(f"{self.parameter.name} has a gradient that the trainer does not know (attach_grad)")
+
     def places(self) -> list[tuple[int, int, str]]:
         """First byte, end and name of the memory of the weight and of its gradient."""
         size, name = prod(self.parameter.shape) * 4, self.parameter.name
@@ -66,8 +71,6 @@ class Weight:
             raise Unsupported(f"{parameter.name} has grad_req 'add'; the kernels serve 'write' and 'null'")
         if type(data) is not NDArray or (parameter._grad is not None and type(parameter._grad[0]) is not NDArray):
             raise Unsupported(f"{parameter.name} or its gradient is no dense array")
-        if parameter._grad is not None and not _is_same(data.grad, parameter._grad[0]):
-            raise Unsupported(f"{parameter.name} has a gradient that the trainer does not know (attach_grad)")
         self._arrays, self._gradients = parameter._data, parameter._grad
         gradient = arrays.Nowhere() if self._gradients is None else arrays.Memory(self._gradients[0])
         self._memory = [(self.name, arrays.Memory(data)), (f"{self.name}_gradient", gradient)]
@@ -111,6 +114,11 @@ class Kernel:
     def places(self) -> list[tuple[int, int, str]]:
         """See `Weight.places`."""
         return [place for weight, _ in self._parts for place in weight.places()]
+
+    def check_gradient(self) -> None:
+        """See `Weight.check_gradient`."""
+        for weight, _ in self._parts:
+            weight.check_gradient()
 
     def finish(self):
         """Copy the gradients to where the trainer looks for them."""

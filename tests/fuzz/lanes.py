@@ -1,0 +1,60 @@
+"""Targets by name -> their counts, each some cases at a time in a process of its own, side by side in a few lanes."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+from collections import Counter
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from fuzz.target import CASE
+
+ROOT = Path(__file__).resolve().parents[2]
+PORTION = 10_000  # cases a process; a new one has another seed
+MEMORY_DISK = Path("/dev/shm")  # a disk would be what takes the time
+
+
+class FoundError(Exception):
+    """A case that was neither refused as it must be nor accepted as it was meant, or that ended its process."""
+
+
+def fuzz(names: list[str], number: int, seed: int, lanes: int) -> Iterator[tuple[str, Counter | FoundError]]:
+    """Try so many cases of each target; yields its name and what they came to, as soon as they are all tried."""
+    portions = [min(PORTION, number - done) for done in range(0, number, PORTION)]
+    with ThreadPoolExecutor(lanes) as executor:
+        futures = {
+            name: [executor.submit(fuzz_portion, name, cases, seed + k) for k, cases in enumerate(portions)]
+            for name in names
+        }
+        for name, parts in futures.items():
+            try:
+                yield name, sum((part.result() for part in parts), Counter())
+            except FoundError as error:
+                yield name, error
+
+
+def fuzz_portion(name: str, number: int, seed: int) -> Counter:
+    """Try so many cases in a process and an empty folder of their own; raises FoundError, which holds the case."""
+    with tempfile.TemporaryDirectory(dir=MEMORY_DISK if MEMORY_DISK.is_dir() else None) as folder:
+        process = subprocess.run(
+            [sys.executable, "-X", "faulthandler", "-m", "fuzz.target", name, str(number), str(seed)],
+            cwd=folder,
+            env={**os.environ, "PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}", "OMP_NUM_THREADS": "1", "LANGUAGE": "C"},
+            capture_output=True,
+            encoding="utf-8",
+            errors="replace",
+        )
+        if process.returncode == 0:
+            return Counter(json.loads(process.stdout))
+        case = Path(folder, CASE)
+        end = f"exit status {process.returncode}"
+        if process.returncode < 0:
+            end = f"it ended by {signal.Signals(-process.returncode).name}"  # SIGALRM: it hung
+        last = case.read_text(encoding="utf-8", errors="replace") if case.exists() else "none"
+        raise FoundError(f"{name}, seed {seed}: {end}\n{process.stderr}\nthe last case was: {last}")
