@@ -1,14 +1,17 @@
 # make train | make test        the first call makes .venv and installs requirements.txt; the next ones install nothing
 # make test PYTHON=python3.13   the same with a Python of your choice, in .venv-python3.13
+# make train GPU=1              the same on an NVIDIA GPU, with requirements-gpu.txt in .venv-gpu (4 GB)
 # make train ARGS="--epochs 1"  arguments of python -m gluon_lenet.train
 # make notebook                 opens the chapter in Jupyter
 # make grade SUBMISSIONS=DIR    grades a folder of submitted assignments; ARGS as for the others
 .DELETE_ON_ERROR:
 .PHONY: train test test-all pythons which test-network test-slow test-kill fuzz test-python test-assignments
-.PHONY: test-fresh test-arm reproduce bench
+.PHONY: test-fresh test-arm test-gpu-libraries reproduce bench
 .PHONY: notebook notebooks assignment grade lint lock audit clean
 
-VENV   := .venv$(if $(PYTHON),-$(notdir $(PYTHON)))
+# The environment; where the variable GLUON_LENET_VENV says, in a container. It is deleted when the lock changes.
+VENV   := $(or $(GLUON_LENET_VENV),.venv)$(if $(GPU),-gpu)$(if $(PYTHON),-$(notdir $(PYTHON)))
+LOCK   := requirements$(if $(GPU),-gpu).txt
 RUN    := $(VENV)/bin/python
 ARGS   :=
 FRAMEWORKS := torch tensorflow jax
@@ -23,7 +26,7 @@ PYTHONS  := $(filter-out 3.14 3.15,$(PYTHONS))  # numba has no wheels for Intel 
 endif
 
 train: $(VENV)/.ready
-	@$(RUN) -m gluon_lenet.train $(ARGS)
+	@$(RUN) -m gluon_lenet.train $(if $(GPU),--ctx gpu) $(ARGS)
 
 test: $(VENV)/.ready
 	@$(RUN) -m pytest -n auto --maxprocesses 4 --dist loadfile $(ARGS)
@@ -78,6 +81,10 @@ test-arm: $(VENV)/.ready
 test-assignments: $(VENV)/.ready
 	@$(RUN) -m pytest -m assignments $(ARGS)
 
+# Whether MXNet's GPU wheel finds every library but the driver's, in an environment made for it: a download of 2.5 GB.
+test-gpu-libraries: $(VENV)/.ready
+	@$(RUN) -m pytest -m gpu_libraries $(ARGS)
+
 # The student version of the assignment, without solutions and hidden tests.
 assignment: $(VENV)/.ready
 	@cd notebooks/assignments && $(abspath $(RUN)) -m nbgrader generate_assignment lenet --force --no-db --log-level=ERROR
@@ -119,6 +126,8 @@ lint: $(VENV)/.ready
 # The lock: every package pinned for every supported Python, from the direct dependencies in pyproject.toml.
 lock:
 	uv pip compile --universal --python-version $(firstword $(ADMITTED)) --all-extras --group frozen pyproject.toml -o requirements.txt $(ARGS)
+	uv pip compile --universal --python-version $(firstword $(ADMITTED)) --all-extras --group gpu \
+		--constraint requirements.txt --no-emit-package mxnet --no-annotate pyproject.toml -o requirements-gpu.txt
 	for framework in $(FRAMEWORKS); do \
 		uv pip compile --universal --python-version $(firstword $(ADMITTED)) --group $$framework -o benchmarks/requirements/$$framework.txt; \
 	done
@@ -151,10 +160,15 @@ endef
 $(VENV)/.ready: $(VENV)/.installed
 	@$(RUN) -m gluon_lenet.libraries && touch $@
 
-$(VENV)/.installed: requirements.txt
-	@case "$$(uname -sm) $$(getconf LONG_BIT)" in "Linux x86_64 64"|"Linux aarch64 64"|"Darwin x86_64 64") ;; *) \
+$(VENV)/.installed: $(LOCK)
+	@container="run the chapter in a container (README.md, section macOS, Windows and containers)"; \
+	case "$$(uname -sm) $$(getconf LONG_BIT 2>/dev/null)" in \
+	"Linux x86_64 64"|"Linux aarch64 64"|"Darwin x86_64 64") ;; \
+	"Darwin arm64"*) echo "error: MXNet has no wheel for macOS on Apple Silicon: $$container" >&2; exit 2;; \
+	MSYS*|MINGW*|CYGWIN*) echo "error: MXNet has no wheel for Windows: use WSL2, or $$container" >&2; exit 2;; \
+	*) \
 		echo "error: MXNet 1.9.1 has packages for Linux and for macOS x86-64 only, of 64 bits;" \
-			"this is $$(uname -sm), $$(getconf LONG_BIT) bits" >&2; exit 2;; esac; \
+			"this is $$(uname -sm), $$(getconf LONG_BIT 2>/dev/null) bits" >&2; exit 2;; esac; \
 	$(FIND_PYTHON); \
 	if [ -z "$$found" ]; then \
 		echo "error: no usable Python $(firstword $(ADMITTED)) to $(lastword $(ADMITTED)) found; install one with its venv module" \
@@ -162,8 +176,9 @@ $(VENV)/.installed: requirements.txt
 		[ -z "$$passed" ] || echo "error: passed over, because it does not start, has another version or lacks venv or ensurepip:$$passed" >&2; \
 		exit 2; \
 	fi; \
-	echo "making $(VENV) with $$found, installing requirements.txt (a minute or two) ..."; \
+	$(if $(GPU),"$$found" -m gluon_lenet.nvidia || exit;) \
+	echo "making $(VENV) with $$found, installing $(LOCK) $(if $(GPU),(2.5 GB),(a minute or two)) ..."; \
 	rm -rf $(VENV) && "$$found" -m venv $(VENV) && \
-	PIP_CONSTRAINT=requirements.txt PIP_BUILD_CONSTRAINT=requirements.txt \
-		$(RUN) -m pip install -qq --disable-pip-version-check --use-pep517 --no-deps -r requirements.txt && \
+	PIP_CONSTRAINT=$(LOCK) PIP_BUILD_CONSTRAINT=$(LOCK) \
+		$(RUN) -m pip install -qq --disable-pip-version-check --use-pep517 --no-deps -r $(LOCK) && \
 	touch $@

@@ -3,6 +3,7 @@
 `import gluon_lenet as d2l` has the names the chapter uses. The way through the package, file by file:
 
     compat.py            MXNet 1.9.1 and d2lzh on today's Python, NumPy and IPython
+    machine.py           why there is no MXNet for some machines and Pythons
     libraries.py         what MXNet's shared objects need: linked, fetched or named
     packages.py          files of apt's and npm's packages, without root
     errors.py            what bad input raises
@@ -13,6 +14,7 @@
     data/datasets.py     a name -> train and test arrays, class names
     data/transforms.py   uint8 images -> float32 batches
     data/batches.py      arrays -> shuffled mini-batches
+    nvidia.py            NVIDIA's driver -> its GPUs, and whether MXNet's wheel has code for them
     devices.py           "gpu(1)" -> mx.Context
     layers.py losses.py  what stock Gluon lacks
     nets.py              the nets, by name
@@ -33,19 +35,22 @@
     drawings.py          a user's picture -> a 28x28 drawing as in MNIST
     trained.py           a run's directory -> the trained net with its preprocessing
     book.py              d2lzh, the book's own package, mended
-    cli.py train.py evaluate.py predict.py params.py summary.py    command lines
+    checkup.py           this machine -> what the chapter needs: found or not, and what to type
+    cli.py doctor.py train.py evaluate.py predict.py params.py summary.py    command lines
 
 Importing the package puts back what today's NumPy and IPython took from MXNet and d2lzh (compat.py) and nothing more:
 MXNet is loaded at the first use of a name that needs it.
 """
 
+from contextlib import suppress
 from importlib import import_module
-
-from gluon_lenet import compat
 
 __version__ = "0.1.0"
 
-compat.prepare()
+with suppress(ModuleNotFoundError):  # what compat.py needs is not installed: doctor.py says so, all else fails there
+    from gluon_lenet import compat
+
+    compat.prepare()
 
 _HOMES = {
     "data.batches": ["Batches", "load_data", "load_data_fashion_mnist", "load_data_mnist"],

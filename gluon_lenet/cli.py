@@ -12,7 +12,6 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 
-from gluon_lenet import compat
 from gluon_lenet.errors import DataError, DiskError, InputError
 
 BAD_INPUT, FAILED, INTERRUPTED = 2, 1, 130  # exit statuses
@@ -22,6 +21,8 @@ MOST_EPOCHS = 1_000_000  # a step schedule lists every tenth
 # New objects until Python looks for garbage. By default 700, and a tenth of the time until the first batch goes into
 # looking through what importing MXNet, Numba and matplotlib has made, none of which is garbage.
 _COLLECT_AFTER = 100_000
+
+# compat.py is imported where it is used: doctor.py works where NumPy, which it needs, is not installed.
 
 OUTPUT_FAILS = "the standard output cannot be written"
 
@@ -66,6 +67,8 @@ def epochs(text: str) -> int:
 
 def threads(text: str) -> int:
     """An argument type: a number of CPU threads."""
+    from gluon_lenet import compat
+
     return _integer(text, 1, compat.MOST_THREADS)
 
 
@@ -98,19 +101,30 @@ def _number(text: str, most: float, what: str) -> float:
 
 
 def run(main: Callable[[], int]) -> int:
+    """`guard` a command that may use MXNet: numbers of threads that it could not bear are an error before it begins."""
+
+    def checked():
+        from gluon_lenet import compat
+
+        compat.check_threads()
+        return main()
+
+    return guard(checked)
+
+
+def guard(main: Callable[[], int]) -> int:
     """Call `main`; the errors made for the user, a missing MXNet and Ctrl-C become a message and an exit status."""
     thresholds = gc.get_threshold()
     gc.set_threshold(_COLLECT_AFTER, *thresholds[1:])
     try:
         with _streams():
-            return _run(main)
+            return _guard(main)
     finally:
         gc.set_threshold(*thresholds)
 
 
-def _run(main):
+def _guard(main):
     try:
-        compat.check_threads()
         try:
             status = main()
         finally:
@@ -129,6 +143,8 @@ def _run(main):
         if is_of_output(error):
             discard(sys.stdout)
             return _say(f"error: {OUTPUT_FAILS}: {error.strerror}", FAILED)
+        from gluon_lenet import compat
+
         why = compat.why_no_mxnet()
         if why is None and isinstance(error, ImportError):
             raise

@@ -9,6 +9,7 @@ import platform
 import re
 import sys
 import warnings
+from importlib.machinery import PathFinder
 from math import ceil, inf, nan
 from pathlib import Path
 from types import SimpleNamespace
@@ -16,11 +17,11 @@ from types import SimpleNamespace
 import numpy as np
 import wrapt
 
+from gluon_lenet import machine
 from gluon_lenet.errors import InputError
 
 __all__ = [
     "MOST_THREADS",
-    "PYTHONS",
     "check_threads",
     "num_threads",
     "physical_cores",
@@ -28,8 +29,6 @@ __all__ = [
     "set_threads",
     "why_no_mxnet",
 ]
-
-PYTHONS = ((3, 10), (3, 15))  # the oldest and the newest, as requires-python in pyproject.toml says
 
 MOST_THREADS = 256  # beyond a thousand, MXNet hangs or crashes on a machine of few cores
 
@@ -329,6 +328,9 @@ class _BeforeMXNet:
             for variable in _THREADS:  # MXNet reads one number, and ends the process at a list of them
                 if os.environ.get(variable):
                     os.environ[variable] = _first_number(os.environ[variable])
+            why = machine.why_no_wheel()
+            if why and PathFinder.find_spec(name) is None:  # who has built MXNet himself has it
+                raise ModuleNotFoundError(why, name=name)
             from gluon_lenet import libraries  # here, or `python -m gluon_lenet.libraries` finds itself imported
 
             libraries.load_cuda()
@@ -336,17 +338,11 @@ class _BeforeMXNet:
 
 def why_no_mxnet() -> str | None:
     """One sentence on why `import mxnet` fails and what to do about it, or None if it works."""
-    system, machine, python = platform.system(), platform.machine(), sys.version_info[:2]
-    if (system, machine) not in (("Linux", "x86_64"), ("Linux", "aarch64"), ("Darwin", "x86_64")):
-        return f"MXNet has wheels for Linux and for macOS on x86-64 only, and this is {system} on {machine}"
-    if sys.maxsize < 2**32:  # such as Raspberry Pi OS of 32 bits, whose kernel calls the machine aarch64
-        return f"MXNet has wheels for Python of 64 bits only, and this is one of 32 bits on {machine}"
-    if not PYTHONS[0] <= python <= PYTHONS[1]:
-        oldest, newest = (f"{major}.{minor}" for major, minor in PYTHONS)
-        return f"gluon_lenet runs MXNet on Python {oldest} to {newest}, and this is {platform.python_version()}"
+    if why := machine.why_no_wheel():
+        return why
     if importlib.util.find_spec("mxnet") is None:
         # MXNet's metadata demands numpy<2, which has no wheels for Python 3.13; compat makes it work with NumPy 2.
-        options = " --no-deps" if python >= (3, 13) else ""
+        options = " --no-deps" if sys.version_info >= (3, 13) else ""
         return f"MXNet is not installed: pip install{options} mxnet==1.9.1"
     try:
         import mxnet  # noqa: F401

@@ -6,16 +6,17 @@ import re
 
 import mxnet as mx
 
+from gluon_lenet import nvidia
 from gluon_lenet.errors import InputError
 
-INSTALL_GPU_WHEEL = "pip uninstall -y mxnet && pip install --no-deps mxnet-cu117==1.9.1 (README.md, section GPU)"
+INSTALL_GPU_WHEEL = "make train GPU=1, or pip install --no-deps -r requirements-gpu.txt in an environment of its own"
 
 
 def try_gpu(i: int = 0) -> mx.Context:
     """`gpu(i)` if that GPU computes, else `cpu()`.
 
-    A GPU that is there but cannot compute (one newer than the wheel's kernels) reports its error only when a value is
-    read back, so this reads one back; the book's version of this function returns such a GPU and the next cell fails.
+    The book's version of this function returns any GPU that is there, also one that the wheel has no code for, and the
+    next cell fails.
     """
     return mx.gpu(i) if why_no_gpu(i) is None else mx.cpu()
 
@@ -52,42 +53,35 @@ def parse_ctx(text: str) -> list[mx.Context]:
 
 
 def why_no_gpu(i: int = 0) -> str | None:
-    """Why `gpu(i)` cannot compute, in one line; None if it can."""
-    has_cuda, num_gpus = mx.runtime.Features().is_enabled("CUDA"), _num_gpus()
-    return explain_gpu(i, has_cuda, num_gpus, _probe(i) if has_cuda and i < num_gpus else None)
+    """Why `gpu(i)` cannot compute, in one line; None if it can.
 
-
-def explain_gpu(i: int, has_cuda: bool, num_gpus: int, error: str | None) -> str | None:
-    """What keeps `gpu(i)` from computing, from what was found: the wheel, the count of devices, the probe's error."""
-    if not has_cuda:
+    The driver is asked first: on a GPU that the wheel has no code for, MXNet fails late, when a value is read back.
+    """
+    if not mx.runtime.Features().is_enabled("CUDA"):
         return f"this is MXNet's CPU wheel; for an NVIDIA GPU: {INSTALL_GPU_WHEEL}"
-    if num_gpus == 0:
-        return "no NVIDIA driver or device found (does nvidia-smi list one?); --ctx cpu works"
-    if i >= num_gpus:
-        return f"this machine has {num_gpus} GPU(s): {', '.join(f'gpu({k})' for k in range(num_gpus))}"
-    if error is None:
-        return None
-    if "no kernel image" in error:
-        return (
-            "this GPU is newer than the wheel's kernels, which end at compute capability 8.6 (Ampere); "
-            "use an older GPU or --ctx cpu"
-        )
-    return f"it does not compute: {error}"
+    try:
+        gpus = nvidia.gpus()
+    except nvidia.DriverError as error:
+        return f"{error}; --ctx cpu works"
+    if i >= len(gpus):
+        return f"this machine has {len(gpus)} GPU(s): {', '.join(f'gpu({k}) {gpu}' for k, gpu in enumerate(gpus))}"
+    return gpus[i].why_not() or _probe(i)
 
 
 def _num_gpus() -> int:
     try:
-        return mx.context.num_gpus()
-    except mx.base.MXNetError:  # a GPU wheel without a driver raises
+        return len(nvidia.gpus())
+    except nvidia.DriverError:
         return 0
 
 
 def _probe(i: int) -> str | None:
-    """The first line of the error when `gpu(i)` adds two numbers and the sum is read back; None if it is right."""
+    """What goes wrong when `gpu(i)` adds two numbers and the sum is read back, in one line; None if it is right."""
     try:
         total = (mx.nd.ones((1,), ctx=mx.gpu(i)) + 1).asscalar()
     except mx.base.MXNetError as error:
         # MXNet puts its stack trace before or after the message: the line that speaks of CUDA is the one to show
         lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-        return next((line for line in lines if "CUDA" in line or "cuda" in line), lines[0] if lines else "unknown")
-    return None if total == 2 else f"1 + 1 gave {total}"
+        why = next((line for line in lines if "CUDA" in line or "cuda" in line), lines[0] if lines else "unknown")
+        return f"it does not compute: {why}"
+    return None if total == 2 else f"it does not compute: 1 + 1 gave {total}"

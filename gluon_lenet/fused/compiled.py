@@ -63,6 +63,30 @@ class _Announcer(event.Listener):
         pass
 
 
+class _Refuser(event.Listener):
+    """Breaks off what Numba begins to compile."""
+
+    def on_start(self, started):
+        raise _NotCompiledError
+
+    def on_end(self, ended):
+        pass
+
+
+class _NotCompiledError(Exception):
+    pass
+
+
+def is_compiled() -> bool:
+    """Whether the disk has the kernel for this processor, this Numba and these sources; compiles nothing."""
+    try:
+        with event.install_listener("numba:compile", _Refuser()):
+            _kernel()
+    except _NotCompiledError:
+        return False
+    return True
+
+
 @functools.cache
 def address() -> int:
     """The address of the kernel, compiled or read from the disk at the first call."""

@@ -1,0 +1,299 @@
+"""This machine -> what the chapter needs: found or not, and what to type; works where nothing of it is installed.
+
+What may crash or not be installed, MXNet above all, is imported in a process of its own (`_ask`), so that the rest is
+still looked at.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import re
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from importlib import metadata
+from pathlib import Path
+
+from gluon_lenet import __version__, machine, nvidia
+
+ROOT = Path(__file__).resolve().parents[1]  # of the checkout, or site-packages
+
+# The direct dependencies in pyproject.toml, but for those that have a row of their own.
+PACKAGES = (
+    "d2lzh",
+    "filelock",
+    "matplotlib",
+    "msgspec",
+    "numba",
+    "pillow",
+    "pyelftools",
+    "requests",
+    "safetensors",
+    "setuptools",
+    "tqdm",
+    "wrapt",
+)
+
+_PATIENCE = 120  # seconds for one import
+
+_ENOUGH = 200 * 10**6  # bytes: both data sets, unpacked, are 110 MB, a run's directory is 2 MB
+
+
+@dataclass(frozen=True)
+class Found:
+    """What one check found."""
+
+    ok: bool
+    text: str
+    type: str | None = None  # the command that mends it, if one does
+    needed: bool = True  # whether the chapter cannot run as it is
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the table."""
+
+    name: str
+    ok: bool
+    found: str
+    type: str | None
+    needed: bool
+
+
+class _Failed(Exception):
+    """A process of `_ask` did not end well; in one line."""
+
+
+def rows() -> list[Row]:
+    """What every check found, in the order in which it is to be mended."""
+    return [_row(name, check) for name, check in CHECKS.items()]
+
+
+def _row(name: str, check: Callable[[], Found]) -> Row:
+    try:
+        found = check()
+    except ModuleNotFoundError as error:
+        found = Found(False, f"not looked at, as {error.name} is not installed")
+    except Exception as error:  # a checkup that breaks off helps nobody
+        found = Found(False, " ".join(str(error).split()) or type(error).__name__)
+    return Row(name, found.ok, found.text, None if found.ok else found.type, found.needed and name not in OPTIONAL)
+
+
+# --- the checks -------------------------------------------------------------------------------------------------------
+
+
+def _package() -> Found:
+    commit = ""
+    if (ROOT / ".git").exists() and shutil.which("git"):
+        command = ["git", "-C", str(ROOT), "describe", "--always", "--dirty"]
+        commit = subprocess.run(command, capture_output=True, text=True).stdout.strip()
+    return Found(True, f"{__version__}{f', commit {commit}' if commit else ''}, in {ROOT}")
+
+
+def _python() -> Found:
+    text = f"{platform.python_version()}, {sys.executable}, on {platform.platform()}"
+    why = machine.why_no_wheel()
+    return Found(why is None, f"{text}{f'; {why}' if why else ''}")
+
+
+def _numpy() -> Found:
+    try:
+        return Found(True, _ask("import numpy; print(json.dumps(numpy.__version__))") + _locked("numpy"))
+    except _Failed as error:
+        return Found(False, str(error), _install("numpy"))
+
+
+def _packages() -> Found:
+    versions = {name: _version(name) for name in PACKAGES}
+    missing = [name for name, version in versions.items() if version is None]
+    if missing:
+        return Found(False, f"not installed: {', '.join(missing)}", _install(*missing))
+    return Found(True, ", ".join(f"{name} {version}{_locked(name)}" for name, version in versions.items()))
+
+
+def _libraries() -> Found:
+    from gluon_lenet import libraries
+
+    missing = libraries.missing()
+    if missing:
+        provided = any(not libraries.library(name).advice for name in missing)  # NVIDIA's driver cannot be
+        command = f"{_this_python()} -m gluon_lenet.libraries"
+        return Found(False, libraries.advice(missing), command if provided else None)
+    return Found(True, "every library that MXNet's own need is found")
+
+
+def _mxnet() -> Found:
+    if _mxnet_wheel() is None:
+        return Found(False, "not installed", _install("mxnet==1.9.1"))
+    why, total = _ask(
+        "from gluon_lenet import compat\n"
+        "why = compat.why_no_mxnet()\n"
+        "if why is None: import mxnet as mx\n"
+        "print(json.dumps([why, None if why else float(mx.nd.ones((2,)).sum().asscalar())]))"
+    )
+    if why is not None:
+        return Found(False, why)
+    return Found(total == 2, f"{_version(_mxnet_wheel())} ({_mxnet_wheel()}), and 1 + 1 is {total:g}")
+
+
+def _threads() -> Found:
+    from gluon_lenet import compat
+    from gluon_lenet.errors import InputError
+
+    try:
+        return Found(True, f"{compat.num_threads()}, on {compat.physical_cores()} physical cores")
+    except InputError as error:
+        return Found(False, str(error), "unset OMP_NUM_THREADS MXNET_OMP_MAX_THREADS")
+
+
+def _kernels() -> Found:
+    try:
+        lanes, compiled = _ask(
+            "from gluon_lenet.fused import LANES, compiled\nprint(json.dumps([LANES, compiled.is_compiled()]))"
+        )
+    except _Failed as error:
+        if "no locator available" not in str(error):
+            raise
+        return Found(False, "no folder for the compiled ones can be written", "export NUMBA_CACHE_DIR=$(mktemp -d)")
+    text = f"vectors of {32 * lanes} bits, {lanes} images at a time"
+    if compiled:
+        return Found(True, f"{text}, compiled")
+    later = "not compiled yet, which takes 10 s at the first training"
+    return Found(False, f"{text}; {later}", f"{_this_python()} -m gluon_lenet.fused", needed=False)
+
+
+def _data(name: str) -> Found:
+    from gluon_lenet.data import sources
+
+    wrong = [why for why in sources.verify(name).values() if why]
+    if not wrong:
+        return Found(True, f"in {sources.cache_dir() / name}, SHA-256 right")
+    for source in sources.DATASETS[name].sources:
+        here = isinstance(source, sources.Folder) and source.path.is_dir()  # the system's copy
+        if here and not any(sources.verify(name, source.path).values()):
+            return Found(True, f"in {source.path}, SHA-256 right")
+    return Found(False, f"{len(wrong)} of 4 files: {wrong[0]}", f"{_this_python()} -m gluon_lenet.data fetch {name}")
+
+
+def _gpu() -> Found:
+    try:
+        gpus = nvidia.gpus()
+    except nvidia.DriverError as error:
+        return Found(False, f"{error}; the chapter needs none")
+    text = "; ".join(f"gpu({i}): {gpu.why_not() or gpu}" for i, gpu in enumerate(gpus))
+    if all(gpu.why_not() for gpu in gpus):
+        return Found(False, text)
+    if _mxnet_wheel() == "mxnet":
+        return Found(False, f"{text}; this is MXNet's CPU wheel", "make train GPU=1")
+    return Found(True, text)
+
+
+def _fonts() -> Found:
+    file = ROOT / "gluon_lenet" / "fonts" / "DroidSansFallback.ttf"
+    if not file.exists():
+        return Found(False, f"no {file}", "git checkout gluon_lenet/fonts" if (ROOT / ".git").exists() else None)
+    if _ask("from gluon_lenet import fonts; print(json.dumps(ord('\\u5b66') in fonts.drawable()))"):
+        return Found(True, "Chinese can be drawn")
+    return Found(False, "none has Chinese characters")
+
+
+def _disk() -> Found:
+    from gluon_lenet.data import sources
+
+    texts, ok = [], True
+    for what, folder in (("this folder", Path.cwd()), ("the data's cache", sources.cache_dir())):
+        while not folder.exists():
+            folder = folder.parent
+        free = shutil.disk_usage(folder).free
+        usable = os.access(folder, os.W_OK)
+        ok = ok and usable and free >= _ENOUGH
+        texts.append(f"{free / 1e9:.1f} GB free for {what}{'' if usable else f' ({folder} cannot be written)'}")
+    return Found(ok, ", ".join(texts))
+
+
+CHECKS: dict[str, Callable[[], Found]] = {
+    "gluon_lenet": _package,
+    "Python": _python,
+    "NumPy": _numpy,
+    "packages": _packages,
+    "libraries": _libraries,
+    "MXNet": _mxnet,
+    "threads": _threads,
+    "kernels": _kernels,
+    "Fashion-MNIST": partial(_data, "fashion_mnist"),
+    "MNIST": partial(_data, "mnist"),
+    "GPU": _gpu,
+    "fonts": _fonts,
+    "disk": _disk,
+}
+
+
+OPTIONAL = ("MNIST", "GPU", "fonts")  # what the chapter runs without
+
+
+# --- what they share --------------------------------------------------------------------------------------------------
+
+
+def _ask(code: str):
+    """What `code` prints as JSON in its last line, in a process of its own that finds this package."""
+    path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
+    command = [sys.executable, "-c", f"import json\n{code}"]
+    env = os.environ | {"PYTHONPATH": path}
+    try:
+        process = subprocess.run(command, env=env, capture_output=True, text=True, errors="replace", timeout=_PATIENCE)
+    except subprocess.TimeoutExpired:
+        raise _Failed(f"no answer in {_PATIENCE} s") from None
+    if process.returncode < 0:
+        raise _Failed(f"Python dies of {signal.Signals(-process.returncode).name} there")
+    if process.returncode > 0:
+        raise _Failed((process.stderr.strip().splitlines() or ["no reason given"])[-1])
+    return json.loads(process.stdout.splitlines()[-1])
+
+
+def _this_python() -> str:
+    """What to type for the Python that runs: `python`, if that is this one."""
+    if shutil.which("python") == sys.executable:
+        return "python"
+    path = Path(sys.executable)
+    return shlex.quote(str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path))
+
+
+def _install(*requirements: str) -> str:
+    """What to type if these are not installed: all of the lock, where there is one, in an environment."""
+    if not _lock().exists():
+        return f"{_this_python()} -m pip install --no-deps {' '.join(requirements)}"
+    if sys.prefix == sys.base_prefix:  # a system's Python, into which pip may not install
+        return f"make -C {shlex.quote(os.path.relpath(ROOT))} train" if Path.cwd() != ROOT else "make train"
+    return f"{_this_python()} -m pip install --no-deps -r {shlex.quote(os.path.relpath(_lock()))}"
+
+
+def _lock() -> Path:
+    gpu = _mxnet_wheel() not in (None, "mxnet")
+    return ROOT / ("requirements-gpu.txt" if gpu else "requirements.txt")
+
+
+def _locked(name: str) -> str:
+    """What to say of a version that the lock does not have."""
+    if not _lock().exists():
+        return ""
+    versions = re.findall(rf"^{name}==(\S+)", _lock().read_text(), re.MULTILINE | re.IGNORECASE)
+    return "" if _version(name) in versions else f" (the lock: {' or '.join(versions)})"
+
+
+def _mxnet_wheel() -> str | None:
+    """The name of the installed wheel of MXNet: `mxnet`, or one for GPUs."""
+    return next((name for name in ("mxnet-cu117", "mxnet-cu112", "mxnet") if _version(name)), None)
+
+
+def _version(name: str) -> str | None:
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return None
