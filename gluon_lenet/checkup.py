@@ -123,9 +123,8 @@ def _libraries() -> Found:
 
     missing = libraries.missing()
     if missing:
-        provided = any(not libraries.library(name).advice for name in missing)  # NVIDIA's driver cannot be
         command = f"{_this_python()} -m gluon_lenet.libraries"
-        return Found(False, libraries.advice(missing), command if provided else None)
+        return Found(False, libraries.advice(missing), command if libraries.can_provide(missing) else None)
     return Found(True, "every library that MXNet's own need is found")
 
 

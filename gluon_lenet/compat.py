@@ -352,6 +352,7 @@ def why_no_mxnet() -> str | None:
         from gluon_lenet import libraries
 
         if missing := libraries.missing():
-            return f"{libraries.advice(missing)}; without root: python -m gluon_lenet.libraries"
+            way = "; without root: python -m gluon_lenet.libraries" if libraries.can_provide(missing) else ""
+            return libraries.advice(missing) + way
         return f"MXNet does not load: {type(error).__name__}: {' '.join(str(error).split())}"
     return None

@@ -77,6 +77,11 @@ def library(name: str) -> Library:
     return next(row for row in LIBRARIES if fnmatchcase(name, row.names))
 
 
+def can_provide(names: list[str]) -> bool:
+    """Whether `provide` has a way to some of `names`; there is none to NVIDIA's driver, for one."""
+    return any(library(name).apt or library(name).stand_in for name in names)
+
+
 def needed(path: Path) -> list[str]:
     """The names in the NEEDED entries of an ELF file; none if it is no such file."""
     from elftools.common.exceptions import ELFError
