@@ -26,7 +26,7 @@ def test_what_the_tests_need_and_a_machine_lacks_is_one_line(tmp_path):
     command = [sys.executable, "-m", "pytest", "-q", "tests/test_smoke.py", "--collect-only"]
     process = subprocess.run(command, cwd=ROOT, env=module_env(PATH=str(tmp_path)), capture_output=True, text=True)
     assert process.returncode == pytest.ExitCode.USAGE_ERROR
-    (line,) = process.stderr.splitlines()
+    (line,) = process.stderr.strip().splitlines()  # pytest adds an empty one
     assert line.startswith(
         "ERROR: the tests need git (for test_public.py), make (for test_machine.py, test_devices.py), "
     )
