@@ -57,7 +57,7 @@ test-slow: $(VENV)/.ready
 test-kill: $(VENV)/.ready
 	@PYTHONPATH=. $(RUN) tests/kill.py 1000 --record benchmarks/results/kills.md $(ARGS)
 
-# 100,000 random cases for each reader of files, pictures, command lines: half an hour; ARGS="pictures --cases 5000" for fewer.
+# 100,000 random cases for each reader of files, pictures and command lines: half an hour at most; ARGS="pictures --cases 5000".
 fuzz: $(VENV)/.ready
 	@PYTHONPATH=.:tests $(RUN) -m fuzz --record benchmarks/results/fuzz.md $(ARGS)
 

@@ -9,6 +9,7 @@ import platform
 import re
 import sys
 import warnings
+from contextlib import suppress
 from importlib.machinery import PathFinder
 from math import ceil, inf, nan
 from pathlib import Path
@@ -331,6 +332,10 @@ class _BeforeMXNet:
             why = machine.why_no_wheel()
             if why and PathFinder.find_spec(name) is None:  # who has built MXNet himself has it
                 raise ModuleNotFoundError(why, name=name)
+            if importlib.util.find_spec("distutils") is None:
+                # setuptools has it, and says so when Python starts: not in a notebook that has just installed it
+                with suppress(ImportError):
+                    import setuptools  # noqa: F401
             from gluon_lenet import libraries  # here, or `python -m gluon_lenet.libraries` finds itself imported
 
             libraries.load_cuda()

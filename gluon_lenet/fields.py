@@ -39,6 +39,13 @@ def decode(data: bytes, kind: type[T], where: str) -> T:
         InputError: it is no JSON, or a field is missing, unknown, there twice, of another type or out of range; the
             line begins with `where`.
     """
+    try:
+        return _decode(data, kind, where)
+    except RecursionError:
+        raise InputError(f"{where} is no JSON of ours: its objects are nested too deeply") from None
+
+
+def _decode(data, kind, where):
     twice = []
 
     def note_twice(pairs: list[tuple[str, Any]]) -> None:
@@ -47,7 +54,7 @@ def decode(data: bytes, kind: type[T], where: str) -> T:
     try:
         raw = msgspec.json.decode(data)
         json.loads(data, object_pairs_hook=note_twice)  # msgspec takes the last of two fields, whichever was meant
-    except (ValueError, RecursionError) as error:  # also UnicodeDecodeError
+    except ValueError as error:  # also UnicodeDecodeError
         raise InputError(f"{where} is no JSON: {error}") from None
     if twice:
         raise InputError(f"{where}: the field {twice[0]!r:.100} is there twice; delete one")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -19,10 +20,28 @@ from gluon_lenet.errors import DataError
 ROOT = Path(__file__).resolve().parents[1]
 
 
+TOOLS = {  # what tests call, and which
+    "bash": "test_environment.py, test_evaluate.py",
+    "git": "test_public.py",
+    "make": "test_machine.py, test_devices.py",
+    "tar": "test_sources.py",
+}
+
+
 def pytest_sessionstart(session):
-    """Without the data dozens of tests would fail, one after the other: one line says so before the first."""
+    """Without tools, a terminal or the data many tests would fail, one after the other: one line says so before."""
     if hasattr(session.config, "workerinput"):
         return  # a worker of pytest-xdist; the session that started it has asked
+    if lacking := [f"{tool} (for {files})" for tool, files in TOOLS.items() if shutil.which(tool) is None]:
+        raise pytest.UsageError(f"the tests need {', '.join(lacking)}; install what is not there")
+    try:
+        for end in os.openpty():
+            os.close(end)
+    except OSError as error:
+        raise pytest.UsageError(
+            f"the tests need pseudo-terminals (for test_sources.py), and there are none ({error.strerror}); mount "
+            "/dev/pts, as containers and chroots must: mount -t devpts devpts /dev/pts"
+        ) from None
     for dataset in sources.DATASETS.values():
         try:
             sources.fetch(dataset)

@@ -66,14 +66,12 @@ class Lane:
                         )
                     else:
                         time.sleep(self.generator.uniform(0, 1.5) * epoch)
-                if process.poll() is None:
-                    process.kill()
-                    process.communicate()
-                    assert process.returncode == -signal.SIGKILL
-                    self.kills[phase] += 1
-                    phases.append(phase)
-                    continue
+                process.kill()  # nothing, if it has ended by itself meanwhile
             output, _ = process.communicate()
+            if process.returncode == -signal.SIGKILL:
+                self.kills[phase] += 1
+                phases.append(phase)
+                continue
             assert process.returncode == 0, f"{recipe}, seed {seed}, killed at {phases}: {output}"
             break
         same_run(run, whole)

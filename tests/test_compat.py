@@ -346,8 +346,18 @@ def test_limit_of_a_container(files, limit, tmp_path):
 
 
 def test_missing_distutils_is_named():
-    code = "import sys\nsys.modules['distutils'] = None\nfrom gluon_lenet import compat\nprint(compat.why_no_mxnet())"
+    block = "import sys\nsys.modules.update(distutils=None, setuptools=None)\n"
+    code = f"{block}from gluon_lenet import compat\nprint(compat.why_no_mxnet())"
     assert python(code).endswith("pip install setuptools")
+
+
+def test_setuptools_that_came_after_python_started_is_enough():
+    """As in a notebook whose first cell installs everything: from Python 3.12 on, distutils is setuptools' own."""
+    code = (
+        "import sys\nsys.meta_path = [f for f in sys.meta_path if type(f).__name__ != 'DistutilsMetaFinder']\n"
+        "import gluon_lenet, mxnet\nprint(mxnet.nd.ones((2,)).sum().asscalar())"
+    )
+    assert python(code).endswith("2.0")
 
 
 @pytest.mark.parametrize(
