@@ -32,7 +32,7 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str):
         """Print `message` and leave with status 2."""
-        self.exit(BAD_INPUT, f"error: {' '.join(message.split())} (see {self.prog} --help)\n")
+        sys.exit(_say(f"error: {' '.join(message.split())} (see {self.prog} --help)", BAD_INPUT))
 
     def print_help(self, file=None):
         """Print the help; argparse's own does not mind if that fails."""

@@ -32,7 +32,8 @@ def pytest_sessionstart(session):
     """Without tools, a terminal or the data many tests would fail, one after the other: one line says so before."""
     if hasattr(session.config, "workerinput"):
         return  # a worker of pytest-xdist; the session that started it has asked
-    if lacking := [f"{tool} (for {files})" for tool, files in TOOLS.items() if shutil.which(tool) is None]:
+    whole = session.config.args_source is pytest.Config.ArgsSource.TESTPATHS
+    if lacking := whole and [f"{tool} (for {files})" for tool, files in TOOLS.items() if shutil.which(tool) is None]:
         raise pytest.UsageError(f"the tests need {', '.join(lacking)}; install what is not there")
     try:
         for end in os.openpty():

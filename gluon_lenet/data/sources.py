@@ -7,6 +7,7 @@ import logging
 import math
 import os
 import queue
+import stat
 import tarfile
 import threading
 import time
@@ -360,8 +361,10 @@ def read_folder(dataset: DatasetFiles, data_dir: str | os.PathLike) -> dict[str,
 def _named_folder(data_dir: str | os.PathLike) -> Path:
     try:
         folder = Path(data_dir).expanduser()
-        if not folder.is_dir():
-            raise InputError(f"data folder {folder} {'is not a folder' if folder.exists() else 'does not exist'}")
+        if not stat.S_ISDIR(os.stat(folder).st_mode):  # Path.is_dir says no whatever the error, from Python 3.14 on
+            raise InputError(f"data folder {folder} is not a folder")
+    except (FileNotFoundError, NotADirectoryError):
+        raise InputError(f"data folder {folder} does not exist") from None
     except (RuntimeError, OSError) as error:  # ~nobody; a name too long, no rights
         raise InputError(f"data folder {data_dir}: {getattr(error, 'strerror', error)}") from None
     return folder
