@@ -21,6 +21,7 @@ from importlib.machinery import PathFinder
 from pathlib import Path
 
 from gluon_lenet import packages
+from gluon_lenet.atomic import write_atomically
 from gluon_lenet.errors import InputError
 
 
@@ -125,7 +126,11 @@ def provide(say: Callable[[str], object]) -> None:
     """Put what MXNet lacks beside libmxnet.so, with a line for each; raises InputError that names all that remains."""
     home = _home()
     while names := missing():  # what was found may need more
-        if not (_link(names, home, say) or _unpack(names, home, say) or _fetch(names, home, say)):
+        try:
+            found = _link(names, home, say) or _unpack(names, home, say) or _fetch(names, home, say)
+        except packages.PackageError as error:
+            raise InputError(f"{advice(names)} ({error})") from None
+        if not found:
             raise InputError(advice(names))
 
 
@@ -182,37 +187,27 @@ def _in_wheels(name: str) -> Path | None:
 
 def _unpack(names: list[str], home: Path, say: Callable[[str], object]) -> bool:
     """Unpack the libraries in wheels that need not be installed, for `_link` to find; whether there was any."""
-    from gluon_lenet.atomic import write_atomically
-
     wheels = {library(name).wheel for name in names} - {None}
     for wheel in wheels:
         say(f"fetching {wheel.requirement} for the libraries in its wheel ...")
-        try:
-            with packages.unpacked_wheel(wheel, grown=lambda size: None) as unpacked:
-                folder = home.parent / wheel.folder
-                folder.mkdir(exist_ok=True)
-                for path in (unpacked / wheel.folder).iterdir():
-                    write_atomically(folder / path.name, path.read_bytes())
-        except packages.PackageError as error:
-            raise InputError(f"{advice(names)} ({error})") from None
+        with packages.unpacked_wheel(wheel, grown=lambda size: None) as unpacked:
+            folder = home.parent / wheel.folder
+            folder.mkdir(exist_ok=True)
+            for path in (unpacked / wheel.folder).iterdir():
+                write_atomically(folder / path.name, path.read_bytes())
     return bool(wheels)
 
 
 def _fetch(names: list[str], home: Path, say: Callable[[str], object]) -> bool:
     """Take what Debian's packages have, unpacked without root; whether there was any."""
-    from gluon_lenet.atomic import write_atomically
-
     wanted = sorted({library(name).apt for name in names} - {""})
     if not wanted:
         return False
-    try:
-        with packages.apt(wanted, grown=lambda size: None) as unpacked:
-            found = {name: path for name in names for path in sorted(unpacked.rglob(name))[:1]}
-            for name, path in found.items():
-                write_atomically(home / name, path.read_bytes())
-                say(f"MXNet needs {name}, which this system lacks: fetched by apt-get download {library(name).apt}")
-    except packages.PackageError as error:
-        raise InputError(f"{advice(names)} ({error})") from None
+    with packages.apt(wanted, grown=lambda size: None) as unpacked:
+        found = {name: path for name in names for path in sorted(unpacked.rglob(name))[:1]}
+        for name, path in found.items():
+            write_atomically(home / name, path.read_bytes())
+            say(f"MXNet needs {name}, which this system lacks: fetched by apt-get download {library(name).apt}")
     return bool(found)
 
 

@@ -10,18 +10,11 @@ set -euo pipefail
 python=$(realpath -s "$1")
 shift
 cd "$(dirname "$0")/.."
-[ "$(id -u)" = 0 ] || { echo "error: tests/arm.sh needs root, to build and enter another system" >&2; exit 2; }
+system=arm64
+source tests/system.sh
 suite=trixie # Python 3.13, of which NumPy 1 has no wheels
-roots=${XDG_CACHE_HOME:-$HOME/.cache}/gluon_lenet-roots
 root=$roots/arm64-$suite-$(sha256sum <requirements.txt | cut -c1-12)
-say() { echo "--- arm64: $* ($((SECONDS / 60)) min $((SECONDS % 60)) s)"; }
-
-for program in debootstrap qemu-user-static; do
-  dpkg -s "$program" >/dev/null 2>&1 || {
-    apt-get -qq update
-    apt-get -qq -o DPkg::Lock::Timeout=600 install -y --no-install-recommends "$program" >/dev/null
-  }
-done
+need debootstrap qemu-user-static
 
 if [ ! -e "$root" ]; then
   rm -rf "$roots/arm64-"*

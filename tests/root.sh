@@ -4,18 +4,14 @@
 #
 # Needs root, and debootstrap, which it installs. The minimal systems are kept in ~/.cache/gluon_lenet-roots, with pip's
 # downloads; each call works in a copy, in namespaces of its own, so that no mount and no process outlives it.
-[ "$(id -u)" = 0 ] || { echo "error: $0 needs root, to build and enter another system" >&2; exit 2; }
-roots=${XDG_CACHE_HOME:-$HOME/.cache}/gluon_lenet-roots
+system=$suite
+source "$(dirname "${BASH_SOURCE[0]}")/system.sh"
 minimal=$roots/$minimal
 variables=()
-say() { echo "--- $suite: $* ($((SECONDS / 60)) min $((SECONDS % 60)) s)"; }
 
 if [ -z "${FRESH_ROOT:-}" ]; then
   if [ ! -e "$minimal" ]; then
-    command -v debootstrap >/dev/null || {
-      apt-get -qq update
-      apt-get -qq -o DPkg::Lock::Timeout=600 install -y --no-install-recommends debootstrap
-    }
+    need debootstrap
     scripts=/usr/share/debootstrap/scripts
     [ -e "$scripts/$suite" ] || ln -s sid "$scripts/$suite" # a suite younger than this debootstrap
     rm -rf "$minimal.part"

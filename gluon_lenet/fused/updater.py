@@ -50,7 +50,7 @@ class KernelUpdater(mx.optimizer.Updater):
             return
         optimizer._set_current_context(0)
         if rule == ADAM:
-            rates = [_as_mxnet_reads(_adam_rate(optimizer, i)) for i in index]
+            rates = list(map(_as_mxnet_reads, _adam_rates(optimizer, index)))
             self._task.set(beta1=optimizer.beta1, beta2=optimizer.beta2, epsilon=optimizer.epsilon)
         else:
             optimizer._update_count(index)
@@ -111,14 +111,21 @@ def _rule(optimizer: mx.optimizer.Optimizer) -> int | None:
     return ADAM if type(optimizer) is mx.optimizer.Adam else None
 
 
-def _adam_rate(optimizer, index) -> float:
-    """Count a step of the parameter, and return its learning rate times Adam's bias correction.
+def _adam_rates(optimizer, index) -> list[float]:
+    """Count a step of each parameter, and return their learning rates times Adam's bias correction.
 
-    MXNet's Adam counts parameter by parameter, so that a schedule may give those of one step different rates.
+    MXNet's Adam counts parameter by parameter, so that a schedule may give those of one step different rates. Where
+    they were updated equally often, as nearly always, all are counted at once, which comes to the same.
     """
-    optimizer._update_count(index)
-    count = optimizer._index_update_count[index]
-    return optimizer._get_lr(index) * (math.sqrt(1 - optimizer.beta2**count) / (1 - optimizer.beta1**count))
+    counts = [optimizer._index_update_count.get(i, optimizer.begin_num_update) for i in index]
+    groups = [index] if len(set(counts)) == 1 else [(i,) for i in index]
+    rates = []
+    for group in groups:
+        optimizer._update_count(group)
+        count = optimizer._index_update_count[group[0]]
+        correction = math.sqrt(1 - optimizer.beta2**count) / (1 - optimizer.beta1**count)
+        rates += [lr * correction for lr in optimizer._get_lrs(group)]
+    return rates
 
 
 @functools.lru_cache(maxsize=16)  # all parameters have one learning rate, as a rule
