@@ -81,7 +81,8 @@ class FusedNet:
         """Read the net again if it has changed since the last call, as every other method does first.
 
         To be called before each pass: it also looks for what is rare and would cost too much in every step, MXNet's
-        global modes, replaced operations, and gradients attached to a weight past its parameter.
+        global modes, replaced operations, methods replaced in a class, attributes of parameters, and gradients attached
+        to a weight past its parameter.
 
         Raises:
             Unsupported: the kernels cannot serve what it has become.
@@ -89,6 +90,8 @@ class FusedNet:
         if why := why_not_default_mode():
             raise Unsupported(why)
         with self._lock:
+            if self._program is not None and not self._program.record.is_as_declared():
+                self._program = None
             self._follow()
             for weight in self._weights:
                 weight.check_gradient()
@@ -100,14 +103,20 @@ class FusedNet:
         # Whatever MXNet still does with weights or gradients, the trainer's last step for one, must be done. (Waiting
         # for each array to be written costs a round trip to a thread of MXNet's an array.)
         mx.nd.waitall()
-        moved = [weight.connect() for weight in self._weights]  # all of them
-        if any(moved):
+        if any([weight.look_up() for weight in self._weights]):  # all of them
+            self._weights_memory = arrays.Memory(array for weight in self._weights for array in weight.arrays())
+        if self._weights_memory.moved():
+            addresses = iter(self._weights_memory.addresses)
+            for weight in self._weights:
+                weight.place(addresses)
             check_apart(self._weights)
             self._why_untrainable = None
             if not any(weight.has_gradient for weight in self._weights):
                 self._why_untrainable = "all parameters are frozen"
             elif half := half_frozen(self.net):
                 self._why_untrainable = half
+        for kernel in self._kernels:
+            kernel.gather()
 
     def _read(self):
         """Make the table of layers of the net as it is now, and the memory to work in."""
@@ -117,7 +126,8 @@ class FusedNet:
             program = Program(self.net, self.input_shape, self.loss)
         self._layers = program.layers
         self._weights = [Weight(parameter, program.layers[i], name) for name, i, parameter in program.parameters()]
-        self._weights += [Kernel(block, program.layers[i]) for i, block in program.table_convolutions()]
+        self._kernels = [Kernel(block, program.layers[i]) for i, block in program.table_convolutions()]
+        self._weights += self._kernels
         self._memory = arrays.aligned_zeros((self._threads, program.size))
         self._starts = np.zeros((self._threads, LANES), np.int64)
         self._task = Task(RUN, self._threads)

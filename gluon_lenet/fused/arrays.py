@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import functools
+from collections.abc import Iterable
 
 import numpy as np
 from mxnet.base import _LIB, check_call
@@ -29,33 +30,29 @@ def view(address: int, shape: tuple[int, ...]) -> np.ndarray:
 
 
 class Memory:
-    """The memory of one of MXNet's CPU arrays."""
+    """The memory of MXNet's CPU arrays.
 
-    def __init__(self, array: NDArray):
-        self._array, self._handle, self._pointer = array, array.handle, ctypes.c_void_p()
-        self._reference = ctypes.byref(self._pointer)
-        self.address = 0
+    Attributes:
+        addresses: one integer per array, as of the last call of `moved`.
+    """
+
+    def __init__(self, arrays: Iterable[NDArray]):
+        self._arrays = list(arrays)  # keeps them, and so their handles
+        self._pointers = (ctypes.c_void_p * len(self._arrays))()
+        size = ctypes.sizeof(ctypes.c_void_p)
+        self._asked = [(array.handle, ctypes.byref(self._pointers, i * size)) for i, array in enumerate(self._arrays)]
+        self._before = None
+        self.addresses = []
 
     def moved(self) -> bool:
-        """Ask MXNet for the address, and say whether it is another than before.
+        """Ask MXNet for the addresses, and say whether one is another than before.
 
         To be asked before every use, while MXNet is idle: oneDNN rearranges convolution weights in place when the net
         runs forward only, and being asked for the address makes MXNet put them back in order.
         """
-        check_call(_get_data(self._handle, self._reference))
-        address = self._pointer.value
-        if address == self.address:
+        check_call(any([_get_data(handle, pointer) for handle, pointer in self._asked]))
+        now = bytes(self._pointers)
+        if now == self._before:
             return False
-        self.address = address
+        self._before, self.addresses = now, list(self._pointers)
         return True
-
-
-class Nowhere:
-    """In place of the memory of an array that does not exist: its address is 0."""
-
-    address = None
-
-    def moved(self) -> bool:
-        """Whether it was asked for the first time."""
-        before, self.address = self.address, 0
-        return before is None

@@ -83,22 +83,21 @@ class KernelUpdater(mx.optimizer.Updater):
                 self.states[i] = self.sync_state_context(self.states[i], array.context)
             self.states_synced[i] = True
         states = [_STATES[rule](self.states[i]) for i in index]
-        known = [*weight, *grad, *(array for state in states for array in state)]
+        known = [array for column in (weight, grad, *zip(*states, strict=True)) for array in column]
         if len(known) != len(self._known) or not all(map(is_, known, self._known)):
             if not all(map(_is_served, known)):
                 return False
             self._known, self._table = known, np.zeros(len(index), PARAMETER)
             self._table["size"] = [array.size for array in weight]
-            columns = zip(
-                ("weight", "gradient", "first", "second"), (weight, grad, *zip(*states, strict=True)), strict=False
-            )
-            self._memories = {name: list(map(Memory, arrays)) for name, arrays in columns}
+            self._memory = Memory(known)
             self._task.set(parameters=self._table.ctypes.data, num_parameters=len(index))
         mx.nd.waitall()
-        for name, memories in self._memories.items():
-            for row, memory in enumerate(memories):
-                if memory.moved():
-                    self._table[name][row] = memory.address
+        if self._memory.moved():
+            addresses, rows = self._memory.addresses, len(index)
+            for column, start in zip(
+                ("weight", "gradient", "first", "second"), range(0, len(known), rows), strict=False
+            ):
+                self._table[column] = addresses[start : start + rows]
         return True
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from itertools import pairwise
 from math import prod
 
@@ -29,21 +30,24 @@ class Weight:
     def __init__(self, parameter: Parameter, layer: np.void | dict, name: str):
         self.parameter, self.layer, self.name = parameter, layer, name
         self._arrays = self._gradients = None
-        self._memory = []  # (name in the table, memory) of the weight, and of its gradient
+        self._addresses = []
 
-    def connect(self) -> bool:
-        """See that the weight and its gradient are in plain layout, and their addresses in the table.
+    def look_up(self) -> bool:
+        """Whether Gluon has the weight or its gradient in other arrays than at the last call."""
+        parameter = self.parameter
+        if parameter._data is self._arrays and parameter._grad is self._gradients and self._arrays is not None:
+            return False
+        self._look_up()
+        return True
 
-        Returns:
-            Whether one of the addresses is another than before.
-        """
-        parameter, moved = self.parameter, False
-        if parameter._data is not self._arrays or parameter._grad is not self._gradients or self._arrays is None:
-            self._look_up()
-        for name, memory in self._memory:
-            if memory.moved():
-                self.layer[name], moved = memory.address, True
-        return moved
+    def arrays(self) -> list[NDArray]:
+        """The weight and, if it is trained, its gradient."""
+        return [self._arrays[0]] if self._gradients is None else [self._arrays[0], self._gradients[0]]
+
+    def place(self, addresses: Iterator[int]) -> None:
+        """Put the addresses of `arrays`, in that order, into the table."""
+        self._addresses = [next(addresses) for _ in self.arrays()]
+        self.layer[self.name], self.layer[f"{self.name}_gradient"] = (*self._addresses, 0)[:2]
 
     def check_gradient(self) -> None:
         """Raise Unsupported if MXNet would write the gradient elsewhere than where the trainer reads it."""
@@ -53,7 +57,7 @@ class Weight:
     def places(self) -> list[tuple[int, int, str]]:
         """First byte, end and name of the memory of the weight and of its gradient."""
         size, name = prod(self.parameter.shape) * 4, self.parameter.name
-        return [(memory.address, memory.address + size, name) for _, memory in self._memory if memory.address]
+        return [(address, address + size, name) for address in self._addresses]
 
     @property
     def has_gradient(self) -> bool:
@@ -72,8 +76,6 @@ class Weight:
         if type(data) is not NDArray or (parameter._grad is not None and type(parameter._grad[0]) is not NDArray):
             raise Unsupported(f"{parameter.name} or its gradient is no dense array")
         self._arrays, self._gradients = parameter._data, parameter._grad
-        gradient = arrays.Nowhere() if self._gradients is None else arrays.Memory(self._gradients[0])
-        self._memory = [(self.name, arrays.Memory(data)), (f"{self.name}_gradient", gradient)]
 
     def finish(self):
         """Let the trainer know that the gradient is new."""
@@ -98,13 +100,23 @@ class Kernel:
         layer["connected"] = self._connected.ctypes.data
         layer["weight"], layer["weight_gradient"] = self._kernel.ctypes.data, self._gradient.ctypes.data
 
-    def connect(self) -> bool:
-        """Copy the weights as they are now; whether one of their addresses is another than before."""
-        moved = False
+    def look_up(self) -> bool:
+        """See `Weight.look_up`."""
+        return any([weight.look_up() for weight, _ in self._parts])  # all of them
+
+    def arrays(self) -> list[NDArray]:
+        """See `Weight.arrays`, for one part after the other."""
+        return [array for weight, _ in self._parts for array in weight.arrays()]
+
+    def place(self, addresses: Iterator[int]) -> None:
+        """See `Weight.place`."""
+        for weight, _ in self._parts:
+            weight.place(addresses)
+
+    def gather(self) -> None:
+        """Copy the weights as they are now."""
         for weight, places in self._parts:
-            moved |= weight.connect()
             self._kernel[places] = self._at(weight.layer["weight"], places)
-        return moved
 
     @property
     def has_gradient(self) -> bool:
@@ -143,5 +155,6 @@ def _is_same(array: NDArray | None, other: NDArray) -> bool:
     """Whether two of MXNet's arrays are one place in memory."""
     if array is None:
         return False
-    memories = arrays.Memory(array), arrays.Memory(other)
-    return all([memory.moved() for memory in memories]) and memories[0].address == memories[1].address
+    memory = arrays.Memory([array, other])
+    memory.moved()
+    return memory.addresses[0] == memory.addresses[1]
