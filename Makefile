@@ -176,7 +176,7 @@ $(VENV)/.installed: $(LOCK)
 		[ -z "$$passed" ] || echo "error: passed over, because it does not start, has another version or lacks venv or ensurepip:$$passed" >&2; \
 		exit 2; \
 	fi; \
-	$(if $(GPU),"$$found" -m gluon_lenet.nvidia || exit;) \
+	$(if $(GPU),"$$found" -m gluon_lenet.machine.nvidia || exit;) \
 	echo "making $(VENV) with $$found, installing $(LOCK) $(if $(GPU),(2.5 GB),(a minute or two)) ..."; \
 	rm -rf $(VENV) && "$$found" -m venv $(VENV) && \
 	PIP_CONSTRAINT=$(LOCK) PIP_BUILD_CONSTRAINT=$(LOCK) \

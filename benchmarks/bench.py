@@ -31,10 +31,10 @@ import report
 from report import CHANNELS_LAST, D2LZH, OURS, SCRIPT
 from reproduce import ROOT, insert
 
-from gluon_lenet import compat
+from gluon_lenet.compat import threads
 from gluon_lenet.data.datasets import load_dataset
-from gluon_lenet.data.transforms import Transform
-from gluon_lenet.recipes import DEFAULT_RECIPE, RECIPES, Recipe
+from gluon_lenet.training.recipes import DEFAULT_RECIPE, RECIPES, Recipe
+from gluon_lenet.training.settings import CrossEntropy
 
 WORKERS = ROOT / "benchmarks" / "workers"
 RESULTS = ROOT / "benchmarks" / "results"
@@ -199,19 +199,20 @@ class Jobs:
             "recipe": recipe,
             "net": settings.net,
             "layers": layers_of(settings),
-            "resized": f"_{settings.resize}" if settings.resize else "",
+            "resized": f"_{settings.transform.resize}" if settings.transform.resize else "",
             "folder": str(data),
             "num_train": len(np.load(data / "train_labels.npy")),
             "num_test": len(np.load(data / "test_labels.npy")),
             "seed": 0,
         }
-        job |= {name: getattr(settings, name) for name in ("batch_size", "optimizer", "lr", "momentum", "mean", "std")}
+        job |= {name: getattr(settings, name) for name in ("batch_size", "optimizer", "lr", "momentum")}
+        job |= {name: getattr(settings.transform, name) for name in ("mean", "std")}
         path = self.folder / f"{recipe}-{settings.batch_size}-{copies}.json"
         path.write_text(json.dumps(job))
         return path
 
     def _data(self, settings: Recipe, copies: int) -> Path:
-        folder = self.folder / f"{settings.dataset}-{copies}-{settings.resize}"
+        folder = self.folder / f"{settings.dataset}-{copies}-{settings.transform.resize}"
         if folder.exists():
             return folder
         folder.mkdir()
@@ -223,8 +224,9 @@ class Jobs:
                 labels = np.concatenate([labels[: self.num_images]] * copies)
             np.save(folder / f"{part}_images.npy", images)
             np.save(folder / f"{part}_labels.npy", labels)
-            if settings.resize:
-                np.save(folder / f"{part}_images_{settings.resize}.npy", Transform(settings.resize).resized(images))
+            if settings.transform.resize:
+                path = folder / f"{part}_images_{settings.transform.resize}.npy"
+                np.save(path, settings.transform.resized(images))
         return folder
 
 
@@ -238,7 +240,7 @@ def layers_of(settings: Recipe) -> list[list]:
     from mxnet import nd
     from mxnet.gluon import nn
 
-    from gluon_lenet.nets import INPUT_SHAPES, get_net
+    from gluon_lenet.nets.zoo import INPUT_SHAPES, get_net
 
     net, rows = get_net(settings.net), []
     net.initialize()
@@ -342,7 +344,7 @@ def recipes(jobs: Jobs, contenders: dict, threads: int, rounds: int, left_out: d
     """An epoch of every other sequential recipe, ours and PyTorch channels_last; neither augments the images."""
     results = {}
     for recipe, settings in RECIPES.items():
-        if recipe == DEFAULT_RECIPE or settings.loss != "cross_entropy":
+        if recipe == DEFAULT_RECIPE or settings.loss != CrossEntropy():
             continue
         say(f"recipes: {recipe}")
         job = jobs.write(recipe)
@@ -387,7 +389,7 @@ def machine(threads: int) -> dict:
     return {
         "cpu": models[0] if models else platform.processor(),
         "cpus": os.cpu_count(),
-        "cores": compat.physical_cores(),
+        "cores": threads.physical_cores(),
         "threads": threads,
         "system": f"{platform.system()} {platform.machine()}",
         "python": platform.python_version(),
@@ -412,7 +414,7 @@ def main() -> None:
     parser.add_argument(
         "--images", type=int, metavar="N", help="train on the first N images only, to try the benchmark"
     )
-    parser.add_argument("--threads", type=int, default=compat.physical_cores(), metavar="N", help="default: all cores")
+    parser.add_argument("--threads", type=int, default=threads.physical_cores(), metavar="N", help="default: all cores")
     args = parser.parse_args()
     rounds = 1 if args.quick else args.rounds
     words = [word.lower() for word in args.only]

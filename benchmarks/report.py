@@ -7,7 +7,7 @@ from statistics import median
 
 from matplotlib.figure import Figure
 
-from gluon_lenet.plots import write_picture
+from gluon_lenet.viz.figures import write_picture
 
 # The contenders that the tables and bounds name.
 OURS, D2LZH, CHANNELS_LAST = "gluon_lenet, fused", "d2lzh", "PyTorch channels_last"

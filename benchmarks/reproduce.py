@@ -26,9 +26,11 @@ import time
 from dataclasses import MISSING, fields
 from pathlib import Path
 
+import msgspec
+
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the checkout's package
 
-from gluon_lenet.recipes import DEFAULT_RECIPE, RECIPES, Recipe
+from gluon_lenet.training.recipes import DEFAULT_RECIPE, RECIPES, Recipe
 
 ROOT = Path(__file__).resolve().parents[1]
 # What else a run trained with this augmentation is scored on, by options of gluon_lenet.evaluate
@@ -65,7 +67,7 @@ def main(argv: list[str] | None = None) -> None:
 def settings_of(recipe: Recipe) -> dict:
     """What decides the recipe's results and is not as in most: a field that is added later changes nothing here."""
     return {
-        field.name: getattr(recipe, field.name)
+        field.name: msgspec.to_builtins(getattr(recipe, field.name))
         for field in fields(recipe)
         if field.name not in ("source", "published")
         and (field.default is MISSING or getattr(recipe, field.name) != field.default)

@@ -65,7 +65,7 @@ def steps_of(trainer, turns: int = 500) -> dict[str, float]:
     """Median microseconds of `trainer.step` until the weights are there, by MXNet's updater and by the kernels'."""
     import mxnet as mx
 
-    from gluon_lenet.fused import KernelUpdater
+    from gluon_lenet.engines.fused.updater import KernelUpdater
 
     stock = mx.optimizer.Updater(trainer._optimizer)
     updaters = {"by MXNet": stock, "by the kernels": KernelUpdater(stock)}
@@ -88,42 +88,43 @@ def main() -> None:
     num_epochs = parser.parse_args().epochs
 
     clock = Clock()
-    for module in ("gluon_lenet", "mxnet", "gluon_lenet.runs", "gluon_lenet.fused"):
+    for module in ("gluon_lenet", "mxnet", "gluon_lenet.training.run", "gluon_lenet.engines.fused.engine"):
         import_module(module)
         clock.lap(f"import {module}")
     import mxnet as mx
 
-    from gluon_lenet import compat
-    from gluon_lenet.fused import compiled
-    from gluon_lenet.recipes import DEFAULT_RECIPE, get_recipe
-    from gluon_lenet.runs import Run
-    from gluon_lenet.training import run_epochs
+    from gluon_lenet.compat import threads
+    from gluon_lenet.engines import base
+    from gluon_lenet.engines.fused import compiled
+    from gluon_lenet.training.recipes import DEFAULT_RECIPE, get_recipe
+    from gluon_lenet.training.run import Run
+    from gluon_lenet.training.run_dir import RunDir
+    from gluon_lenet.training.setup import Setup
 
     compiled.address()
     clock.lap("load the kernels")
-    run = Run(DEFAULT_RECIPE, get_recipe(DEFAULT_RECIPE), [mx.cpu()], seed=0)
-    clock.lap("map the data, make the net")
+    setup = Setup(DEFAULT_RECIPE, get_recipe(DEFAULT_RECIPE), [mx.cpu()], seed=0)
+    clock.lap("read the data, make the net")
 
     with tempfile.TemporaryDirectory() as folder:
-        run.create_directory(Path(folder, "run"))
+        with RunDir.create(Path(folder, "run"), DEFAULT_RECIPE) as directory:
+            run = Run.create(setup, directory)
         clock.lap("run directory")
         startup, epochs = clock.rounded(), []
-        engine, trainer = run.engine, run.trainer
+        engine, trainer = setup.engine, setup.trainer
         for owner, method, name in (
             (engine, "backprop", "kernels"),
-            (engine, "step", "trainer.step, check of the weights"),
+            (base, "update", "trainer.step"),
             (engine, "evaluate", "test pass"),
         ):
             setattr(owner, method, clock.around(name, getattr(owner, method)))
         clock.seconds, clock.began = {}, clock.now()
-        for result in run_epochs(
-            run.net, run.train_iter, run.test_iter, run.recipe.batch_size, trainer, run.contexts, num_epochs, engine
-        ):
+        for result in setup.loop().epochs(setup.data, num_epochs):
             clock.lap("the loop itself")
             epochs.append(clock.rounded())
             run.history.append(result)
             clock.seconds, clock.began = {}, clock.now()
-        plots = import_module("gluon_lenet.plots")
+        plots = import_module("gluon_lenet.viz.figures")
         clock.lap("import matplotlib")
         plots.write_picture(plots.curves(run.history, DEFAULT_RECIPE), Path(folder, "curves.png"))
         clock.lap("draw the curves")
@@ -138,7 +139,7 @@ def main() -> None:
         "an epoch, median": median,
         "after the last epoch": clock.rounded(),
         "a step of the optimizer, median microseconds": steps_of(trainer),
-        "threads": compat.num_threads(),
+        "threads": threads.num_threads(),
         "load average": round(os.getloadavg()[0], 1),
         "machine": f"{platform.machine()}, {os.cpu_count()} CPUs",
     }

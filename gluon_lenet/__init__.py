@@ -56,13 +56,15 @@ _HOMES = {
     "data.batches": ["Batches", "load_data", "load_data_fashion_mnist", "load_data_mnist"],
     "data.datasets": ["load_dataset"],
     "devices": ["try_gpu", "try_all_gpus"],
-    "nets": ["NETS", "get_net", "lenet"],
-    "recipes": ["RECIPES", "get_recipe"],
-    "training": ["DivergedError", "evaluate_accuracy", "evaluate_accuracy_gpu", "train_ch5", "train_ch6"],
-    "metrics": ["Accumulator", "EpochResult", "Timer", "accuracy"],
-    "layers": ["PrintLayer", "Reshape", "WithLoss"],
-    "plots": ["Animator", "get_fashion_mnist_labels", "show_fashion_mnist"],
-    "book": ["load_ipython_extension", "patch_d2lzh"],
+    "nets.zoo": ["NETS", "get_net", "lenet"],
+    "training.recipes": ["RECIPES", "get_recipe"],
+    "training.loop": ["DivergedError"],
+    "training.chapter": ["evaluate_accuracy", "evaluate_accuracy_gpu", "train_ch5", "train_ch6"],
+    "training.metrics": ["Accumulator", "EpochResult", "Timer", "accuracy"],
+    "nets.layers": ["PrintLayer", "Reshape", "WithLoss"],
+    "viz.animator": ["Animator"],
+    "viz.figures": ["get_fashion_mnist_labels", "show_fashion_mnist"],
+    "data.d2lzh_patch": ["load_ipython_extension", "patch_d2lzh"],
 }
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
 

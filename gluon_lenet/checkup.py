@@ -21,7 +21,8 @@ from functools import partial
 from importlib import metadata
 from pathlib import Path
 
-from gluon_lenet import __version__, machine, nvidia
+from gluon_lenet import __version__
+from gluon_lenet.machine import nvidia, wheels
 
 ROOT = Path(__file__).resolve().parents[1]  # of the checkout, or site-packages
 
@@ -99,7 +100,7 @@ def _package() -> Found:
 
 def _python() -> Found:
     text = f"{platform.python_version()}, {sys.executable}, on {platform.platform()}"
-    why = machine.why_no_wheel()
+    why = wheels.why_no_wheel()
     return Found(why is None, f"{text}{f'; {why}' if why else ''}")
 
 
@@ -119,7 +120,7 @@ def _packages() -> Found:
 
 
 def _libraries() -> Found:
-    from gluon_lenet import libraries
+    from gluon_lenet.machine import libraries
 
     missing = libraries.missing()
     if missing:
@@ -143,11 +144,11 @@ def _mxnet() -> Found:
 
 
 def _threads() -> Found:
-    from gluon_lenet import compat
+    from gluon_lenet.compat import threads
     from gluon_lenet.errors import InputError
 
     try:
-        return Found(True, f"{compat.num_threads()}, on {compat.physical_cores()} physical cores")
+        return Found(True, f"{threads.num_threads()}, on {threads.physical_cores()} physical cores")
     except InputError as error:
         return Found(False, str(error), "unset OMP_NUM_THREADS MXNET_OMP_MAX_THREADS")
 
@@ -155,7 +156,8 @@ def _threads() -> Found:
 def _kernels() -> Found:
     try:
         lanes, compiled = _ask(
-            "from gluon_lenet.fused import LANES, compiled\nprint(json.dumps([LANES, compiled.is_compiled()]))"
+            "from gluon_lenet.engines.fused import compiled, vectors\n"
+            "print(json.dumps([vectors.LANES, compiled.is_compiled()]))"
         )
     except _Failed as error:
         if "no locator available" not in str(error):
@@ -169,14 +171,16 @@ def _kernels() -> Found:
 
 
 def _data(name: str) -> Found:
-    from gluon_lenet.data import sources
+    from gluon_lenet.data import cache
+    from gluon_lenet.data.catalogue import DATASETS
+    from gluon_lenet.data.transports import Folder
 
-    wrong = [why for why in sources.verify(name).values() if why]
+    wrong = [why for why in cache.verify(name).values() if why]
     if not wrong:
-        return Found(True, f"in {sources.cache_dir() / name}, SHA-256 right")
-    for source in sources.DATASETS[name].sources:
-        here = isinstance(source, sources.Folder) and source.path.is_dir()  # the system's copy
-        if here and not any(sources.verify(name, source.path).values()):
+        return Found(True, f"in {cache.cache_dir() / name}, SHA-256 right")
+    for source in DATASETS[name].sources:
+        here = isinstance(source, Folder) and source.path.is_dir()  # the system's copy
+        if here and not any(cache.verify(name, source.path).values()):
             return Found(True, f"in {source.path}, SHA-256 right")
     return Found(False, f"{len(wrong)} of 4 files: {wrong[0]}", f"{_this_python()} -m gluon_lenet.data fetch {name}")
 
@@ -195,19 +199,19 @@ def _gpu() -> Found:
 
 
 def _fonts() -> Found:
-    file = ROOT / "gluon_lenet" / "fonts" / "DroidSansFallback.ttf"
+    file = ROOT / "gluon_lenet" / "viz" / "fonts" / "DroidSansFallback.ttf"
     if not file.exists():
-        return Found(False, f"no {file}", "git checkout gluon_lenet/fonts" if (ROOT / ".git").exists() else None)
-    if _ask("from gluon_lenet import fonts; print(json.dumps(ord('\\u5b66') in fonts.drawable()))"):
+        return Found(False, f"no {file}", "git checkout gluon_lenet/viz/fonts" if (ROOT / ".git").exists() else None)
+    if _ask("from gluon_lenet.viz import fonts; print(json.dumps(ord('\\u5b66') in fonts.drawable()))"):
         return Found(True, "Chinese can be drawn")
     return Found(False, "none has Chinese characters")
 
 
 def _disk() -> Found:
-    from gluon_lenet.data import sources
+    from gluon_lenet.data import cache
 
     texts, ok = [], True
-    for what, folder in (("this folder", Path.cwd()), ("the data's cache", sources.cache_dir())):
+    for what, folder in (("this folder", Path.cwd()), ("the data's cache", cache.cache_dir())):
         while not folder.exists():
             folder = folder.parent
         free = shutil.disk_usage(folder).free

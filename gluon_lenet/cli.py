@@ -67,9 +67,9 @@ def epochs(text: str) -> int:
 
 def threads(text: str) -> int:
     """An argument type: a number of CPU threads."""
-    from gluon_lenet import compat
+    from gluon_lenet.compat import threads
 
-    return _integer(text, 1, compat.MOST_THREADS)
+    return _integer(text, 1, threads.MOST_THREADS)
 
 
 def gpus(text: str) -> int:
@@ -104,9 +104,9 @@ def run(main: Callable[[], int]) -> int:
     """`guard` a command that may use MXNet: numbers of threads that it could not bear are an error before it begins."""
 
     def checked():
-        from gluon_lenet import compat
+        from gluon_lenet.compat import threads
 
-        compat.check_threads()
+        threads.check_threads()
         return main()
 
     return guard(checked)

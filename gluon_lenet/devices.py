@@ -6,8 +6,8 @@ import re
 
 import mxnet as mx
 
-from gluon_lenet import nvidia
 from gluon_lenet.errors import InputError
+from gluon_lenet.machine import nvidia
 
 INSTALL_GPU_WHEEL = "make train GPU=1, or pip install --no-deps -r requirements-gpu.txt in an environment of its own"
 

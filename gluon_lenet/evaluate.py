@@ -44,12 +44,12 @@ def evaluate(args) -> int:
     # MXNet is loaded by what is imported here, after the arguments turned out right
     import numpy as np
 
-    from gluon_lenet import plots
     from gluon_lenet.data.augment import Augmentation
-    from gluon_lenet.trained import Trained
+    from gluon_lenet.inference.trained import Trained
+    from gluon_lenet.viz import figures
 
     for picture in filter(None, (args.confusion, args.grid)):
-        plots.check_picture_path(picture)
+        figures.check_picture_path(picture)
     trained = Trained(args.run, args.weights, args.ctx)
     data, classes = trained.load_data(args.data_dir), trained.classes
     if args.show and args.show > len(data.test_images):
@@ -75,20 +75,20 @@ def evaluate(args) -> int:
         print(_text(trained, scores, shown, changes))
     if args.confusion:
         title = f"{trained.name}: {scores.num_correct:,} of {scores.num_examples:,} test images right"
-        plots.write_picture(plots.confusion_matrix(scores.confusion, classes, title), args.confusion)
+        figures.write_picture(figures.confusion_matrix(scores.confusion, classes, title), args.confusion)
     if args.grid:
         everything = np.random.default_rng(args.seed).permutation(len(data.test_images))
         rows = np.arange(args.show) if args.show else everything[:NUM_RANDOM]
         num_wrong = int((predictions[rows] != data.test_labels[rows]).sum())
         title = f"{trained.name}: {len(rows)} test images, {num_wrong} wrong: predicted (actual)"
         predicted, actual = ([classes[k] for k in numbers[rows]] for numbers in (predictions, data.test_labels))
-        plots.write_picture(plots.prediction_grid(images[rows], predicted, actual, title), args.grid)
+        figures.write_picture(figures.prediction_grid(images[rows], predicted, actual, title), args.grid)
     return 0
 
 
 def _text(trained, scores, shown: list[dict], changes: str) -> str:
     """The report: a line an image shown, accuracy, the table by class, the confusion matrix."""
-    from gluon_lenet.summary import align
+    from gluon_lenet.nets.table import align
 
     classes = trained.classes
     lines = ["test image {test_image}: predicted {predicted}, actual {actual}".format(**row) for row in shown]

@@ -85,15 +85,24 @@ def _explain(error: msgspec.ValidationError, value: Any, kind: Any) -> str:
     for name, index in re.findall(r"(\w+)|\[(\d+|\.\.\.)\]", place):
         if get_origin(kind) is Annotated:
             kind = get_args(kind)[0]
+        if name == "type":  # which of several objects
+            tags = [choice.__struct_config__.tag for choice in get_args(kind) if hasattr(choice, "__struct_config__")]
+            return f"{place} must be one of {', '.join(tags)}, not {value[name]!r:.60}"
         if name:
+            kind = next(choice for choice in _choices(kind) if name in get_type_hints(choice))
             kind, value = get_type_hints(kind, include_extras=True)[name], value[name]
         elif index == "...":  # a value of a dict; msgspec does not tell which
             return f"{place} must be {_describe(get_args(kind)[-1])}"
         else:
             kind, value = get_args(kind)[0], value[int(index)]
-        if get_origin(kind) in (Union, types.UnionType):  # with None
+        if get_origin(kind) in (Union, types.UnionType) and len(get_args(kind)) == 2 and type(None) in get_args(kind):
             kind = get_args(kind)[0]
     return f"{place} must be {_describe(kind)}, not {value!r:.60}"
+
+
+def _choices(kind: Any) -> tuple:
+    """The types of which a value may be one."""
+    return get_args(kind) if get_origin(kind) in (Union, types.UnionType) else (kind,)
 
 
 def _describe(kind: Any) -> str:

@@ -6,7 +6,7 @@ import sys
 
 from gluon_lenet import cli
 from gluon_lenet.atomic import descriptor
-from gluon_lenet.recipes import RECIPES, get_recipe
+from gluon_lenet.training.recipes import RECIPES, get_recipe
 
 STDOUT = 1
 
@@ -48,8 +48,8 @@ def params(args) -> int:
 def export_params(args) -> int:
     """Export as the parsed arguments say."""
     # MXNet is loaded by what is imported here, after the arguments turned out right
-    from gluon_lenet.params_file import save_params
-    from gluon_lenet.trained import Trained
+    from gluon_lenet.inference.params_file import save_params
+    from gluon_lenet.inference.trained import Trained
 
     save_params(args.file, Trained(args.run, args.weights, ctx="cpu").net)
     if descriptor(args.file) != STDOUT:  # where its name would be taken for a part of the file
@@ -61,13 +61,16 @@ def import_params(args) -> int:
     """Import as the parsed arguments say."""
     recipe = get_recipe(args.recipe)
     from gluon_lenet.devices import parse_ctx
-    from gluon_lenet.params_file import load_params
-    from gluon_lenet.runs import Run
+    from gluon_lenet.inference.params_file import load_params
+    from gluon_lenet.training.run import Run
+    from gluon_lenet.training.run_dir import RunDir
+    from gluon_lenet.training.setup import Setup
 
-    run = Run(args.recipe, recipe, parse_ctx("auto"), seed=0, data_dir=args.data_dir)
-    load_params(args.file, run.net)
-    run.create_directory(args.run_dir)
-    print(run.directory.path)
+    setup = Setup(args.recipe, recipe, parse_ctx("auto"), seed=0, data_dir=args.data_dir)
+    load_params(args.file, setup.net)
+    with RunDir.create(args.run_dir, setup.name) as directory:
+        Run.create(setup, directory)
+    print(directory.path)
     return 0
 
 

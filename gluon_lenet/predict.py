@@ -46,12 +46,12 @@ def predict(args) -> int:
     # MXNet is loaded by what is imported here, after the arguments turned out right
     import numpy as np
 
-    from gluon_lenet import plots
-    from gluon_lenet.drawings import show_drawings
-    from gluon_lenet.trained import Trained
+    from gluon_lenet.inference.pictures.drawings import show_drawings
+    from gluon_lenet.inference.trained import Trained
+    from gluon_lenet.viz import figures
 
     if args.show:
-        plots.check_picture_path(args.show)
+        figures.check_picture_path(args.show)
         if (args.first or 0) + len(args.images) > MOST_PICTURED:
             raise InputError(f"--show draws at most {MOST_PICTURED} images")
     trained = Trained(args.run, args.weights, args.ctx)
@@ -86,7 +86,7 @@ def predict(args) -> int:
             print(_line(row))
     if args.show and images:
         columns = ([row[key] for row in predicted] for key in ("predicted", "probability", "image"))
-        plots.write_picture(show_drawings(images, *columns), args.show)
+        figures.write_picture(show_drawings(images, *columns), args.show)
     return cli.FAILED if len(predicted) < len(rows) else 0
 
 

@@ -128,7 +128,7 @@ def warm_up() -> None:
     import numpy as np
 
     import gluon_lenet
-    from gluon_lenet.fused import FusedNet
+    from gluon_lenet.engines.fused.net import FusedNet
 
     for name in ("fashion_mnist", "mnist"):
         gluon_lenet.load_dataset(name)

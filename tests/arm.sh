@@ -46,8 +46,8 @@ END
     --target "$site" -r "$root.part/wheels.txt"
   "$python" - "$site" <<'END'
 import shutil, sys
-from gluon_lenet.libraries import OPENBLAS
-from gluon_lenet.packages import unpacked_wheel
+from gluon_lenet.machine.libraries import OPENBLAS
+from gluon_lenet.machine.packages import unpacked_wheel
 
 with unpacked_wheel(OPENBLAS, grown=lambda size: None) as unpacked:
     shutil.copytree(unpacked / OPENBLAS.folder, f"{sys.argv[1]}/{OPENBLAS.folder}")

@@ -13,9 +13,10 @@ import pytest
 from safetensors.numpy import load_file
 
 import gluon_lenet
-from gluon_lenet.data import sources
+from gluon_lenet.data import cache, catalogue
 from gluon_lenet.data.datasets import load_dataset
 from gluon_lenet.errors import DataError
+from gluon_lenet.training.run_dir import RunDir
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -43,14 +44,14 @@ def pytest_sessionstart(session):
             f"the tests need pseudo-terminals (for test_sources.py), and there are none ({error.strerror}); mount "
             "/dev/pts, as containers and chroots must: mount -t devpts devpts /dev/pts"
         ) from None
-    for dataset in sources.DATASETS.values():
+    for dataset in catalogue.DATASETS.values():
         try:
-            sources.fetch(dataset)
+            cache.fetch(dataset)
         except DataError as error:
             tried = [line.strip() for line in str(error).splitlines() if line.startswith("  ")]
             raise pytest.UsageError(
                 f"the tests need {dataset.name}, and no source has it (the last one: {tried[-1]}); install what that "
-                f"names, or copy the four files, unpacked, into {sources.cache_dir() / dataset.name}"
+                f"names, or copy the four files, unpacked, into {cache.cache_dir() / dataset.name}"
             ) from None
 
 
@@ -95,6 +96,12 @@ def run_module(tmp_path):
         )
 
     return run
+
+
+def new_directory(path: Path) -> RunDir:
+    """An empty run directory."""
+    path.mkdir()
+    return RunDir(path)
 
 
 def module_env(**extra: str) -> dict[str, str]:

@@ -15,11 +15,11 @@ import numpy as np
 from pictures import FORMS, NO_DIGITS, NO_DIGITS_UNSEEN, digit_picture
 from PIL import Image
 
-from gluon_lenet import drawings
 from gluon_lenet.data.datasets import load_dataset
 from gluon_lenet.errors import InputError
-from gluon_lenet.one_digit import LIMITS, Drawing
-from gluon_lenet.trained import Trained
+from gluon_lenet.inference.pictures import drawings
+from gluon_lenet.inference.pictures.one_digit import LIMITS, Drawing
+from gluon_lenet.inference.trained import Trained
 
 DOUBTED = 0.6  # a lower probability says that the net does not know
 

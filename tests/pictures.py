@@ -13,7 +13,7 @@ import matplotlib
 import numpy as np
 from PIL import Image, ImageDraw, ImageFilter, ImageFont
 
-from gluon_lenet import fonts
+from gluon_lenet.viz import fonts
 
 _DEJAVU = Path(matplotlib.get_data_path()) / "fonts" / "ttf"
 LATIN_FONTS = [_DEJAVU / f"{name}.ttf" for name in ("DejaVuSans", "DejaVuSans-Bold", "DejaVuSerif", "DejaVuSansMono")]

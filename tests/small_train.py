@@ -7,13 +7,15 @@ process. Every image is real, and so are the loop, the kernels and the files: on
 import sys
 from dataclasses import replace
 
-from gluon_lenet import recipes, runs, train
+from gluon_lenet import train
+from gluon_lenet.data.augment import HANDWRITING
 from gluon_lenet.data.datasets import load_dataset
-from gluon_lenet.nets import NETS, nn  # by way of gluon_lenet, since today's NumPy must be mended before MXNet comes
+from gluon_lenet.nets.zoo import NETS, nn  # nn so, since today's NumPy must be mended before MXNet comes
+from gluon_lenet.training import recipes, setup
 
 SMALL = {  # each holds 1,000 images out and has an optimizer with states
     "small_momentum": replace(
-        recipes.RECIPES["sgd_step_mnist"], lr=0.01, num_epochs=12, num_validation=1000, augment="handwriting"
+        recipes.RECIPES["sgd_step_mnist"], lr=0.01, num_epochs=12, num_validation=1000, augment=HANDWRITING
     ),
     "small_dropout": replace(
         recipes.RECIPES["relu_adam_mnist"], net="lenet_dropout", num_epochs=12, num_validation=1000
@@ -49,7 +51,7 @@ def shrink(set_item, set_attribute):
     set_item(NETS, "lenet_dropout", lenet_dropout)
     for name, recipe in SMALL.items():
         set_item(recipes.RECIPES, name, recipe)
-    set_attribute(runs, "load_dataset", small_dataset)
+    set_attribute(setup, "load_dataset", small_dataset)
 
 
 if __name__ == "__main__":

@@ -6,10 +6,9 @@ import pytest
 from PIL import Image
 
 from gluon_lenet import train
-from gluon_lenet.data.augment import AUGMENTATIONS, Augmentation
+from gluon_lenet.data.augment import CLOTHING, HANDWRITING, LECUN_1998, Augmentation
 from gluon_lenet.data.batches import Batches
-from gluon_lenet.recipes import AUGMENT, RECIPES
-from gluon_lenet.run_dir import RunDir
+from gluon_lenet.training.run_dir import RunDir
 
 
 class Drawn:
@@ -89,10 +88,10 @@ def test_shear_slants_and_keeps_the_height(block):
     assert mass(after)[3] == pytest.approx(mass(before)[3], rel=0.03)
 
 
-@pytest.mark.parametrize("name", sorted(AUGMENTATIONS))
-def test_every_augmentation_keeps_most_of_every_image(name, fashion):
+@pytest.mark.parametrize("augment", [HANDWRITING, LECUN_1998, CLOTHING])
+def test_every_augmentation_keeps_most_of_every_image(augment, fashion):
     images = fashion.train_images[:2000]
-    bent = AUGMENTATIONS[name](images, np.random.default_rng(0))
+    bent = augment(images, np.random.default_rng(0))
     assert bent.dtype == np.uint8
     assert (bent != images).any(axis=(1, 2)).all()
     share = bent.reshape(2000, -1).sum(axis=1) / images.reshape(2000, -1).sum(axis=1)
@@ -100,10 +99,10 @@ def test_every_augmentation_keeps_most_of_every_image(name, fashion):
 
 
 def test_a_pass_is_repeated_by_seed_and_number(fashion):
-    def batches(seed=0, epoch=0, augment=AUGMENTATIONS["clothing"]):
+    def batches(seed=0, epoch=0, augment=CLOTHING):
         it = Batches(fashion.train_images[:2500], fashion.train_labels[:2500], 300, shuffle=True, seed=seed)
         it.augment, it.epoch = augment, epoch
-        return [(images[rows], labels[rows]) for images, rows, labels in it.raw()]
+        return [(images[rows], labels[rows]) for images, rows, labels, _ in it.batches()]
 
     first = batches()
     assert [len(labels) for _, labels in first] == 8 * [300] + [100]
@@ -116,11 +115,11 @@ def test_a_pass_is_repeated_by_seed_and_number(fashion):
         assert (first[0][0] != other[0][0]).any()
 
 
-def test_batches_are_those_of_raw_transformed(fashion):
-    it = Batches(fashion.train_images[:50], fashion.train_labels[:50], 20, augment=AUGMENTATIONS["clothing"])
+def test_x_and_y_are_the_stored_batch_transformed(fashion):
+    it = Batches(fashion.train_images[:50], fashion.train_labels[:50], 20, augment=CLOTHING)
     X, y = next(iter(it))
     it.epoch = 0
-    images, rows, labels = next(it.raw())
+    images, rows, labels, _ = next(it.batches())
     assert (X.asnumpy()[:, 0] == (mx.nd.array(images[rows]) / 255).asnumpy()).all()
     assert (y.asnumpy() == labels[rows]).all()
 
@@ -129,10 +128,4 @@ def test_the_command_lines_augment(tmp_path):
     run = tmp_path / "run"
     args = ["--recipe", "relu_adam_mnist", "--augment", "--epochs", "1", "--quiet", "--run-dir", str(run)]
     assert train.main(args) == 0
-    assert RunDir(run).read_config().settings.augment == "handwriting"
-
-
-def test_recipes_name_augmentations():
-    names = {recipe.augment for recipe in RECIPES.values()} | set(AUGMENT.values())
-    assert names - {None} <= set(AUGMENTATIONS)
-    assert {recipe.dataset for recipe in RECIPES.values()} == set(AUGMENT)
+    assert RunDir(run).read_config().settings.augment == HANDWRITING

@@ -126,9 +126,9 @@ def test_an_augmentation_may_return_a_view_and_must_return_images(fashion):
     mirrored = batches(lambda images, rng: images[:, :, ::-1])
     X, _ = next(iter(mirrored))
     np.testing.assert_array_equal(np.rint(X.asnumpy()[:, 0] * 255), fashion.train_images[:32, :, ::-1])
-    assert next(mirrored.stored()).images.flags.c_contiguous
+    assert next(mirrored.batches()).images.flags.c_contiguous
     for wrong in (lambda images, rng: images / 2, lambda images, rng: images[:3]):
-        for read in (iter, gluon_lenet.Batches.stored):
+        for read in (iter, gluon_lenet.Batches.batches):
             with pytest.raises(InputError, match="augment made"):
                 next(read(batches(wrong)))
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from gluon_lenet.recipes import RECIPES
+from gluon_lenet.training.recipes import RECIPES
 
 
 def epochs(*seconds, test=0.1, acc=0.75):

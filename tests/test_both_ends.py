@@ -5,7 +5,7 @@ import json
 import pytest
 
 from gluon_lenet import train
-from gluon_lenet.recipes import RECIPES
+from gluon_lenet.training.recipes import RECIPES
 
 ONE_OF_EACH_NET = {recipe.net: name for name, recipe in reversed(RECIPES.items())}.values()
 

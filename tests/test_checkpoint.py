@@ -12,13 +12,13 @@ import pytest
 
 import gluon_lenet
 from conftest import module_env
-from gluon_lenet import checkpoint, run_dir
 from gluon_lenet.atomic import write_atomically
-from gluon_lenet.config import Header, RunConfig
 from gluon_lenet.errors import InputError
-from gluon_lenet.metrics import EpochResult, Progress
-from gluon_lenet.recipes import RECIPES
-from gluon_lenet.run_dir import RunDir
+from gluon_lenet.training import checkpoint, run_dir
+from gluon_lenet.training.config import VERSION, Header, RunConfig
+from gluon_lenet.training.metrics import EpochResult, Progress
+from gluon_lenet.training.recipes import RECIPES
+from gluon_lenet.training.run_dir import RunDir
 
 HEADER = Header(recipe="none", net="any", seed=0, progress=Progress(epoch=3), rng={})
 X = mx.nd.random.uniform(shape=(3, 1, 28, 28))
@@ -196,6 +196,7 @@ def test_a_kill_in_the_middle_of_writing_leaves_a_whole_file(tmp_path):
 
 def test_a_run_directory(tmp_path):
     config = RunConfig(
+        version=VERSION,
         recipe="说明",
         settings=RECIPES["d2l_v1_fashion"],
         seed=0,

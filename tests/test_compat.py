@@ -15,6 +15,7 @@ import pytest
 from nbclient import NotebookClient
 
 from gluon_lenet import compat
+from gluon_lenet.compat import mxnet_patches, numpy_names, threads
 from gluon_lenet.errors import InputError
 
 mx = pytest.importorskip("mxnet") if compat.why_no_mxnet() is None else pytest.fail(compat.why_no_mxnet())
@@ -56,7 +57,7 @@ def test_import_adds_only_missing_names_to_numpy_and_imports_nothing_heavy():
         )
     )
     assert added
-    assert added.keys() <= compat.numpy_names().keys()
+    assert added.keys() <= numpy_names.missing_names().keys()
     # What NumPy 1.26 has no name for but gives when asked (functions that raise) is NumPy's own, not ours.
     given = "{name: getattr(numpy, name).__module__ for name in names if hasattr(numpy, name)}"
     code = f"import json, numpy\nnames = {list(added)}\nprint(json.dumps({given}))"
@@ -80,7 +81,7 @@ MEANINGS = [
 
 @pytest.mark.parametrize(("name", "args", "kwargs", "result"), MEANINGS)
 def test_a_name_put_back_means_what_it_meant(name, args, kwargs, result):
-    assert np.asarray(compat.numpy_names()[name](*args, **kwargs)).tolist() == result
+    assert np.asarray(numpy_names.missing_names()[name](*args, **kwargs)).tolist() == result
 
 
 @pytest.mark.parametrize(
@@ -88,7 +89,7 @@ def test_a_name_put_back_means_what_it_meant(name, args, kwargs, result):
     [([1], "f8", "f8"), ([1], "f4", "f4"), ([1], "i4", "f8"), (np.float32([1]), "f4", "f4"), ([1], "c8", "c8")],
 )
 def test_asfarray_makes_floats(given, dtype, result):
-    assert compat.asfarray(given, dtype).dtype == result
+    assert numpy_names.asfarray(given, dtype).dtype == result
 
 
 @pytest.mark.parametrize(
@@ -103,13 +104,13 @@ def test_asfarray_makes_floats(given, dtype, result):
     ],
 )
 def test_find_common_type(arrays, scalars, result):
-    assert compat.find_common_type(arrays, scalars) == result
+    assert numpy_names.find_common_type(arrays, scalars) == result
 
 
 def test_the_pythons_of_pyproject_are_the_ones_everywhere():
     project = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
     oldest, above = re.search(r'^requires-python = ">=3\.(\d+),<3\.(\d+)"', project, re.MULTILINE).groups()
-    assert ((3, int(oldest)), (3, int(above) - 1)) == compat.machine.PYTHONS
+    assert ((3, int(oldest)), (3, int(above) - 1)) == compat.wheels.PYTHONS
     complete = re.findall(r'"Programming Language :: Python :: 3\.(\d+)"', project)
     assert list(map(int, complete)) == list(range(int(oldest), int(complete[-1]) + 1))
     for readme in ("README.md", "README.zh-CN.md"):
@@ -120,7 +121,7 @@ def test_the_pythons_of_pyproject_are_the_ones_everywhere():
 
 def test_functions_of_numpy_financial_say_so():
     with pytest.raises(NotImplementedError, match="numpy-financial"):
-        compat.numpy_names()["npv"](0.1, [1, 2])
+        numpy_names.missing_names()["npv"](0.1, [1, 2])
 
 
 # --- MXNet ------------------------------------------------------------------------------------------------------------
@@ -287,31 +288,34 @@ def test_plots_of_d2lzh_in_a_script(tmp_path):
 
 def test_mxnet_computes_on_all_cores_or_with_as_many_threads_as_set():
     code = (
-        "import os\nfrom gluon_lenet import compat\n{}\nimport mxnet as mx\n"
+        "import os\nfrom gluon_lenet.compat import threads\n{}\nimport mxnet as mx\n"
         "mx.nd.Convolution(mx.nd.ones((8, 4, 32, 32)), mx.nd.ones((8, 4, 5, 5)), mx.nd.ones(8), kernel=(5, 5),"
         " num_filter=8).wait_to_read()\n"
-        "print(compat.num_threads(), len(os.listdir('/proc/self/task')))"
+        "print(threads.num_threads(), len(os.listdir('/proc/self/task')))"
     )
-    cores = compat.physical_cores()
-    threads, tasks = map(int, python(code.format("")).split())
-    more_threads, more_tasks = map(int, python(code.format(f"compat.set_threads({cores + 3})")).split())
-    assert (threads, more_threads) == (cores, cores + 3)
+    cores = threads.physical_cores()
+    num_threads, tasks = map(int, python(code.format("")).split())
+    more_threads, more_tasks = map(int, python(code.format(f"threads.set_threads({cores + 3})")).split())
+    assert (num_threads, more_threads) == (cores, cores + 3)
     assert more_tasks - tasks == 3  # three threads more are three tasks more
 
 
 @pytest.mark.parametrize("name", ["OMP_NUM_THREADS", "MXNET_OMP_MAX_THREADS"])
 def test_threads_in_the_environment_stay(name):
-    assert python("from gluon_lenet import compat\nprint(compat.num_threads())", **{name: "7"}) == "7"
+    assert python("from gluon_lenet.compat import threads\nprint(threads.num_threads())", **{name: "7"}) == "7"
 
 
 def test_threads_cannot_be_set_once_mxnet_is_loaded():
     with pytest.raises(RuntimeError, match="before the first `import mxnet`"):
-        compat.set_threads(1)
+        threads.set_threads(1)
 
 
 def test_only_processors_this_process_may_use_count():
     code = "import os\nos.sched_setaffinity(0, {min(os.sched_getaffinity(0))})\nimport gluon_lenet\n"
-    assert python(code + "print(gluon_lenet.compat.physical_cores(), os.environ['MXNET_OMP_MAX_THREADS'])") == "1 1"
+    assert (
+        python(code + "print(gluon_lenet.compat.threads.physical_cores(), os.environ['MXNET_OMP_MAX_THREADS'])")
+        == "1 1"
+    )
 
 
 def test_hyperthreads_of_a_core_count_once(tmp_path):
@@ -319,9 +323,9 @@ def test_hyperthreads_of_a_core_count_once(tmp_path):
         topology = tmp_path / f"cpu{cpu}" / "topology"
         topology.mkdir(parents=True)
         (topology / "thread_siblings_list").write_text(siblings)
-    assert compat._cores({0, 1, 2, 3}, tmp_path) == 2
-    assert compat._cores({0, 2}, tmp_path) == 1
-    assert compat._cores({0, 1, 2, 3, 4}, tmp_path) == 5  # cpu4 is not described: trust the affinity
+    assert threads._cores({0, 1, 2, 3}, tmp_path) == 2
+    assert threads._cores({0, 2}, tmp_path) == 1
+    assert threads._cores({0, 1, 2, 3, 4}, tmp_path) == 5  # cpu4 is not described: trust the affinity
 
 
 @pytest.mark.parametrize(
@@ -339,7 +343,7 @@ def test_limit_of_a_container(files, limit, tmp_path):
     (tmp_path / "cpu").mkdir()
     for name, text in files.items():
         (tmp_path / name).write_text(text)
-    assert compat._container_limit(tmp_path) == limit
+    assert threads._container_limit(tmp_path) == limit
 
 
 # --- loading MXNet ----------------------------------------------------------------------------------------------------
@@ -363,8 +367,8 @@ def test_setuptools_that_came_after_python_started_is_enough():
 @pytest.mark.parametrize(
     ("where", "name", "value", "answer"),
     [
-        (compat.machine.platform, "machine", lambda: "riscv64", "macOS on x86-64 only, and this is Linux on riscv64"),
-        (compat.machine.platform, "system", lambda: "Windows", "MXNet has no wheel for Windows"),
+        (compat.wheels.platform, "machine", lambda: "riscv64", "macOS on x86-64 only, and this is Linux on riscv64"),
+        (compat.wheels.platform, "system", lambda: "Windows", "MXNet has no wheel for Windows"),
         (compat.sys, "maxsize", 2**31 - 1, f"this is one of 32 bits on {platform.machine()}"),
         (compat.sys, "version_info", (3, 9, 0), "Python 3.10 to 3.15"),
         (compat.sys, "version_info", (3, 16, 0), "Python 3.10 to 3.15"),
@@ -386,7 +390,7 @@ def test_a_store_that_needs_ps_lite_says_where_there_is_one():
                 raise mx.base.MXNetError("compile with USE_DIST_KVSTORE=1 to use dist_sync")
             return whole(name)
 
-        create = compat._without_ps_lite(create_without, mx.base.MXNetError)
+        create = mxnet_patches._without_ps_lite(create_without, mx.base.MXNetError)
     assert create("device").type == "device"
     with pytest.raises(InputError, match=r"kvstore 'dist_sync' needs ps-lite, .* wheel for Linux on x86-64 has it"):
         create("dist_sync")

@@ -13,13 +13,14 @@ import pytest
 from filelock import FileLock
 
 from conftest import module_env
-from gluon_lenet.data import idx, sources
+from gluon_lenet.data import cache, catalogue, idx
 from gluon_lenet.data.__main__ import main
-from gluon_lenet.data.datasets import CLASSES, FASHION_MNIST_LABELS, MNIST_LABELS, load_dataset
+from gluon_lenet.data.catalogue import DATASETS, FASHION_MNIST_LABELS
+from gluon_lenet.data.datasets import load_dataset
 from gluon_lenet.errors import InputError
 
 SAMPLES = Path(__file__).parent / "samples"
-NAMES = sorted(sources.DATASETS)
+NAMES = sorted(catalogue.DATASETS)
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +32,7 @@ def cached():
 def lay(folder, name, *, without=()):
     """A folder with links to the cached files of a data set."""
     folder.mkdir(parents=True, exist_ok=True)
-    for file, found in sources.fetch(name).items():
+    for file, found in cache.fetch(name).items():
         if file not in without:
             (folder / file).symlink_to(found.path)
     return folder
@@ -49,7 +50,7 @@ def test_arrays_are_the_whole_data_set(cached, name):
         assert not array.flags.writeable
     assert len(data.classes) == 10 == len(set(data.classes))
     assert set(np.unique(data.train_labels)) == set(np.unique(data.test_labels)) == set(range(10))
-    assert data.sha256 == {file.name: file.sha256 for file in sources.DATASETS[name].files}
+    assert data.sha256 == {file.name: file.sha256 for file in catalogue.DATASETS[name].files}
 
 
 def test_what_is_known_of_the_pixels(cached):
@@ -105,9 +106,7 @@ def test_what_happens_to_the_cache_later_changes_nothing(name, cached, tmp_path)
 
 
 def test_class_names_are_those_of_the_book():
-    assert CLASSES == {"fashion_mnist": FASHION_MNIST_LABELS, "mnist": MNIST_LABELS}
-    assert sorted(CLASSES) == NAMES
-    assert list(MNIST_LABELS) == [str(digit) for digit in range(10)]
+    assert list(DATASETS["mnist"].classes) == [str(digit) for digit in range(10)]
     book = "t-shirt, trouser, pullover, dress, coat, sandal, shirt, sneaker, bag, ankle boot"
     assert ", ".join(FASHION_MNIST_LABELS) == book
 
@@ -163,7 +162,7 @@ def test_fetch_says_where_the_files_lie_and_came_from(cached, capsys):
     status, out, err = run("fetch", capsys=capsys)
     assert (status, err) == (0, "")
     lines = [
-        f"{name}: {sources.cache_dir() / name / file} (from cache)" for name in NAMES for file in cached[name].sha256
+        f"{name}: {cache.cache_dir() / name / file} (from cache)" for name in NAMES for file in cached[name].sha256
     ]
     assert out.splitlines() == lines
 
@@ -177,7 +176,7 @@ def test_info_describes_a_data_set(cached, capsys):
         "ankle boot: 6000 train, 1000 test",
         "licence: MIT",
         "https://github.com/zalandoresearch/fashion-mnist",
-        f"{sources.cache_dir() / 'fashion_mnist' / 'train-images-idx3-ubyte'}: 47040016 bytes, SHA-256 c59f468a",
+        f"{cache.cache_dir() / 'fashion_mnist' / 'train-images-idx3-ubyte'}: 47040016 bytes, SHA-256 c59f468a",
     ):
         assert text in out
     assert "mnist: MNIST" in run("info", capsys=capsys)[1]

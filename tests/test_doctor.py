@@ -11,7 +11,8 @@ import venv
 import pytest
 
 from conftest import ROOT, fails_as_bad_input, module_env
-from gluon_lenet import checkup, doctor, libraries
+from gluon_lenet import checkup, doctor
+from gluon_lenet.machine import libraries
 
 LINE = re.compile(r"(ok|MISSING|-) +(\S+) +(.*?)(?:; type: (.*))?")
 
@@ -91,9 +92,9 @@ def test_without_a_library(look, mend, tmp_path):
 @pytest.mark.network
 @pytest.mark.parametrize(("name", "row"), [("fashion_mnist", "Fashion-MNIST"), ("mnist", "MNIST")])
 def test_without_a_data_set(look, mend, name, row, tmp_path):
-    from gluon_lenet.data import sources
+    from gluon_lenet.data import cache
 
-    shutil.copytree(sources.cache_dir(), tmp_path / "cache")
+    shutil.copytree(cache.cache_dir(), tmp_path / "cache")
     damaged = tmp_path / "cache" / name / "t10k-labels-idx1-ubyte"
     damaged.write_bytes(damaged.read_bytes()[:-1] + b"\x0b")
     (tmp_path / "cache" / name / "train-images-idx3-ubyte").unlink()
@@ -155,9 +156,9 @@ def test_a_number_of_threads_that_is_none(look):
 
 def test_without_the_font(monkeypatch, tmp_path):
     monkeypatch.setattr(checkup, "ROOT", tmp_path)
-    assert checkup._fonts() == checkup.Found(False, f"no {tmp_path}/gluon_lenet/fonts/DroidSansFallback.ttf")
+    assert checkup._fonts() == checkup.Found(False, f"no {tmp_path}/gluon_lenet/viz/fonts/DroidSansFallback.ttf")
     (tmp_path / ".git").touch()
-    assert checkup._fonts().type == "git checkout gluon_lenet/fonts"
+    assert checkup._fonts().type == "git checkout gluon_lenet/viz/fonts"
 
 
 def test_a_disk_that_is_full_or_read_only(monkeypatch):

@@ -20,8 +20,8 @@ from PIL import ExifTags, Image
 
 from gluon_lenet.data.datasets import load_dataset
 from gluon_lenet.data.idx import read_idx
-from gluon_lenet.drawings import MAX_PIXELS, normalize_drawing, read_drawing, show_drawings
 from gluon_lenet.errors import InputError
+from gluon_lenet.inference.pictures.drawings import MAX_PIXELS, normalize_drawing, read_drawing, show_drawings
 
 SAMPLES = read_idx(Path(__file__).parent / "samples" / "mnist" / "t10k-images-idx3-ubyte.gz")  # uint8 (256, 28, 28)
 DIGITS = SAMPLES[:40]
@@ -448,7 +448,7 @@ def test_any_shape_gives_a_drawing_or_an_input_error():
 
 def test_mxnet_is_not_needed():
     """Reading a picture does not load MXNet."""
-    code = "import sys, gluon_lenet.drawings; sys.exit('mxnet' in sys.modules)"
+    code = "import sys, gluon_lenet.inference.pictures.drawings; sys.exit('mxnet' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parents[1]).returncode == 0
 
 

@@ -9,11 +9,12 @@ import numpy as np
 import pytest
 
 from conftest import fails_as_bad_input, module_env, one_error_line
-from gluon_lenet import compat, evaluate, params, predict, summary, train
+from gluon_lenet import evaluate, params, predict, summary, train
+from gluon_lenet.compat import threads
 from gluon_lenet.data import __main__ as data
+from gluon_lenet.engines.fused.net import FusedNet
 from gluon_lenet.errors import InputError
-from gluon_lenet.fused import FusedNet
-from gluon_lenet.nets import lenet
+from gluon_lenet.nets.zoo import lenet
 from small_train import shrink
 
 THREADS = ("OMP_NUM_THREADS", "MXNET_OMP_MAX_THREADS")
@@ -64,7 +65,7 @@ def test_numbers_of_threads_that_are_none(variable, text, monkeypatch, capsys):
     for command, args in commands:
         fails_as_bad_input(command.main, args, capsys, variable, text[:9])
     with pytest.raises(InputError, match=variable):
-        compat.num_threads()
+        threads.num_threads()
     with pytest.raises(InputError, match=variable):
         FusedNet(lenet())
 
@@ -89,8 +90,8 @@ def test_mxnet_is_not_loaded_without_the_docstrings_it_is_made_of(run_module):
 def test_a_list_of_numbers_of_threads_counts_by_its_first(run_module):
     """A list is OpenMP's way to name nested levels; MXNet ended the process at it."""
     code = (
-        "import gluon_lenet, os, mxnet as mx; from gluon_lenet import compat; "
-        "print(compat.num_threads(), os.environ['OMP_NUM_THREADS'], mx.nd.ones((2,)).sum().asscalar())"
+        "import gluon_lenet, os, mxnet as mx; from gluon_lenet.compat import threads; "
+        "print(threads.num_threads(), os.environ['OMP_NUM_THREADS'], mx.nd.ones((2,)).sum().asscalar())"
     )
     environment = module_env(OMP_NUM_THREADS=" 2 , 3")
     process = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
@@ -98,7 +99,7 @@ def test_a_list_of_numbers_of_threads_counts_by_its_first(run_module):
 
 
 def test_an_empty_number_of_threads_is_none_at_all(monkeypatch):
-    code = "import gluon_lenet; from gluon_lenet import compat; print(compat.num_threads(), compat.physical_cores())"
+    code = "from gluon_lenet.compat import threads; print(threads.num_threads(), threads.physical_cores())"
     environment = module_env(OMP_NUM_THREADS="", MXNET_OMP_MAX_THREADS="")
     process = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
     assert len(set(process.stdout.split())) == 1
@@ -115,7 +116,7 @@ def test_a_plan_for_no_number_of_threads_is_refused(threads):
 )
 def test_the_kernels_compute_everything_however_few_threads_come(variables):
     code = (
-        "import gluon_lenet, numpy as np, mxnet as mx; from gluon_lenet.fused import FusedNet\n"
+        "import gluon_lenet, numpy as np, mxnet as mx; from gluon_lenet.engines.fused.net import FusedNet\n"
         "mx.random.seed(0); net = gluon_lenet.lenet(); net.initialize(mx.init.Xavier())\n"
         "images = np.random.default_rng(0).integers(0, 256, (200, 28, 28), np.uint8)\n"
         "fused = FusedNet(net, threads=4)\n"

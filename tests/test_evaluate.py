@@ -11,12 +11,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from conftest import ROOT, fails_as_bad_input, module_env, one_error_line
-from gluon_lenet import checkpoint, evaluate, predict, train
-from gluon_lenet.backprop import Fused
-from gluon_lenet.recipes import RECIPES
-from gluon_lenet.runs import Run
-from gluon_lenet.trained import WORTH_LOADING, Scores, Trained
+from conftest import ROOT, fails_as_bad_input, module_env, new_directory, one_error_line
+from gluon_lenet import evaluate, predict, train
+from gluon_lenet.engines.fused.engine import Fused
+from gluon_lenet.inference.trained import WORTH_LOADING, Scores, Trained
+from gluon_lenet.training import checkpoint
+from gluon_lenet.training.recipes import RECIPES
+from gluon_lenet.training.run import Run
+from gluon_lenet.training.setup import Setup
 
 
 @pytest.fixture(scope="module")
@@ -116,13 +118,13 @@ def test_many_images_take_the_fused_kernels_and_come_out_the_same(run_dir, fashi
 @pytest.mark.parametrize("name", sorted(RECIPES))
 def test_every_recipe_is_evaluated_as_it_is_trained(name, tmp_path):
     """Preprocessing and net of the untrained run and of what is read from its directory are the same."""
-    run = Run(name, RECIPES[name], [mx.cpu()], seed=3)
-    run.create_directory(str(tmp_path / "run"))
-    X, _ = next(iter(run.test_iter))
+    setup = Setup(name, RECIPES[name], [mx.cpu()], seed=3)
+    Run.create(setup, new_directory(tmp_path / "run"))
+    X, _ = next(iter(setup.data.test))
     trained = Trained(tmp_path / "run", ctx="cpu")
-    images = run.data.test_images[: len(X)]
+    images = setup.dataset.test_images[: len(X)]
     assert trained.transform(images).asnumpy().tobytes() == X.asnumpy().tobytes()
-    expected = mx.nd.softmax(run.net(X)).asnumpy()
+    expected = mx.nd.softmax(setup.net(X)).asnumpy()
     assert trained.probabilities(images, batch_size=len(X)) == pytest.approx(expected, abs=1e-6)
 
 
@@ -154,11 +156,11 @@ def test_pictures(run_dir, tmp_path, capsys):
 
 
 def test_the_grid_marks_what_is_wrong(fashion):
-    from gluon_lenet import plots
+    from gluon_lenet.viz import figures
 
     labels = [fashion.classes[k] for k in fashion.test_labels[:12]]
     predictions = ["bag", *labels[1:]]
-    figure = plots.prediction_grid(fashion.test_images[:12], predictions, labels, "title")
+    figure = figures.prediction_grid(fashion.test_images[:12], predictions, labels, "title")
     titles = [(axis.get_title(), axis.title.get_color()) for axis in figure.axes[:12]]
     assert titles[0] == ("bag\n(ankle boot)", "red")
     assert [title for title, _ in titles[1:]] == labels[1:]
@@ -227,15 +229,15 @@ def rewrite_settings(run_dir, **settings):
 def test_weights_of_another_net(copy, capsys):
     rewrite_settings(copy, net="lenet5_sigmoid_avgpool")
     fails_to_load(copy, capsys, "trained with net 'lenet5_sigmoid_maxpool', the run's is 'lenet5_sigmoid_avgpool'")
-    rewrite_settings(copy, net="lenet5_1998", dataset="mnist", pad=2)
+    rewrite_settings(copy, net="lenet5_1998", dataset="mnist", transform={"pad": 2})
     fails_as_bad_input(
         evaluate.main, ["--run", copy], capsys, "last.safetensors was trained with net 'lenet5_sigmoid_maxpool'"
     )
 
 
 def test_weights_of_a_net_that_differs_only_in_what_has_no_weights(tmp_path, capsys):
-    run = Run("d2l_v2_fashion", RECIPES["d2l_v2_fashion"], [mx.cpu()], seed=0)
-    run.create_directory(str(tmp_path / "run"))
+    setup = Setup("d2l_v2_fashion", RECIPES["d2l_v2_fashion"], [mx.cpu()], seed=0)
+    Run.create(setup, new_directory(tmp_path / "run"))
     rewrite_settings(tmp_path / "run", net="lenet5_relu_maxpool")
     fails_to_load(
         tmp_path / "run", capsys, "trained with net 'lenet5_sigmoid_avgpool', the run's is 'lenet5_relu_maxpool'"

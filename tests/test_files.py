@@ -22,12 +22,18 @@ from safetensors import numpy as safetensors
 from safetensors import safe_open
 
 import small_train
-from conftest import fails_as_bad_input, module_env, same_run
-from gluon_lenet import checkpoint, evaluate, params, predict, train
-from gluon_lenet.recipes import RECIPES
-from gluon_lenet.runs import Run
+from conftest import ROOT, fails_as_bad_input, module_env, new_directory, same_run
+from gluon_lenet import evaluate, params, predict, train
+from gluon_lenet.errors import InputError
+from gluon_lenet.training import checkpoint
+from gluon_lenet.training.config import RunConfig
+from gluon_lenet.training.recipes import RECIPES
+from gluon_lenet.training.run import Run
+from gluon_lenet.training.settings import Cosine, Step
+from gluon_lenet.training.setup import Setup
 
 SMALL = ["--recipe", "small_momentum", "--seed", "3", "--quiet"]
+FORMAT_2 = json.loads((ROOT / "tests" / "samples" / "configs" / "format_2.json").read_text())
 
 
 @pytest.fixture(autouse=True)
@@ -54,7 +60,7 @@ def small(monkeypatch, tmp_path):
 def untrained(path, **settings):
     """The folder of a run that has not begun."""
     recipe = replace(RECIPES["d2l_v1_fashion"], **settings)
-    Run("d2l_v1_fashion", recipe, [mx.cpu()], seed=1).create_directory(str(path))
+    Run.create(Setup("d2l_v1_fashion", recipe, [mx.cpu()], seed=1), new_directory(path))
     return path
 
 
@@ -290,16 +296,17 @@ def test_a_link_that_leads_nowhere_is_no_run_directory(small, tmp_path, capsys):
 
 def test_a_cosine_follows_the_new_number_of_epochs(small, monkeypatch):
     """The learning rate goes on along the cosine of a run of the new length, and the steps of a step schedule stay."""
-    from gluon_lenet import recipes
+    from gluon_lenet.training import recipes
 
-    for schedule, expected in (("cosine", 0.01 * (1 + np.cos(np.pi * 1 / 4)) / 2), ("step", 0.01)):
-        monkeypatch.setitem(recipes.RECIPES, schedule, replace(recipes.RECIPES["small_momentum"], schedule=schedule))
+    for schedule, expected in ((Cosine(), 0.01 * (1 + np.cos(np.pi * 1 / 4)) / 2), (Step(), 0.01)):
+        recipe, schedule = replace(recipes.RECIPES["small_momentum"], schedule=schedule), type(schedule).__name__
+        monkeypatch.setitem(recipes.RECIPES, schedule, recipe)
         args = ["--recipe", schedule, "--batch-size", "500", "--quiet", "--run-dir", schedule]
         assert train.main([*args, "--epochs", "1"]) == 0
         recipe = replace(recipes.RECIPES[schedule], batch_size=500, num_epochs=4)
-        run = Run(schedule, recipe, [mx.cpu()], seed=0)
-        checkpoint.load(f"{schedule}/last.safetensors", run.net, run.trainer)
-        assert run.trainer.learning_rate == pytest.approx(expected)
+        setup = Setup(schedule, recipe, [mx.cpu()], seed=0)
+        checkpoint.load(f"{schedule}/last.safetensors", setup.net, setup.trainer)
+        assert setup.trainer.learning_rate == pytest.approx(expected)
 
 
 def fails_to_load(run_dir, capsys, *says):
@@ -343,7 +350,7 @@ def make_older(run, **settings):
     """Bring the run into the form of the version before ids; it has nothing that tells its settings were changed."""
     config = json.loads((run / "config.json").read_text())
     del config["version"], config["id"]
-    config["settings"].update(settings)
+    config["settings"] = FORMAT_2["d2l_v1_fashion"]["settings"] | settings
     (run / "config.json").write_text(json.dumps(config))
 
     def old(header):
@@ -357,7 +364,30 @@ def test_a_run_of_an_older_version_is_evaluated_but_not_resumed(run, capsys):
     assert evaluate.main(["--run", str(run)]) == 0
     assert predict.main(["--run", str(run), "--first", "3"]) == 0
     capsys.readouterr()
-    fails_as_bad_input(train.main, ["--resume", run], capsys, "it can be evaluated, but not resumed")
+    fails_as_bad_input(train.main, ["--resume", run], capsys, "the run can be evaluated, but not resumed")
+
+
+@pytest.mark.parametrize("name", FORMAT_2)
+def test_recipes_as_an_older_version_wrote_them_are_todays(name):
+    config = RunConfig.from_json(json.dumps(FORMAT_2[name]).encode(), "config.json")
+    texts = {"source": config.settings.source, "published": config.settings.published}
+    assert config.settings == replace(RECIPES[name], **texts)
+    with pytest.raises(InputError, match=r"config.json is of an older version of gluon_lenet \(format 2\)"):
+        config.check_resumable("config.json")
+
+
+@pytest.mark.parametrize(
+    ("settings", "says"),
+    [
+        ({"augment": "twist"}, "settings.augment must be one of handwriting, lecun1998, clothing, not 'twist'"),
+        ({"loss": "hinge"}, "settings.loss.type must be one of cross_entropy, map, not 'hinge'"),
+        ({"std": 0}, "settings.transform.std must be a number above 0, not 0"),
+    ],
+)
+def test_what_no_older_version_wrote_is_named(settings, says):
+    config = FORMAT_2["better_fashion"] | {"settings": FORMAT_2["better_fashion"]["settings"] | settings}
+    with pytest.raises(InputError, match=re.escape(f"config.json: {says}")):
+        RunConfig.from_json(json.dumps(config).encode(), "config.json")
 
 
 @pytest.mark.parametrize("settings", [{"resize": 1}, {"optimizer": "adam", "momentum": 0.5}])
@@ -462,7 +492,11 @@ CONFIGS = {  # what is put into config.json -> what is said
     "a rate that is text": ({"settings": {"lr": "0.9"}}, "settings.lr must be a number above 0, not '0.9'"),
     "a negative rate": ({"settings": {"lr": -1}}, "settings.lr must be a number above 0, not -1"),
     "no epochs": ({"settings": {"num_epochs": None}}, "settings.num_epochs must be an integer from 1 to"),
-    "another schedule": ({"settings": {"schedule": "x"}}, "settings.schedule must be one of constant, step, cosine"),
+    "another schedule": ({"settings": {"schedule": "x"}}, "settings.schedule must be an object, not 'x'"),
+    "a schedule unknown": (
+        {"settings": {"schedule": {"type": 1}}},
+        "settings.schedule.type must be one of step, cosine",
+    ),
     "another optimizer": ({"settings": {"optimizer": []}}, "settings.optimizer must be one of sgd, adam, not []"),
     "a setting unknown": ({"settings": {"warmup": 3}}, "the field 'settings.warmup' is unknown; was it written by a"),
     "a field unknown": ({"shard": 3}, "the field 'shard' is unknown; was it written by a newer version?"),
@@ -582,7 +616,7 @@ HEADERS = {
     "a count below 0": (changed("updates", "counts", "0.weight", to=-1), "updates.counts[...] must be an integer"),
     "a count of no parameter": (changed("updates", "counts", "9.weight", to=1), "updates.counts names '9.weight'"),
     "an epoch that is text": (changed("progress", "epoch", to="a"), "progress.epoch must be an integer from 1 to"),
-    "an epoch far off": (changed("progress", "epoch", to=7), "cannot be gone on with to the bit"),
+    "an epoch far off": (changed("progress", "epoch", to=7), "cannot be resumed bit for bit"),
     "a batch far off": (changed("progress", "batch", to=10**6), "progress.batch must be at most 235"),
     "a generator that is none": (changed("rng", "dropout", to=3), "rng[...] must be an object"),
     "a seed that is text": (changed("seed", to="a"), "seed must be an integer from 0 to 2147483647, not 'a'"),

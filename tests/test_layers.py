@@ -5,7 +5,7 @@ import numpy as np
 import numpy_nets
 import pytest
 
-from gluon_lenet import layers, losses, nets
+from gluon_lenet.nets import layers, losses, zoo
 
 
 def random(*shape, seed=0, scale=1.0):
@@ -67,7 +67,7 @@ def test_rbf_outputs_are_minus_squared_distances():
 
 
 def test_no_optimizer_and_no_initializer_moves_the_constants():
-    net = nets.get_net("lenet5_1998")
+    net = zoo.get_net("lenet5_1998")
     net.initialize(mx.init.Xavier())
     net.initialize(mx.init.Constant(3), force_reinit=True)
     trainer = mx.gluon.Trainer(net.collect_params(), "sgd", {"learning_rate": 0.1, "wd": 0.1})
@@ -96,7 +96,7 @@ def test_the_squashing_function_passes_through_one():
 
 
 def test_lecun1998_keeps_weights_within_their_fan_in():
-    net = nets.get_net("lenet5_1998")
+    net = zoo.get_net("lenet5_1998")
     mx.random.seed(0)
     net.initialize(layers.LeCun1998())
     net(mx.nd.zeros((1, 1, 32, 32)))
@@ -142,7 +142,7 @@ def test_map_loss_stays_finite_and_lets_go_of_far_units():
 
 
 def test_map_loss_trains_the_net_of_1998():
-    net, loss = nets.get_net("lenet5_1998"), losses.MAPLoss()
+    net, loss = zoo.get_net("lenet5_1998"), losses.MAPLoss()
     mx.random.seed(1)
     net.initialize(layers.LeCun1998())
     net.hybridize()
@@ -186,7 +186,7 @@ def test_print_layer_stands_in_the_books_sequential_and_passes_gradients(capsys)
 @pytest.mark.parametrize("hybridized", [False, True], ids=["imperative", "hybridized"])
 def test_reshape_makes_flat_images_usable(hybridized):
     net = mx.gluon.nn.HybridSequential()
-    net.add(layers.Reshape(), nets.get_net("lenet5_sigmoid_avgpool"))
+    net.add(layers.Reshape(), zoo.get_net("lenet5_sigmoid_avgpool"))
     net.initialize()
     net.hybridize(hybridized)
     flat = mx.nd.array(random(3, 784))
@@ -205,7 +205,7 @@ def test_reshape_refuses_images_of_another_size(values, hybridized):
 
 
 def test_with_loss_returns_the_loss_when_labels_are_given():
-    net = nets.get_net("lenet5_relu_maxpool")
+    net = zoo.get_net("lenet5_relu_maxpool")
     model = layers.WithLoss(net)
     model.initialize(mx.init.Xavier())
     model.hybridize()
@@ -222,7 +222,7 @@ def test_with_loss_returns_the_loss_when_labels_are_given():
 
 
 def test_with_loss_trains_as_the_write_up_does():
-    model = layers.WithLoss(nets.get_net("lenet5_relu_maxpool"))
+    model = layers.WithLoss(zoo.get_net("lenet5_relu_maxpool"))
     mx.random.seed(0)
     model.initialize(mx.init.Xavier())
     trainer = mx.gluon.Trainer(model.collect_params(), "adam", {"learning_rate": 0.001})
@@ -238,7 +238,7 @@ def test_with_loss_trains_as_the_write_up_does():
 
 
 def test_with_loss_takes_another_loss():
-    net = nets.get_net("lenet5_1998")
+    net = zoo.get_net("lenet5_1998")
     model = layers.WithLoss(net, losses.MAPLoss())
     model.initialize(layers.LeCun1998())
     X, y = mx.nd.zeros((2, 1, 32, 32)), mx.nd.array([3, 4])

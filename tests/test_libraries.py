@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 
 from conftest import ROOT, fails_as_bad_input, module_env
-from gluon_lenet import libraries
+from gluon_lenet import libraries as libraries_command
 from gluon_lenet.errors import InputError
+from gluon_lenet.machine import libraries
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="only Linux's libraries are looked at")
 
@@ -56,7 +57,7 @@ def python(code: str, site: Path, **env: str) -> subprocess.CompletedProcess:
 
 
 IMPORT = "from gluon_lenet import compat\nprint(compat.why_no_mxnet())"
-PROVIDE = "import sys\nfrom gluon_lenet import libraries\nsys.exit(libraries.main([]))"
+PROVIDE = "import sys\nfrom gluon_lenet.libraries import main\nsys.exit(main([]))"
 
 
 def test_what_mxnet_needs_is_what_it_loads(loaded):
@@ -189,9 +190,9 @@ def test_where_mxnet_is_not_installed_nothing_is_missing(monkeypatch):
 
 
 def test_the_command_line(capsys):
-    assert libraries.main([]) == 0
+    assert libraries_command.main([]) == 0
     assert capsys.readouterr() == ("", "")
-    fails_as_bad_input(libraries.main, ["--x"], capsys, "unrecognized arguments: --x")
+    fails_as_bad_input(libraries_command.main, ["--x"], capsys, "unrecognized arguments: --x")
 
 
 def test_cuda_libraries_are_loaded_for_a_gpu_wheel_only(tmp_path, loaded):

@@ -10,7 +10,7 @@ import sys
 import pytest
 
 from conftest import ROOT, module_env
-from gluon_lenet import machine
+from gluon_lenet.machine import wheels
 
 TITLE = "macOS, Windows and containers"
 
@@ -25,7 +25,7 @@ NO_WHEEL = [
 def test_where_there_is_no_wheel_a_sentence_leads_to_the_container(system, processor, says, monkeypatch):
     monkeypatch.setattr(platform, "system", lambda: system)
     monkeypatch.setattr(platform, "machine", lambda: processor)
-    assert machine.why_no_wheel() == f"{says}(README.md, section {TITLE})"
+    assert wheels.why_no_wheel() == f"{says}(README.md, section {TITLE})"
 
 
 def test_the_section_is_there():
@@ -33,14 +33,14 @@ def test_the_section_is_there():
 
 
 def test_here_is_one():
-    assert machine.why_no_wheel() is None
+    assert wheels.why_no_wheel() is None
 
 
 def test_other_machines_and_pythons_are_named(monkeypatch):
     monkeypatch.setattr(sys, "version_info", (3, 99, 0))
-    assert machine.why_no_wheel().startswith(f"gluon_lenet runs MXNet on Python {machine.pythons()}, and this is")
+    assert wheels.why_no_wheel().startswith(f"gluon_lenet runs MXNet on Python {wheels.pythons()}, and this is")
     monkeypatch.setattr(platform, "machine", lambda: "riscv64")
-    assert machine.why_no_wheel().endswith("and this is Linux on riscv64")
+    assert wheels.why_no_wheel().endswith("and this is Linux on riscv64")
 
 
 def test_import_mxnet_says_it(tmp_path):

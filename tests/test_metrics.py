@@ -9,8 +9,8 @@ from nbclient import NotebookClient
 from PIL import Image
 
 from conftest import ROOT
-from gluon_lenet.metrics import Accumulator, EpochResult, Timer, accuracy
-from gluon_lenet.plots import Animator
+from gluon_lenet.training.metrics import Accumulator, EpochResult, Timer, accuracy
+from gluon_lenet.viz.animator import Animator
 
 
 def test_accumulator():

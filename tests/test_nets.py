@@ -9,9 +9,9 @@ import numpy as np
 import numpy_nets
 import pytest
 
-from gluon_lenet import nets
 from gluon_lenet.data.idx import read_idx
 from gluon_lenet.errors import InputError
+from gluon_lenet.nets import zoo
 
 SAMPLES = Path(__file__).parent / "samples" / "mnist"
 PARAMETERS = {
@@ -41,7 +41,7 @@ def trainable(net) -> list:
 
 def started(name: str, batch_size: int = 2):
     """A net with weights, and the shape of its input."""
-    net, shape = nets.get_net(name), (batch_size, *nets.INPUT_SHAPES[name])
+    net, shape = zoo.get_net(name), (batch_size, *zoo.INPUT_SHAPES[name])
     net.initialize()
     net(mx.nd.zeros(shape))  # the shapes of most parameters are known only now
     return net, shape
@@ -62,12 +62,12 @@ def randomize(net, seed: int) -> list[np.ndarray]:
 def digits(name: str, n: int = 24) -> np.ndarray:
     """Real images as the net takes them: float32 (n, 1, h, w)."""
     pixels = read_idx(SAMPLES / "t10k-images-idx3-ubyte.gz")[:n, None] / np.float32(255)
-    margin = (nets.INPUT_SHAPES[name][1] - 28) // 2
+    margin = (zoo.INPUT_SHAPES[name][1] - 28) // 2
     pixels = np.pad(pixels, ((0, 0), (0, 0), (margin, margin), (margin, margin)))
     return (pixels * 1.275 - 0.1 if name == "lenet5_1998" else pixels).astype(np.float32)
 
 
-@pytest.mark.parametrize("name", sorted(nets.NETS))
+@pytest.mark.parametrize("name", sorted(zoo.NETS))
 def test_every_net_has_its_parameters_and_ten_outputs(name):
     net, shape = started(name)
     net.hybridize()
@@ -81,13 +81,13 @@ def test_the_relu_net_without_biases_has_the_61470_of_write_up_000():
     assert sum(WEIGHTS["lenet5_relu_maxpool"]) == 61_470
 
 
-@pytest.mark.parametrize("name", sorted(nets.NETS))
+@pytest.mark.parametrize("name", sorted(zoo.NETS))
 def test_the_shapes_in_the_comments_are_the_nets(name):
-    source = Path(nets.__file__).read_text()
+    source = Path(zoo.__file__).read_text()
     body = re.search(rf"def {name}\(.*?return net", source, re.DOTALL)[0]
     commented = [tuple(map(str.strip, shape.split(","))) for shape in re.findall(r"-> \((b, [^)]*)\)", body)]
     taken = re.search(r"\((b, [^)]*)\) ->", body)[1].split(", ")[1:]
-    assert tuple(map(int, taken)) == nets.INPUT_SHAPES[name]
+    assert tuple(map(int, taken)) == zoo.INPUT_SHAPES[name]
     net, shape = started(name)
     X = mx.nd.zeros(shape)
     shapes = []
@@ -99,7 +99,7 @@ def test_the_shapes_in_the_comments_are_the_nets(name):
 
 
 @pytest.mark.parametrize("hybridized", [False, True], ids=["imperative", "hybridized"])
-@pytest.mark.parametrize("name", sorted(nets.NETS))
+@pytest.mark.parametrize("name", sorted(zoo.NETS))
 def test_the_logits_are_those_of_plain_numpy(name, hybridized):
     net, _ = started(name)
     net.hybridize(hybridized)
@@ -111,7 +111,7 @@ def test_the_logits_are_those_of_plain_numpy(name, hybridized):
         assert abs(got - expected).max() <= 1e-5 * abs(expected).max()
 
 
-@pytest.mark.parametrize("name", sorted(nets.NETS))
+@pytest.mark.parametrize("name", sorted(zoo.NETS))
 def test_the_gradients_are_those_of_plain_numpy(name):
     net, _ = started(name)
     net.hybridize()
@@ -131,35 +131,35 @@ def test_the_gradients_are_those_of_plain_numpy(name):
     assert got == pytest.approx((ahead - behind) / (2 * step), rel=1e-3)
 
 
-@pytest.mark.parametrize("name", sorted(set(nets.NETS) - FIXED_CLASSES))
+@pytest.mark.parametrize("name", sorted(set(zoo.NETS) - FIXED_CLASSES))
 def test_other_class_counts(name):
-    net = nets.get_net(name, classes=47)
+    net = zoo.get_net(name, classes=47)
     net.initialize()
-    assert net(mx.nd.zeros((1, *nets.INPUT_SHAPES[name]))).shape == (1, 47)
+    assert net(mx.nd.zeros((1, *zoo.INPUT_SHAPES[name]))).shape == (1, 47)
 
 
 def test_the_net_of_1998_has_ten_classes_and_says_why():
     with pytest.raises(InputError, match=r"lenet5_1998 cannot have 47 classes: .*pictures of the ten digits"):
-        nets.get_net("lenet5_1998", classes=47)
+        zoo.get_net("lenet5_1998", classes=47)
 
 
-@pytest.mark.parametrize("name", sorted(nets.NETS))
+@pytest.mark.parametrize("name", sorted(zoo.NETS))
 def test_a_saved_net_loads_again(name, tmp_path):
     net, shape = started(name)
     randomize(net, 0)
     net.save_parameters(str(tmp_path / "net.params"))
-    again = nets.get_net(name)
+    again = zoo.get_net(name)
     again.load_parameters(str(tmp_path / "net.params"))
     X = mx.nd.array(digits(name, shape[0]))
     assert (net(X) == again(X)).asnumpy().all()
 
 
 def test_lenet_is_the_books_sequential():
-    net = nets.lenet()
+    net = zoo.lenet()
     assert type(net) is mx.gluon.nn.Sequential
     assert [type(layer).__name__ for layer in net] == ["Conv2D", "MaxPool2D", "Conv2D", "MaxPool2D", *["Dense"] * 3]
 
 
 def test_unknown_net_names_the_choices():
     with pytest.raises(InputError, match=r"unknown net 'lent'; choose from .*lenet5_sigmoid_maxpool"):
-        nets.get_net("lent")
+        zoo.get_net("lent")

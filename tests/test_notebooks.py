@@ -13,7 +13,7 @@ import pytest
 from fontTools.ttLib import TTFont
 
 from conftest import ROOT
-from gluon_lenet import fonts
+from gluon_lenet.viz import fonts
 
 FOLDER = ROOT / "notebooks"
 spec = importlib.util.spec_from_file_location("execute", FOLDER / "execute.py")
@@ -131,7 +131,7 @@ def run_cells(*cells: str, bounds=None):
     [
         ("1 / 0", "ZeroDivisionError"),
         ("import warnings; warnings.warn('old', DeprecationWarning)", "DeprecationWarning: old"),
-        ("from gluon_lenet import plots\nplots.bars({'𠀀': 1.0}, '')", "missing from font"),
+        ("from gluon_lenet.viz import figures\nfigures.bars({'𠀀': 1.0}, '')", "missing from font"),
         ("accuracy = 0.5", "accuracy is 0.5, not in 0.7 to 0.8"),
     ],
 )

@@ -12,10 +12,10 @@ from PIL import Image, ImageDraw, ImageFont
 from gluon_lenet import train
 from gluon_lenet.data.datasets import load_dataset
 from gluon_lenet.data.idx import read_idx
-from gluon_lenet.drawings import ink_of, read_drawing
 from gluon_lenet.errors import InputError
-from gluon_lenet.one_digit import LIMITS, Drawing, check_one_digit
-from gluon_lenet.trained import Trained
+from gluon_lenet.inference.pictures.drawings import ink_of, read_drawing
+from gluon_lenet.inference.pictures.one_digit import LIMITS, Drawing, check_one_digit
+from gluon_lenet.inference.trained import Trained
 
 SAMPLES = read_idx(Path(__file__).parent / "samples" / "mnist" / "t10k-images-idx3-ubyte.gz")  # uint8 (256, 28, 28)
 

@@ -10,10 +10,11 @@ import pytest
 
 import gluon_lenet
 from conftest import fails_as_bad_input
-from gluon_lenet import checkpoint, evaluate, params, train
+from gluon_lenet import evaluate, params, train
 from gluon_lenet.errors import InputError
-from gluon_lenet.nets import INPUT_SHAPES, NETS
-from gluon_lenet.params_file import load_params, save_params
+from gluon_lenet.inference.params_file import load_params, save_params
+from gluon_lenet.nets.zoo import INPUT_SHAPES, NETS
+from gluon_lenet.training import checkpoint
 
 
 def new_net(name="lenet5_sigmoid_maxpool", seed=0):

@@ -9,8 +9,9 @@ from matplotlib import rcParams
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from gluon_lenet import fonts, get_net, plots
-from gluon_lenet.summary import layer_rows
+from gluon_lenet import get_net
+from gluon_lenet.nets.table import layer_rows
+from gluon_lenet.viz import figures, fonts
 
 
 def png(figure: Figure) -> bytes:
@@ -51,7 +52,7 @@ def test_an_architecture_shows_every_layer_by_its_shape():
     net = get_net("lenet5_sigmoid_maxpool")
     net.initialize()
     rows = layer_rows(net, (1, 1, 28, 28))
-    figure = plots.architecture(rows, title="结构")
+    figure = figures.architecture(rows, title="结构")
     shapes = ["1@28×28", "6@24×24", "6@12×12", "16@8×8", "16@4×4", "120", "84", "10"]
     assert [text for text in texts(figure) if text[:1].isdigit()] == shapes
     piles = [patch for patch in figure.axes[0].patches if isinstance(patch, Rectangle)]
@@ -59,12 +60,12 @@ def test_an_architecture_shows_every_layer_by_its_shape():
     assert piles[1].get_width() / piles[0].get_width() == pytest.approx(24 / 28)
     png(figure)
     labels = [f"层 {i}" for i in range(8)]
-    assert set(labels) <= set(texts(plots.architecture(rows, labels)))
+    assert set(labels) <= set(texts(figures.architecture(rows, labels)))
 
 
 def test_an_image_grid_shows_each_image_on_its_own_scale_or_all_signed_on_one():
     images = [np.array([[0.0, 1.0]]), np.array([[-3.0, 2.0]])]
-    dark, signed = plots.image_grid(images, ["一", "二"]), plots.image_grid(images, signed=True)
+    dark, signed = figures.image_grid(images, ["一", "二"]), figures.image_grid(images, signed=True)
     assert [axis.get_title() for axis in dark.axes] == ["一", "二"]
     assert [axis.images[0].get_clim() for axis in dark.axes] == [(0, 1), (-3, 2)]
     assert [axis.images[0].get_clim() for axis in signed.axes] == [(-3, 3), (-3, 3)]
@@ -73,7 +74,7 @@ def test_an_image_grid_shows_each_image_on_its_own_scale_or_all_signed_on_one():
 
 def test_feature_maps_are_a_row_a_layer():
     maps, vector = np.arange(20 * 4 * 4.0).reshape(20, 4, 4), np.arange(7.0)
-    figure = plots.feature_maps([("卷积层", maps), ("C5", maps[:5, :1, :1]), ("全连接层", vector)], "逐层", most=16)
+    figure = figures.feature_maps([("卷积层", maps), ("C5", maps[:5, :1, :1]), ("全连接层", vector)], "逐层", most=16)
     shown = [axis.images[0].get_array() for axis in figure.axes if axis.images]
     assert [image.shape for image in shown] == 16 * [(4, 4)] + [(1, 5), (1, 7)]
     assert shown[3].tolist() == maps[3].tolist()
@@ -81,15 +82,15 @@ def test_feature_maps_are_a_row_a_layer():
 
 
 def test_lines_bars_and_cells_hold_their_numbers():
-    figure = plots.lines({"甲": ([1, 2], [0.1, 0.4]), "乙": ([1, 2], [0.2, 0.3])}, "迭代周期", "准确率", ylim=(0, 1))
+    figure = figures.lines({"甲": ([1, 2], [0.1, 0.4]), "乙": ([1, 2], [0.2, 0.3])}, "迭代周期", "准确率", ylim=(0, 1))
     assert [line.get_ydata().tolist() for line in figure.axes[0].lines] == [[0.1, 0.4], [0.2, 0.3]]
     assert [text.get_text() for text in figure.axes[0].get_legend().get_texts()] == ["甲", "乙"]
     assert figure.axes[0].get_ylim() == (0, 1)
-    bars = plots.bars({"大": 4.0, "小": 0.5}, "值")
+    bars = figures.bars({"大": 4.0, "小": 0.5}, "值")
     assert [bar.get_width() for bar in bars.axes[0].patches] == [4.0, 0.5]
     assert texts(bars) == ["4", "0.5"]
     marks = np.array([[True, False, True], [False, True, True]])
-    cells = plots.cells(marks, "C3", "S2")
+    cells = figures.cells(marks, "C3", "S2")
     assert cells.axes[0].collections[0].get_array().reshape(2, 3).tolist() == marks.tolist()
     for each in (figure, bars, cells):
         png(each)

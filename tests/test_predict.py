@@ -10,15 +10,16 @@ import pytest
 from not_digits import other_pictures
 from PIL import Image
 
-from conftest import fails_as_bad_input, one_error_line
+from conftest import fails_as_bad_input, new_directory, one_error_line
 from gluon_lenet import predict, train
 from gluon_lenet.data.batches import Batches
 from gluon_lenet.data.datasets import CLASSES, load_dataset
-from gluon_lenet.drawings import normalize_clothing, read_clothing
 from gluon_lenet.errors import InputError
-from gluon_lenet.recipes import RECIPES
-from gluon_lenet.runs import Run
-from gluon_lenet.trained import Trained
+from gluon_lenet.inference.pictures.drawings import normalize_clothing, read_clothing
+from gluon_lenet.inference.trained import Trained
+from gluon_lenet.training.recipes import RECIPES
+from gluon_lenet.training.run import Run
+from gluon_lenet.training.setup import Setup
 
 
 @pytest.fixture(scope="module")
@@ -173,9 +174,9 @@ def test_a_file_name_that_is_no_text(digits_run, files, capsys):
 @pytest.mark.parametrize("name", sorted(RECIPES))
 def test_a_test_image_as_a_file_gives_the_batch_of_the_test_iterator(name, tmp_path):
     """Training and prediction share one preprocessing: the same floats, bit by bit."""
-    run = Run(name, RECIPES[name], [mx.cpu()], seed=0)
-    run.create_directory(str(tmp_path / "run"))
-    trained, images = Trained(tmp_path / "run", ctx="cpu"), run.data.test_images[:150]
+    setup = Setup(name, RECIPES[name], [mx.cpu()], seed=0)
+    Run.create(setup, new_directory(tmp_path / "run"))
+    trained, images = Trained(tmp_path / "run", ctx="cpu"), setup.dataset.test_images[:150]
     read = []
     for image in images:
         for pixels in (image, 255 - image):  # light on dark and dark on light
@@ -183,9 +184,9 @@ def test_a_test_image_as_a_file_gives_the_batch_of_the_test_iterator(name, tmp_p
             read.append(trained.read_image(tmp_path / "image.png"))
     assert np.array_equal(read[::2], images)
     assert np.array_equal(read[1::2], images)
-    (expected, _), *_ = Batches(images, run.data.test_labels[:150], 150, transform=run.test_iter.transform)
+    (expected, _), *_ = Batches(images, setup.dataset.test_labels[:150], 150, transform=setup.data.test.transform)
     assert trained.transform(np.array(read[::2])).asnumpy().tobytes() == expected.asnumpy().tobytes()
-    assert expected.shape[1:] == run.test_iter.image_shape
+    assert expected.shape[1:] == setup.data.test.image_shape
 
 
 def test_nearly_all_clothes_come_through_as_they_are(fashion):

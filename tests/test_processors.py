@@ -13,7 +13,7 @@ from conftest import ROOT
 @pytest.mark.parametrize("missing", [("avx512",), ("avx", "fma")], ids=["AVX2", "SSE"])
 def test_the_kernels_tests_pass_on_lesser_processors(bench, missing, tmp_path):
     env = os.environ | bench.lesser_processor(*missing) | {"NUMBA_CACHE_DIR": str(tmp_path)}
-    lanes = "from gluon_lenet.fused import LANES; print(LANES)"
+    lanes = "from gluon_lenet.engines.fused.vectors import LANES; print(LANES)"
     printed = subprocess.run(
         [sys.executable, "-c", lanes], cwd=ROOT, env=env, capture_output=True, text=True, check=True
     )

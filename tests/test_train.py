@@ -1,4 +1,4 @@
-"""train.py and runs.py: the command line as a user meets it, in processes of its own, on the real data."""
+"""train.py and run.py: the command line as a user meets it, in processes of its own, on the real data."""
 
 import json
 import os
@@ -18,13 +18,16 @@ from safetensors.numpy import load_file
 
 import gluon_lenet
 import small_train
-from conftest import fails_as_bad_input, module_env, one_error_line, same_run
-from gluon_lenet import checkpoint, runs, train
-from gluon_lenet.config import Generator
+from conftest import fails_as_bad_input, module_env, new_directory, one_error_line, same_run
+from gluon_lenet import train
 from gluon_lenet.devices import why_no_gpu
 from gluon_lenet.errors import InputError
-from gluon_lenet.recipes import RECIPES
-from gluon_lenet.run_dir import RunDir
+from gluon_lenet.training import checkpoint
+from gluon_lenet.training.config import Generator
+from gluon_lenet.training.recipes import RECIPES
+from gluon_lenet.training.run import Run
+from gluon_lenet.training.run_dir import RunDir
+from gluon_lenet.training.setup import Setup
 
 FILES = ["config.json", "curves.png", "last.safetensors", "metrics.jsonl"]
 
@@ -303,37 +306,34 @@ class Stopper:
 def test_a_run_with_dropout_goes_on_to_the_bit(small, tmp_path):
     """Stopped in the middle of an epoch, and at its end, with other random numbers drawn meanwhile."""
 
-    def new_run():
-        return runs.Run("small_dropout", replace(RECIPES["small_dropout"], num_epochs=2), [mx.cpu()], seed=4)
+    def setup():
+        return Setup("small_dropout", replace(RECIPES["small_dropout"], num_epochs=2), [mx.cpu()], seed=4)
 
-    whole = new_run()
-    whole.create_directory(str(tmp_path / "whole"))
+    whole = Run.create(setup(), new_directory(tmp_path / "whole"))
     assert whole.train(Stopper(10**9))
-    run = new_run()
-    run.create_directory(str(tmp_path / "run"))
+    run = Run.create(setup(), new_directory(tmp_path / "run"))
     for num_batches in (30, 49, 1, 10**9):  # an epoch has 79
         finished = run.train(Stopper(num_batches))
         header = checkpoint.read_header(tmp_path / "run" / "last.safetensors")
-        assert header.rng == run.rng_state()
+        assert header.rng == run.setup.rng_state(run.progress)
         mx.random.seed(num_batches)
-        run = new_run()
-        run.resume(RunDir(tmp_path / "run"))
+        run = Run.resume(setup(), RunDir(tmp_path / "run"))
     assert finished
     same_run(tmp_path / "run", tmp_path / "whole")
 
 
 def test_random_numbers_that_stand_elsewhere_are_refused(small, tmp_path):
-    run = runs.Run("small_dropout", RECIPES["small_dropout"], [mx.cpu()], seed=4)
-    run.create_directory(str(tmp_path / "run"))
-    other = runs.Run("small_dropout", RECIPES["small_dropout"], [mx.cpu()], seed=5)
+    setup = Setup("small_dropout", RECIPES["small_dropout"], [mx.cpu()], seed=4)
+    run = Run.create(setup, new_directory(tmp_path / "run"))
+    other = Setup("small_dropout", RECIPES["small_dropout"], [mx.cpu()], seed=5)
     with pytest.raises(InputError, match=r"last.safetensors was trained with seed 4, the run's is 5"):
-        other.resume(RunDir(tmp_path / "run"))
+        Run.resume(other, run.directory)
     file = tmp_path / "run" / "last.safetensors"
     header = checkpoint.read_header(file)
     header.rng["dropout"] = Generator("mxnet", 1)  # as of a version that seeds otherwise
-    checkpoint.save(file, run.net, run.trainer, header)
-    with pytest.raises(InputError, match=r"last.safetensors cannot be gone on with to the bit: its random numbers"):
-        run.resume(RunDir(tmp_path / "run"))
+    checkpoint.save(file, setup.net, setup.trainer, header)
+    with pytest.raises(InputError, match=r"last.safetensors cannot be resumed bit for bit: its random numbers"):
+        Run.resume(setup, run.directory)
 
 
 @pytest.mark.parametrize("engine", ["autograd", "fused"])
@@ -385,9 +385,9 @@ def test_main_can_be_called_from_python_and_another_seed_gives_another_run(finis
     ]
     assert losses[0] != pytest.approx(losses[1], rel=1e-5)
     # MXNet is loaded by now: another number of threads cannot be had, and is not silently ignored
-    from gluon_lenet import compat
+    from gluon_lenet.compat import threads
 
-    assert train.main(["--epochs", "1", "--threads", str(compat.num_threads() + 1)]) == 2
+    assert train.main(["--epochs", "1", "--threads", str(threads.num_threads() + 1)]) == 2
     assert "threads" in capsys.readouterr().err
 
 

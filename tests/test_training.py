@@ -7,9 +7,11 @@ from mxnet import autograd, gluon
 from mxnet.gluon import nn
 
 import gluon_lenet
-from gluon_lenet.backprop import Autograd, choose
+from gluon_lenet.engines.autograd import Autograd
+from gluon_lenet.engines.choice import choose
 from gluon_lenet.errors import InputError
-from gluon_lenet.training import DivergedError, evaluate_accuracy, run_epochs, train_ch5
+from gluon_lenet.training.chapter import evaluate_accuracy, train_ch5
+from gluon_lenet.training.loop import Data, DivergedError, Loop, Watcher
 
 
 def new_net(seed=0, ctx=None):
@@ -95,8 +97,10 @@ def test_a_batch_too_small_for_its_devices(fashion):
 
 def test_the_loop_tells_of_every_image(small_batches):
     train_iter, test_iter = small_batches
-    net, seen = new_net(), []
-    results = list(run_epochs(net, train_iter, test_iter, 256, sgd(net), mx.cpu(), 2, on_batch=seen.append))
+    net, seen, watcher = new_net(), [], Watcher()
+    watcher.batch = seen.append
+    loop = Loop(sgd(net), choose(net, [mx.cpu()], train_iter), 256)
+    results = list(loop.epochs(Data(train_iter, test_iter), 2, watcher=watcher))
     assert seen == [256] * 16
     assert [result.epoch for result in results] == [1, 2]
     assert all(result.train_seconds > 0 and result.eval_seconds > 0 for result in results)
@@ -119,20 +123,21 @@ def test_what_hides_behind_relu_and_max_pooling_stops_too(small_batches, mode, h
     engine = choose(net, [mx.cpu()], test_iter, mode)
     bias = net[0].bias.data()
     bias[2] = float(hidden)
-    losses, _, _ = engine.backprop(next(iter(engine.batches(test_iter))))
-    assert np.isfinite(engine.read(losses)), "it must be one that the loss does not show"
-    epochs = run_epochs(net, train_iter, test_iter, 256, sgd(net, lr=1e-6), mx.cpu(), 1, engine)
+    totals = engine.backprop(next(iter(engine.batches(test_iter)))).wait().totals
+    assert np.isfinite(totals.loss_sum), "it must be one that the loss does not show"
+    data = Data(train_iter, test_iter)
+    epochs = Loop(sgd(net, lr=1e-6), engine, 256).epochs(data, 1)
     with pytest.raises(DivergedError, match="epoch 1, batch 1: a weight is NaN or infinite"):
         next(epochs)
     net.initialize(force_reinit=True)  # makes other arrays
-    next(run_epochs(net, train_iter, test_iter, 256, sgd(net, lr=1e-6), mx.cpu(), 1, engine))
+    next(Loop(sgd(net, lr=1e-6), engine, 256).epochs(data, 1))
 
 
 def test_gradients_are_autograds(small_batches):
     """Its loss is the sum over the batch: its gradient is the mean loss's times the batch size."""
     X, y = next(iter(small_batches[1]))
     net = new_net()
-    (loss_sum,), (correct,), _ = Autograd(net, [mx.cpu()]).backprop((X, y))
+    totals = Autograd(net, [mx.cpu()]).backprop((X, y)).wait().totals
     grads = [param.grad().asnumpy() for param in net.collect_params().values()]
     with autograd.record():
         log_p = mx.nd.log_softmax(net(X))
@@ -141,8 +146,8 @@ def test_gradients_are_autograds(small_batches):
     for grad, param in zip(grads, net.collect_params().values(), strict=True):
         want = param.grad().asnumpy() * len(y)
         np.testing.assert_allclose(grad, want, rtol=1e-4, atol=1e-5 * abs(want).max())
-    assert loss_sum.asscalar() / len(y) == pytest.approx(mean.asscalar(), rel=1e-6)
-    assert correct.asscalar() == (net(X).asnumpy().argmax(axis=1) == y.asnumpy()).sum()
+    assert totals.loss_sum / len(y) == pytest.approx(mean.asscalar(), rel=1e-6)
+    assert totals.num_correct == (net(X).asnumpy().argmax(axis=1) == y.asnumpy()).sum()
 
 
 def test_train_ch6_does_what_the_course_does(small_batches, tmp_path, monkeypatch, capsys):
@@ -167,7 +172,8 @@ def test_a_smaller_last_batch_counts_in_full_when_no_batch_size_is_given(fashion
     for batch_size in (None, 100, 256):
         net = new_net()
         before = weights(net)
-        next(run_epochs(net, batches, batches, batch_size, sgd(net, lr=0.1), mx.cpu(), 1))
+        loop = Loop(sgd(net, lr=0.1), choose(net, [mx.cpu()], batches), batch_size)
+        next(loop.epochs(Data(batches, batches), 1))
         steps[batch_size] = weights(net) - before
     np.testing.assert_allclose(steps[None], steps[100], atol=1e-9)
     np.testing.assert_allclose(steps[None] * 100 / 256, steps[256], atol=1e-7)
@@ -187,9 +193,8 @@ def test_a_trainer_with_a_kvstore_takes_the_same_steps(small_batches, update_on_
             kvstore=kvstore,
             update_on_kvstore=bool(kvstore) and update_on_kvstore,
         )
-        epochs = run_epochs(
-            net, train_iter, test_iter, 256, trainer, mx.cpu(), 2, choose(net, [mx.cpu()], train_iter, "fused")
-        )
+        loop = Loop(trainer, choose(net, [mx.cpu()], train_iter, "fused"), 256)
+        epochs = loop.epochs(Data(train_iter, test_iter), 2)
         losses.append([result.train_loss for result in epochs])
         train_iter.epoch = 0
     assert losses[0] == losses[1]

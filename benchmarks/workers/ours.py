@@ -4,14 +4,13 @@ import gluon_lenet  # isort: skip  # first: it mends NumPy for MXNet
 
 import mxnet as mx
 import numpy as np
-from mxnet import gluon, init, nd
+from mxnet import init, nd
 from protocol import Contender, main
 
-from gluon_lenet import backprop
-from gluon_lenet.nets import get_net
-from gluon_lenet.recipes import get_recipe
-from gluon_lenet.runs import optimizer_settings, transform_of
-from gluon_lenet.training import run_epochs
+from gluon_lenet.engines.choice import choose
+from gluon_lenet.nets.zoo import get_net
+from gluon_lenet.training.loop import Data, Loop
+from gluon_lenet.training.recipes import get_recipe
 
 
 class Ours(Contender):
@@ -19,7 +18,7 @@ class Ours(Contender):
 
     def build(self):
         recipe = get_recipe(self.job["recipe"])
-        transform = transform_of(recipe)
+        transform = recipe.transform
         batches = {}
         for part in ("train", "test"):
             images, labels = self.arrays(part, raw=True)
@@ -33,14 +32,11 @@ class Ours(Contender):
         self.net.initialize(init.Xavier())
         self.net(nd.zeros((1, *batches["train"].image_shape)))
         self.net.hybridize(static_alloc=True, static_shape=True)
-        settings = optimizer_settings(recipe, len(batches["train"]))
-        trainer = gluon.Trainer(self.net.collect_params(), recipe.optimizer, settings, update_on_kvstore=False)
-        engine = backprop.choose(self.net, [mx.cpu()], batches["train"], self.mode)
-        self.epochs = run_epochs(
-            self.net, batches["train"], batches["test"], None, trainer, mx.cpu(), num_epochs=1000, engine=engine
-        )
+        trainer = recipe.build_trainer(self.net, len(batches["train"]))
+        engine = choose(self.net, [mx.cpu()], batches["train"], self.mode)
+        self.epochs = Loop(trainer, engine).epochs(Data(batches["train"], batches["test"]), num_epochs=1000)
         if self.mode == "fused":
-            self.fused, self.transform, self.test_images = engine.fused, transform, batches["test"].resized_images()
+            self.fused, self.transform, self.test_images = engine.fused, transform, next(batches["test"].parts()).images
         else:
             self.test_images = nd.array(self.floats("test")[0])
 

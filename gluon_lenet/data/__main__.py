@@ -7,7 +7,8 @@ import sys
 import numpy as np
 
 from gluon_lenet import cli
-from gluon_lenet.data import sources
+from gluon_lenet.data import cache
+from gluon_lenet.data.catalogue import DATASETS, get_entry
 from gluon_lenet.data.datasets import parse_dataset
 
 
@@ -20,27 +21,27 @@ def parse(argv: list[str] | None = None):
     """The command line's arguments; leaves with status 2 and one line if one of them is wrong."""
     parser = cli.Parser(prog="python -m gluon_lenet.data", description="Fetch, verify or describe the data sets.")
     parser.add_argument("action", choices=sorted(ACTIONS), help="what to do")
-    parser.add_argument("name", nargs="?", help=f"{' or '.join(sorted(sources.DATASETS))} (default: both)")
+    parser.add_argument("name", nargs="?", help=f"{' or '.join(sorted(DATASETS))} (default: both)")
     parser.add_argument("--data-dir", metavar="DIR", help="folder with the four IDX files (default: the cache)")
     return parser.parse_args(argv)
 
 
 def act(args) -> int:
     """Do as the parsed arguments say."""
-    names = [args.name] if args.name else sorted(sources.DATASETS)
+    names = [args.name] if args.name else sorted(DATASETS)
     return max([ACTIONS[args.action](name, args.data_dir) for name in names])
 
 
 def fetch(name: str, data_dir: str | None) -> int:
     """Get the files and print where they lie and came from."""
-    for file in sources.fetch(name, data_dir).values():
+    for file in cache.fetch(name, data_dir).values():
         print(f"{name}: {file.path} (from {file.origin})")
     return 0
 
 
 def verify(name: str, data_dir: str | None) -> int:
     """Hash the files anew and print OK or what is wrong, a line each."""
-    result = sources.verify(name, data_dir)
+    result = cache.verify(name, data_dir)
     for path, problem in result.items():
         print(f"{name}: {path}: OK" if problem is None else f"{name}: WRONG: {problem}")
     return cli.FAILED if any(result.values()) else 0
@@ -48,8 +49,8 @@ def verify(name: str, data_dir: str | None) -> int:
 
 def info(name: str, data_dir: str | None) -> int:
     """Print shapes, class counts, files, licence and source."""
-    files = sources.get_dataset_files(name)
-    found = sources.fetch(name, data_dir)
+    files = get_entry(name)
+    found = cache.fetch(name, data_dir)
     data = parse_dataset(name, found)
     print(f"{name}: {files.title}, {files.home}")
     print(f"  licence: {files.licence}")

@@ -1,29 +1,34 @@
-"""uint8 images (n, h, w) -> as many, each turned, scaled, slanted and moved a little, at random; for training only."""
+"""uint8 images (n, h, w) -> as many, each rotated, scaled, sheared and shifted a little, at random; for training."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 import numpy as np
-from mxnet import nd
+
+from gluon_lenet.fields import NotNegative, Share
+
+# MXNet is imported where it is used: a recipe, which holds an Augmentation, is read before it is loaded.
 
 
 @dataclass(frozen=True)
 class Augmentation:
-    """How far an image may be bent: every amount is drawn evenly between minus and plus its bound, for each image.
+    """How far an image may be distorted: each amount is drawn evenly between minus and plus its bound, for each image.
 
     Bilinear; what comes in from outside the image is background, 0.
     """
 
-    rotation: float = 0.0  # degrees
-    scale: float = 0.0  # share of the size: 0.1 makes an image 10 % smaller to 10 % larger
-    squeeze: float = 0.0  # share of the size: wider and at once lower, or narrower and higher
-    shear: float = 0.0  # pixels sideways a row: slanted handwriting
-    shift: float = 0.0  # pixels, in each direction
+    rotation: NotNegative = 0.0  # degrees
+    scale: Share = 0.0  # share of the size: 0.1 makes an image 10 % smaller to 10 % larger
+    squeeze: Share = 0.0  # share of the size: wider and at once lower, or narrower and higher
+    shear: NotNegative = 0.0  # pixels sideways a row: slanted handwriting
+    shift: NotNegative = 0.0  # pixels, in each direction
     flip: bool = False  # left and right exchanged, in half of the images
 
     def __call__(self, images: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         """uint8 (n, h, w) -> uint8 (n, h, w); what is drawn depends on `rng` and n only."""
+        from mxnet import nd
+
         n, height, width = images.shape
         grid = nd.GridGenerator(
             nd.array(self.matrices(n, height, width, rng).reshape(n, 6)),
@@ -54,9 +59,7 @@ class Augmentation:
         return matrices.transpose(2, 0, 1).astype(np.float32)
 
 
-AUGMENTATIONS = {
-    "handwriting": Augmentation(rotation=25, scale=0.12, shear=0.15, shift=1.4),
-    # The paper names these (section III.B): shifts, scaling, squeezing, horizontal shearing; the bounds are ours.
-    "lecun1998": Augmentation(scale=0.1, squeeze=0.1, shear=0.2, shift=1.5),
-    "clothing": Augmentation(shift=1.5, scale=0.06, flip=True),
-}
+HANDWRITING = Augmentation(rotation=25, scale=0.12, shear=0.15, shift=1.4)
+# The paper names these (section III.B): shifts, scaling, squeezing, horizontal shearing; the bounds are ours.
+LECUN_1998 = Augmentation(scale=0.1, squeeze=0.1, shear=0.2, shift=1.5)
+CLOTHING = Augmentation(shift=1.5, scale=0.06, flip=True)

@@ -15,8 +15,8 @@ from gluon_lenet.data.transforms import Transform
 from gluon_lenet.errors import InputError
 
 
-class RawBatch(NamedTuple):
-    """A batch as it is stored: which of the images, and what a net is to see of them."""
+class Batch(NamedTuple):
+    """A batch as it is stored, ready for either engine: which of the images, and what a net is to see of them."""
 
     images: np.ndarray  # uint8 (n, h, w), resized if the transform says so
     rows: np.ndarray  # int64 (b,)
@@ -91,26 +91,41 @@ class Batches:
     def __len__(self) -> int:
         return -(-len(self.images) // self.batch_size)
 
-    def raw(self) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
-        """One pass before `transform`: for each batch images uint8 (m, h, w), which of them (b,), and labels (m,).
-
-        The images are all there are, or, if they are augmented, those of a few batches.
-        """
+    def parts(self) -> Iterator[Batch]:
+        """One pass in as few parts as there can be: each is several batches whose images are stored together."""
         epoch, self.epoch = self.epoch, self.epoch + 1
-        order = np.arange(len(self.images))
-        seeds = self.seeds(epoch)
+        order, seeds = np.arange(len(self.images)), self.seeds(epoch)
         if self.shuffle:
             np.random.default_rng(seeds["shuffle"]).shuffle(order)
-        if self.augment is None:
-            for rows in _slices(order, self.batch_size):
-                yield self.images, rows, self.labels
-        else:
+        if self.augment is not None:
             rng = np.random.default_rng(seeds["augment"])
-            # Several batches at once: MXNet takes half a millisecond to begin
+            # several batches at once: MXNet takes half a millisecond to begin
             for rows in _slices(order, self.batch_size * max(1, _AUGMENTED // self.batch_size)):
-                images, labels = self._augmented(rows, rng), self.labels[rows]
-                for part in _slices(np.arange(len(rows)), self.batch_size):
-                    yield images, part, labels
+                yield self._copied(self._augmented(rows, rng), rows)
+        elif self.transform.resize is None:
+            yield Batch(self.images, order, self.labels, self.transform)
+        elif len(self.images) * self.transform.resize**2 <= _MOST_KEPT and _is_read_only(self.images):
+            yield Batch(self._resized_images(), order, self.labels, self.transform)
+        else:  # too many to keep, or they may have changed when the next batch is due
+            for rows in _slices(order, self.batch_size):
+                yield self._copied(self.images[rows], rows)
+
+    def batches(self) -> Iterator[Batch]:
+        """One pass, batch by batch."""
+        for part in self.parts():
+            for rows in _slices(part.rows, self.batch_size):
+                yield part._replace(rows=rows)
+
+    def __iter__(self) -> Iterator[tuple[nd.NDArray, nd.NDArray]]:
+        return (batch.arrays() for batch in self.batches())
+
+    def seeds(self, epoch: int) -> dict[str, list[int]]:
+        """What the generators, of the order and of `augment`, are seeded with for pass `epoch` (from 0)."""
+        return {"shuffle": [self.seed, epoch], "augment": [self.seed, epoch, 1]}
+
+    def _copied(self, images: np.ndarray, rows: np.ndarray) -> Batch:
+        """Images made of `rows`, in that order, as a part of their own."""
+        return Batch(self.transform.resized(images), np.arange(len(rows)), self.labels[rows], self.transform)
 
     def _augmented(self, rows: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         images = np.ascontiguousarray(self.augment(self.images[rows], rng))
@@ -120,36 +135,12 @@ class Batches:
             )
         return images
 
-    def seeds(self, epoch: int) -> dict[str, list[int]]:
-        """What the generators, of the order and of `augment`, are seeded with for pass `epoch` (from 0)."""
-        return {"shuffle": [self.seed, epoch], "augment": [self.seed, epoch, 1]}
-
-    def stored(self) -> Iterator[RawBatch]:
-        """One pass, before anything but the resizing is done to the images."""
-        before = resized = None
-        for images, rows, labels in self.raw():
-            if images is self.images and self.transform.resize and not _is_read_only(images):
-                # they may have changed when the next batch is due, so only this one is resized now
-                part = self.transform.resized(images[rows])
-                yield RawBatch(part, np.arange(len(rows)), labels[rows], self.transform)
-                continue
-            if images is not before:  # the data set's own, or augmented ones, for a few batches
-                before = images
-                resized = self.resized_images() if images is self.images else self.transform.resized(images)
-            yield RawBatch(resized, rows, labels, self.transform)
-
-    def resized_images(self) -> np.ndarray:
-        """All images, which must not change after this, as the transform resizes them: uint8 (n, h, w)."""
+    def _resized_images(self) -> np.ndarray:
+        """All images as the transform resizes them, once: uint8 (n, h, w)."""
         images, size = self.images, self.transform.resize
-        if size is None:
-            return images
         if not (self._resized and self._resized[0] is images and self._resized[1] == size):
             self._resized = images, size, self.transform.resized(images)
         return self._resized[2]
-
-    def __iter__(self) -> Iterator[tuple[nd.NDArray, nd.NDArray]]:
-        for images, rows, labels in self.raw():
-            yield self.transform(images[rows]), nd.array(labels[rows], dtype=np.int32)
 
 
 def check_labels(labels: np.ndarray, num_classes: int | None = None) -> None:
@@ -181,6 +172,7 @@ def _is_read_only(array: np.ndarray) -> bool:
 
 
 _AUGMENTED = 1024  # about how many images are augmented at once
+_MOST_KEPT = 2**28  # bytes of resized images
 
 
 def _slices(array: np.ndarray, size: int) -> Iterator[np.ndarray]:
@@ -197,7 +189,7 @@ def load_data(
         name: `fashion_mnist` or `mnist`.
         batch_size: images a batch.
         resize: side in pixels to resize the images to; None keeps 28.
-        root: a folder with the four IDX files; None finds or fetches them (see `data/sources.py`).
+        root: a folder with the four IDX files; None finds or fetches them (see `data/cache.py`).
         seed: of the shuffling; None draws one from NumPy's global generator, so that `np.random.seed` governs it as it
             governs the book's loader.
 

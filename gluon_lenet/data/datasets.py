@@ -7,22 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from gluon_lenet.data import idx, sources
-
-FASHION_MNIST_LABELS = (
-    "t-shirt",
-    "trouser",
-    "pullover",
-    "dress",
-    "coat",
-    "sandal",
-    "shirt",
-    "sneaker",
-    "bag",
-    "ankle boot",
-)  # in the words of the book's get_fashion_mnist_labels; position = label
-MNIST_LABELS = tuple("0123456789")
-CLASSES = {"fashion_mnist": FASHION_MNIST_LABELS, "mnist": MNIST_LABELS}
+from gluon_lenet.data import cache, idx
+from gluon_lenet.data.catalogue import get_entry
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,7 +25,7 @@ class Dataset:
 
 
 def load_dataset(name: str, data_dir: str | os.PathLike | None = None) -> Dataset:
-    """The data set `name`, `fashion_mnist` or `mnist`, found or fetched as `sources.fetch` says.
+    """The data set `name`, `fashion_mnist` or `mnist`, found or fetched as `cache.fetch` says.
 
     The arrays are the very bytes whose SHA-256 was checked, at this call: copies of this process's own, read-only.
 
@@ -47,11 +33,12 @@ def load_dataset(name: str, data_dir: str | os.PathLike | None = None) -> Datase
         InputError: an unknown name; or `data_dir` lacks a file or holds a wrong one.
         DataError: the files can be had nowhere, or the cache cannot be written.
     """
-    return parse_dataset(name, sources.fetch(name, data_dir))
+    return parse_dataset(name, cache.fetch(name, data_dir))
 
 
-def parse_dataset(name: str, found: dict[str, sources.Found]) -> Dataset:
-    """The data set `name` from its four files, as `sources.fetch` returns them."""
+def parse_dataset(name: str, found: dict[str, cache.Found]) -> Dataset:
+    """The data set `name` from its four files, as `cache.fetch` returns them."""
+    entry = get_entry(name)
     train_images, train_labels = _parse(found, "train")
     test_images, test_labels = _parse(found, "t10k")
     return Dataset(
@@ -60,12 +47,12 @@ def parse_dataset(name: str, found: dict[str, sources.Found]) -> Dataset:
         train_labels=train_labels,
         test_images=test_images,
         test_labels=test_labels,
-        classes=CLASSES[name],
-        sha256={file.name: file.sha256 for file in sources.DATASETS[name].files},
+        classes=entry.classes,
+        sha256={file.name: file.sha256 for file in entry.files},
     )
 
 
-def _parse(found: dict[str, sources.Found], part: str) -> tuple[np.ndarray, np.ndarray]:
+def _parse(found: dict[str, cache.Found], part: str) -> tuple[np.ndarray, np.ndarray]:
     images_file, labels_file = found[f"{part}-images-idx3-ubyte"], found[f"{part}-labels-idx1-ubyte"]
     images = idx.parse_images(images_file.data, str(images_file.path))
     labels = idx.parse_labels(labels_file.data, str(labels_file.path))

@@ -11,6 +11,7 @@ import io
 import math
 import os
 import zlib
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +24,20 @@ MAX_BYTES = 1 << 28  # of one file, unpacked; five times the largest of the two 
 _UINT8 = 0x08
 _MAX_DIMENSIONS = 3
 _GZIP_MAGIC = b"\x1f\x8b"
+
+
+@dataclass(frozen=True)
+class IdxFile:
+    """One of a data set's files, as it must be."""
+
+    name: str
+    shape: tuple[int, ...]
+    sha256: str  # of the unpacked bytes, since mirrors pack differently
+
+    @property
+    def size(self) -> int:
+        """Bytes, unpacked."""
+        return 4 + 4 * len(self.shape) + math.prod(self.shape)
 
 
 class IDXError(InputError):

@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-import mxnet as mx
 import numpy as np
-from mxnet import nd
+
+from gluon_lenet.fields import Number, Pixels, Positive
+
+# MXNet is imported where it is used: a recipe, which holds a Transform, is read before it is loaded.
+if TYPE_CHECKING:
+    import mxnet as mx
+    from mxnet import nd
 
 
 @dataclass(frozen=True)
 class Transform:
     """What a net is fed: pixels divided by 255, after resizing and padding, then `(x - mean) / std`."""
 
-    resize: int | None = None  # side in pixels; bilinear, on the uint8 pixels, as the book's `transforms.Resize`
-    pad: int = 0  # pixels of background on each side
-    mean: float = 0.0
-    std: float = 1.0
+    resize: Pixels | None = None  # side in pixels; bilinear, on the uint8 pixels, as the book's `transforms.Resize`
+    pad: Pixels = 0  # pixels of background on each side
+    mean: Number = 0.0
+    std: Positive = 1.0
 
     def image_shape(self, images: np.ndarray) -> tuple[int, int, int]:
         """Shape (1, h, w) of one image of the batch, for uint8 images (b, h, w)."""
@@ -27,6 +33,9 @@ class Transform:
         """uint8 (n, h, w) -> uint8 (n, resize, resize); the images themselves if they are not to be resized."""
         if self.resize is None:
             return images
+        import mxnet as mx
+        from mxnet import nd
+
         result = np.empty((len(images), self.resize, self.resize), np.uint8)
         for start in range(0, len(images), 1000):  # so that the memory for MXNet's copies does not grow with n
             part = nd.array(images[start : start + 1000, :, :, None], dtype=np.uint8, ctx=mx.cpu())  # (1000, h, w, 1)
@@ -35,6 +44,9 @@ class Transform:
 
     def __call__(self, images: np.ndarray, ctx: mx.Context | None = None) -> nd.NDArray:
         """The batch float32 (b, 1, h, w) of grey images uint8 (b, h, w), 0 the background; on the CPU by default."""
+        import mxnet as mx
+        from mxnet import nd
+
         images = self.resized(images)
         if self.pad:
             images = np.pad(images, ((0, 0), (self.pad, self.pad), (self.pad, self.pad)))

@@ -14,11 +14,11 @@ from safetensors import numpy as safetensors
 
 from fuzz.mutate import Tape, cases, damage, damage_json, loads, same
 from fuzz.target import Target
-from gluon_lenet import checkpoint
-from gluon_lenet.config import Header
 from gluon_lenet.errors import InputError
-from gluon_lenet.metrics import Progress
-from gluon_lenet.nets import nn
+from gluon_lenet.nets.zoo import nn
+from gluon_lenet.training import checkpoint
+from gluon_lenet.training.config import Header
+from gluon_lenet.training.metrics import Progress
 
 FILE = Path("last.safetensors")
 DTYPES = ["float32", "float64", "float16", "int8", "int32", "int64", "uint8", "bool", "uint64"]

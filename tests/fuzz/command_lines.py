@@ -19,7 +19,7 @@ from fuzz.mutate import Tape, cases
 from fuzz.target import Target
 from gluon_lenet import cli, evaluate, params, predict, summary, train
 from gluon_lenet.errors import InputError
-from gluon_lenet.recipes import RECIPES
+from gluon_lenet.training.recipes import RECIPES
 
 data = importlib.import_module("gluon_lenet.data.__main__")
 
@@ -146,7 +146,7 @@ COMMANDS = [
         data,
         data.act,
         {"data-dir": TEXT},
-        lambda args: args.data_dir is not None or (args.name is not None and args.name not in data.sources.DATASETS),
+        lambda args: args.data_dir is not None or (args.name is not None and args.name not in data.DATASETS),
         positionals=((sorted(data.ACTIONS), ["fetc", "", "\0"]), (["mnist", "fashion_mnist", "no data"], ["", "\0"])),
     ),
 ]

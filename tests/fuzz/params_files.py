@@ -11,9 +11,9 @@ import numpy as np
 
 from fuzz.mutate import EDGES, Tape, cases, damage
 from fuzz.target import Target, check_refusal
-from gluon_lenet import params_file
 from gluon_lenet.errors import InputError
-from gluon_lenet.nets import nn
+from gluon_lenet.inference import params_file
+from gluon_lenet.nets.zoo import nn
 
 FILE = Path("weights.params")
 NAMES = [

@@ -12,8 +12,8 @@ from PIL import ExifTags, Image
 
 from fuzz.mutate import EDGES, Tape, cases, damage
 from fuzz.target import Target
-from gluon_lenet import drawings
 from gluon_lenet.data.idx import read_idx
+from gluon_lenet.inference.pictures import drawings
 
 FILE = Path("picture")
 DIGIT = read_idx(Path(__file__).parents[1] / "samples" / "mnist" / "t10k-images-idx3-ubyte.gz")[0]  # a 7

@@ -11,11 +11,11 @@ import msgspec
 
 from fuzz.mutate import Tape, cases, damage, damage_json, loads, same
 from fuzz.target import Target
-from gluon_lenet.config import VERSION, RunConfig
 from gluon_lenet.fields import LARGEST_INT
-from gluon_lenet.metrics import EpochResult
-from gluon_lenet.recipes import RECIPES
-from gluon_lenet.run_dir import CONFIG, METRICS, RunDir
+from gluon_lenet.training.config import VERSION, RunConfig
+from gluon_lenet.training.metrics import EpochResult
+from gluon_lenet.training.recipes import RECIPES
+from gluon_lenet.training.run_dir import CONFIG, METRICS, RunDir
 
 HERE = RunDir(".")
 CONFIGS = [
@@ -81,7 +81,7 @@ def holds(case: tuple[str, bytes], value: RunConfig | list[EpochResult]) -> None
         assert 0 <= value.version <= VERSION
         assert min(recipe.batch_size, recipe.num_epochs) >= 1
         assert min(recipe.num_validation, recipe.wd) >= 0
-        assert 0 < recipe.lr < math.inf > recipe.std > 0
+        assert 0 < recipe.lr < math.inf > recipe.transform.std > 0
         assert "\0" not in recipe.net + recipe.dataset + value.recipe + (value.data_dir or "")
         return
     lines = data.split(b"\n")[: EPOCH - 1]

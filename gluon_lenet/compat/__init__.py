@@ -1,0 +1,70 @@
+"""MXNet 1.9.1 on today's NumPy, Python, IPython and machines: the only room that knows versions."""
+
+import functools
+import importlib.util
+import sys
+import warnings
+from contextlib import suppress
+from importlib.machinery import PathFinder
+
+import numpy as np
+import wrapt
+
+from gluon_lenet.compat import numpy_names, threads
+from gluon_lenet.compat.ipython_patches import patch_display
+from gluon_lenet.compat.mxnet_patches import patch_mxnet
+from gluon_lenet.errors import InputError
+from gluon_lenet.machine import libraries, wheels
+
+
+@functools.cache
+def prepare() -> None:
+    """Make `import mxnet` and `import d2lzh` work in this process; imports neither, and changes no name NumPy has."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        for name, value in numpy_names.missing_names().items():
+            if name not in vars(np):  # what NumPy gives only when asked, with a warning, stays what NumPy gives
+                setattr(np, name, getattr(np, name, value))
+    sys.meta_path.insert(0, _BeforeMXNet())
+    wrapt.when_imported("mxnet")(patch_mxnet)
+    wrapt.when_imported("IPython.display")(patch_display)
+    threads.set_default()
+
+
+class _BeforeMXNet:
+    """A meta path finder that finds nothing: it prepares threads and CUDA when MXNet is looked for."""
+
+    def find_spec(self, name, path=None, target=None):
+        if name == "mxnet":
+            threads.check_threads()
+            if sys.flags.optimize > 1:
+                raise InputError("MXNet needs its docstrings, which python -OO and PYTHONOPTIMIZE=2 take away; use -O")
+            threads.keep_first_numbers()
+            why = wheels.why_no_wheel()
+            if why and PathFinder.find_spec(name) is None:  # who has built MXNet himself has it
+                raise ModuleNotFoundError(why, name=name)
+            if importlib.util.find_spec("distutils") is None:
+                # setuptools has it, and says so when Python starts: not in a notebook that has just installed it
+                with suppress(ImportError):
+                    import setuptools  # noqa: F401
+            libraries.load_cuda()
+
+
+def why_no_mxnet() -> str | None:
+    """One sentence on why `import mxnet` fails and what to do about it, or None if it works."""
+    if why := wheels.why_no_wheel():
+        return why
+    if importlib.util.find_spec("mxnet") is None:
+        # MXNet's metadata demands numpy<2, which has no wheels for Python 3.13; compat makes it work with NumPy 2.
+        options = " --no-deps" if sys.version_info >= (3, 13) else ""
+        return f"MXNet is not installed: pip install{options} mxnet==1.9.1"
+    try:
+        import mxnet  # noqa: F401
+    except Exception as error:
+        if isinstance(error, ImportError) and str(error.name).startswith("distutils"):
+            return "MXNet needs distutils, which left Python in 3.12 and lives on in setuptools: pip install setuptools"
+        if missing := libraries.missing():
+            way = "; without root: python -m gluon_lenet.libraries" if libraries.can_provide(missing) else ""
+            return libraries.advice(missing) + way
+        return f"MXNet does not load: {type(error).__name__}: {' '.join(str(error).split())}"
+    return None

@@ -1,0 +1,128 @@
+"""A run under way -> what a terminal shows of it; SIGINT and SIGTERM -> a stop after the batch under way."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from copy import copy
+
+from tqdm import tqdm
+
+from gluon_lenet.compat import threads
+from gluon_lenet.nets.table import layer_table
+from gluon_lenet.training.metrics import EpochResult, Progress, best_epoch
+from gluon_lenet.training.run import Run, RunWatcher
+from gluon_lenet.training.run_dir import BEST
+
+
+class StopSignals:
+    """Handles SIGINT and SIGTERM: the first is noted in `number`, the second does what it does by default."""
+
+    def __init__(self):
+        self.number: int | None = None
+        self._handlers = {}
+
+    def install(self) -> None:
+        """Handle signals from now on, until `restore`; in the main thread, others may not."""
+        if threading.current_thread() is threading.main_thread():
+            self._handlers = {number: signal.signal(number, self._note) for number in (signal.SIGINT, signal.SIGTERM)}
+
+    def restore(self) -> None:
+        """Handle them as before."""
+        for number, handler in self._handlers.items():
+            signal.signal(number, handler)
+
+    def _note(self, number, frame) -> None:
+        signal.signal(number, self._handlers[number])
+        self.number = number
+
+
+class Console(RunWatcher):
+    """Shows a run: the net's table, a progress bar on a terminal, one line per epoch, as the book prints it.
+
+    The first Ctrl-C or SIGTERM ends the training after the batch under way, so that it can be resumed bit for bit; the
+    second ends it at once.
+
+    Args:
+        quiet: whether to print nothing but the run directory.
+        log_every: print a line every so many batches, too.
+    """
+
+    def __init__(self, quiet: bool, log_every: int | None = None):
+        self.quiet, self.log_every = quiet, log_every
+        self.signals, self.bar = StopSignals(), None
+
+    def __enter__(self) -> Console:
+        return self
+
+    def __exit__(self, *exception) -> None:
+        self.close()
+        self.signals.restore()
+
+    def begin(self, run: Run) -> None:
+        """Print the net and the devices; start the bar, which shows on a terminal only."""
+        setup = run.setup
+        if not self.quiet:
+            print(layer_table(setup.net, setup.input_shape))
+            devices = ", ".join(map(str, setup.contexts))
+            print(
+                f"training on {devices} with {threads.num_threads()} CPU threads, gradients by {setup.engine}",
+                flush=True,
+            )
+        self.num_epochs, self.num_batches = setup.recipe.num_epochs, len(setup.data.train)
+        self.progress, self.logged = run.progress, copy(run.progress)
+        disable = True if self.quiet else None  # None: on a terminal only
+        self.bar = tqdm(total=setup.data.train.num_examples, unit=" images", leave=False, disable=disable)
+        self._start_bar(run.progress.epoch, run.progress.num_examples)
+        self.signals.install()
+
+    def should_stop(self) -> bool:
+        """Whether a signal came."""
+        return self.signals.number is not None
+
+    def batch(self, num_examples: int) -> None:
+        """Move the bar; print a line if one is due."""
+        self.bar.update(num_examples)
+        if self.log_every is not None and self.progress.batch % self.log_every == 0:
+            self._log()
+
+    def _log(self) -> None:
+        """Print the means since the last line; the first of an epoch, or after `--resume`, begins there."""
+        now, before = self.progress, self.logged if self.logged.epoch == self.progress.epoch else Progress()
+        num_examples = now.num_examples - before.num_examples
+        loss = (now.loss_sum - before.loss_sum) / num_examples
+        acc = (now.num_correct - before.num_correct) / num_examples
+        self.bar.clear()
+        print(
+            f"epoch {now.epoch}, batch {now.batch}/{self.num_batches}, loss {loss:.4f}, train acc {acc:.3f}", flush=True
+        )
+        self.logged = copy(now)
+
+    def epoch(self, result: EpochResult) -> None:
+        """Print the epoch's line and start the bar anew."""
+        if not self.quiet:
+            self.bar.clear()
+            print(result, flush=True)
+        self._start_bar(result.epoch + 1, 0)
+
+    def _start_bar(self, epoch: int, num_examples: int) -> None:
+        self.bar.reset()
+        self.bar.set_description(f"epoch {epoch}/{self.num_epochs}")
+        self.bar.update(num_examples)
+
+    def close(self) -> None:
+        """Take the bar away."""
+        if self.bar is not None:
+            self.bar.close()
+
+    def finish(self, run: Run) -> None:
+        """Print what the run came to."""
+        self.close()
+        if not self.quiet and run.history:
+            best = best_epoch(run.history)
+            if best.val_acc is not None:
+                print(f"best val acc {best.val_acc:.3f} after epoch {best.epoch}, kept in {BEST}")
+            seconds = sum(result.train_seconds for result in run.history)
+            images = len(run.history) * run.setup.data.train.num_examples
+            print(f"{images / seconds:,.0f} examples/s in training; results are in", end=" ")
+        print(run.directory.path, flush=True)

@@ -1,0 +1,160 @@
+"""The net's parameters and their gradients -> their addresses in the table of layers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import pairwise
+from math import prod
+
+import mxnet as mx
+import numpy as np
+from mxnet.base import _LIB, check_call
+from mxnet.gluon import Parameter
+from mxnet.ndarray import NDArray
+
+from gluon_lenet.engines.fused import arrays
+from gluon_lenet.engines.fused.program import Unsupported
+from gluon_lenet.nets.layers import TableConv2D
+
+_set_is_fresh = _LIB.MXNDArraySetGradState
+
+
+class Weight:
+    """A parameter that the kernels read where MXNet has it; and so its gradient.
+
+    Args:
+        parameter: on `mx.cpu()` in float32.
+        layer: the row of the table that is to know `name` and `name_gradient`.
+    """
+
+    def __init__(self, parameter: Parameter, layer: np.void | dict, name: str):
+        self.parameter, self.layer, self.name = parameter, layer, name
+        self._arrays = self._gradients = None
+        self._addresses = []
+
+    def look_up(self) -> bool:
+        """Whether Gluon has the weight or its gradient in other arrays than at the last call."""
+        parameter = self.parameter
+        if parameter._data is self._arrays and parameter._grad is self._gradients and self._arrays is not None:
+            return False
+        self._look_up()
+        return True
+
+    def arrays(self) -> list[NDArray]:
+        """The weight and, if it is trained, its gradient."""
+        return [self._arrays[0]] if self._gradients is None else [self._arrays[0], self._gradients[0]]
+
+    def place(self, addresses: Iterator[int]) -> None:
+        """Put the addresses of `arrays`, in that order, into the table."""
+        self._addresses = [next(addresses) for _ in self.arrays()]
+        self.layer[self.name], self.layer[f"{self.name}_gradient"] = (*self._addresses, 0)[:2]
+
+    def check_gradient(self) -> None:
+        """Raise Unsupported if MXNet would write the gradient elsewhere than where the trainer reads it."""
+        if self._gradients is not None and not _is_same(self._arrays[0].grad, self._gradients[0]):
+            raise Unsupported(f"{self.parameter.name} has a gradient that the trainer does not know (attach_grad)")
+
+    def places(self) -> list[tuple[int, int, str]]:
+        """First byte, end and name of the memory of the weight and of its gradient."""
+        size, name = prod(self.parameter.shape) * 4, self.parameter.name
+        return [(address, address + size, name) for address in self._addresses]
+
+    @property
+    def has_gradient(self) -> bool:
+        """Whether the parameter is trained, and not frozen."""
+        return self._gradients is not None
+
+    def _look_up(self):
+        parameter = self.parameter
+        data = parameter.data()  # raises what Gluon raises for a parameter that is not initialized
+        if parameter.list_ctx() != [mx.cpu()]:
+            raise Unsupported(f"{parameter.name} is on {parameter.list_ctx()}; the kernels run on cpu(0)")
+        if data.dtype != np.float32:
+            raise Unsupported(f"{parameter.name} is {np.dtype(data.dtype)}; the kernels compute in float32")
+        if parameter.grad_req == "add":
+            raise Unsupported(f"{parameter.name} has grad_req 'add'; the kernels serve 'write' and 'null'")
+        if type(data) is not NDArray or (parameter._grad is not None and type(parameter._grad[0]) is not NDArray):
+            raise Unsupported(f"{parameter.name} or its gradient is no dense array")
+        self._arrays, self._gradients = parameter._data, parameter._grad
+
+    def finish(self):
+        """Let the trainer know that the gradient is new."""
+        if self._gradients is not None:
+            check_call(
+                _set_is_fresh(self._arrays[0].handle, 1)
+            )  # what `data()._fresh_grad = True` does, at half the cost
+
+
+class Kernel:
+    """A `TableConv2D`'s weights, laid out as the kernel of a dense convolution: zeros where maps are not connected."""
+
+    def __init__(self, block: TableConv2D, layer: np.void):
+        outputs, inputs, *taps = block.kernel_shape
+        self._kernel, self._gradient = (arrays.aligned_zeros((outputs * inputs, *taps)) for _ in range(2))
+        self._connected = np.zeros(outputs * inputs, np.uint8)
+        self._parts = []  # the weights of the maps of one fan-in, and their places in the kernel
+        for fan_in, pairs in block.pairs.items():
+            places = np.array([o * inputs + i for o, i in pairs])
+            self._connected[places] = 1
+            self._parts.append((Weight(getattr(block, f"weight{fan_in}"), {}, "weight"), places))
+        layer["connected"] = self._connected.ctypes.data
+        layer["weight"], layer["weight_gradient"] = self._kernel.ctypes.data, self._gradient.ctypes.data
+
+    def look_up(self) -> bool:
+        """See `Weight.look_up`."""
+        return any([weight.look_up() for weight, _ in self._parts])  # all of them
+
+    def arrays(self) -> list[NDArray]:
+        """See `Weight.arrays`, for one part after the other."""
+        return [array for weight, _ in self._parts for array in weight.arrays()]
+
+    def place(self, addresses: Iterator[int]) -> None:
+        """See `Weight.place`."""
+        for weight, _ in self._parts:
+            weight.place(addresses)
+
+    def gather(self) -> None:
+        """Copy the weights as they are now."""
+        for weight, places in self._parts:
+            self._kernel[places] = self._at(weight.layer["weight"], places)
+
+    @property
+    def has_gradient(self) -> bool:
+        """See `Weight.has_gradient`."""
+        return any(weight.has_gradient for weight, _ in self._parts)
+
+    def places(self) -> list[tuple[int, int, str]]:
+        """See `Weight.places`."""
+        return [place for weight, _ in self._parts for place in weight.places()]
+
+    def check_gradient(self) -> None:
+        """See `Weight.check_gradient`."""
+        for weight, _ in self._parts:
+            weight.check_gradient()
+
+    def finish(self):
+        """Copy the gradients to where the trainer looks for them."""
+        for weight, places in self._parts:
+            if weight.layer["weight_gradient"]:
+                self._at(weight.layer["weight_gradient"], places)[:] = self._gradient[places]
+            weight.finish()
+
+    def _at(self, address, places) -> np.ndarray:
+        return arrays.view(address, (len(places), *self._kernel.shape[1:]))
+
+
+def check_apart(weights: list[Weight | Kernel]) -> None:
+    """Raise Unsupported if two arrays share memory: a gradient is written there, and not added to what is there."""
+    places = sorted(place for weight in weights for place in weight.places())
+    for (_, end, name), (start, _, other) in pairwise(places):
+        if start < end:
+            raise Unsupported(f"{name} and {other} share memory; the kernels serve parameters that do not")
+
+
+def _is_same(array: NDArray | None, other: NDArray) -> bool:
+    """Whether two of MXNet's arrays are one place in memory."""
+    if array is None:
+        return False
+    memory = arrays.Memory([array, other])
+    memory.moved()
+    return memory.addresses[0] == memory.addresses[1]

@@ -1,0 +1,211 @@
+"""Objects of Gluon or this package -> why one may not compute what its type says; and a record that notices changes.
+
+The kernels never call a block, a loader or a transform: they compute what such an object is known to compute. That is
+right only as long as nobody gave it another method, a hook or another child, which Python lets anybody do at any time.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Mapping
+from copy import copy
+
+import mxnet as mx
+import numpy as np
+from mxnet.gluon import Block, Constant, HybridBlock, Parameter, nn
+
+from gluon_lenet.data.batches import Batches
+from gluon_lenet.data.transforms import Transform
+
+# What Gluon's layers and losses call, by these names in `F`, which is mx.nd or mx.sym.
+_OPERATIONS = {
+    (module, name): getattr(module, name)
+    for module in (mx.nd, mx.sym)
+    for name in ("Activation", "Convolution", "FullyConnected", "Pooling", "flatten", "log_softmax", "mean", "pick")
+}
+
+# The methods by which an object is used; others whose name begins so, `__repr__` for one, may be anybody's.
+_USED = {"__call__", "__iter__", "__len__", "__getattr__", "__getattribute__", "__setattr__"}
+
+
+def why_not_genuine(thing: object) -> str | None:
+    """What about `thing` may make it compute something else than its type says; None if nothing does.
+
+    Its class must have the methods that it was written with, and the object none of its own.
+    """
+    for cls in type(thing).__mro__[:-1]:
+        home = vars(sys.modules[cls.__module__])
+        for name, value in vars(cls).items():
+            if name.startswith("__") and name not in _USED:
+                continue
+            function = getattr(value, "__func__", value)  # of a classmethod or staticmethod
+            if (
+                callable(function)
+                and not isinstance(function, type)
+                and getattr(function, "__globals__", 0) is not home
+            ):
+                return f"{cls.__name__}.{name} was replaced"
+    for name in vars(thing):
+        replaced = next((vars(cls)[name] for cls in type(thing).__mro__ if name in vars(cls)), None)
+        if callable(replaced) or isinstance(replaced, property):
+            return f"it has a {name} of its own"
+    return None
+
+
+class Snapshot:
+    """Dictionaries, as they were when they were added.
+
+    A net is compared before each use, so this takes microseconds: dictionaries are compared whole, and what is the
+    same object in both counts as equal at once.
+    """
+
+    def __init__(self):
+        self._live, self._saved = [], []  # what they hold now, and what they held
+        self._classes = set()
+
+    def add(self, *dictionaries: Mapping) -> None:
+        """Take dictionaries, without those inside them."""
+        self._live += dictionaries
+        self._saved += [copy(content) if isinstance(content, dict) else dict(content) for content in dictionaries]
+
+    def add_classes(self, thing: object) -> None:
+        """Take the methods of the classes of an object."""
+        for cls in set(type(thing).__mro__[:-1]) - self._classes:
+            self._classes.add(cls)
+            self.add(vars(cls))
+
+    def is_current(self) -> bool:
+        """Whether all of them still hold the same."""
+        try:
+            return self._live == self._saved
+        except Exception:  # two arrays or symbols, among a block's attributes, are neither equal nor not
+            return False
+
+
+class Record:
+    """The blocks, of a net and its loss, that the kernels' table was read from, as they were then."""
+
+    def __init__(self):
+        self._blocks, self._types = [], []
+        self._attributes, self._declared = Snapshot(), Snapshot()  # of the blocks; of their classes and parameters
+        self._parameters = {}  # id -> the block that has it
+
+    def add(self, block: Block) -> None:
+        """Take a block, without its children, into the record.
+
+        Raises:
+            ValueError: it may not compute what its type says, or shares a parameter with another; the message says
+                what about it.
+        """
+        why = why_not_genuine(block) or _why_watched(block) or _why_stale(block)
+        if why is not None:
+            raise ValueError(why)
+        for parameter in block._reg_params.values():
+            if type(parameter) not in (Parameter, Constant):
+                raise ValueError(f"its parameter {parameter.name} is a {type(parameter).__name__}")
+            if why := why_not_genuine(parameter):
+                raise ValueError(f"its parameter {parameter.name} is changed: {why}")
+            if self._parameters.setdefault(id(parameter), block) is not block or block in self._blocks:
+                raise ValueError(f"its parameter {parameter.name} is used by another layer, too")
+            self._declared.add(vars(parameter))
+            self._declared.add_classes(parameter)
+        self._blocks.append(block)
+        self._types.append(type(block))
+        self._attributes.add(vars(block), *(value for value in vars(block).values() if isinstance(value, dict)))
+        self._declared.add_classes(block)
+
+    def is_current(self) -> bool:
+        """Whether every block has the type, children, parameters and other attributes that it had when it was added."""
+        return self._attributes.is_current() and list(map(type, self._blocks)) == self._types
+
+    def is_as_declared(self) -> bool:
+        """Whether the classes still have the methods, and the parameters the attributes, that they had then.
+
+        Apart from `is_current`, because in a training step even looking at so many objects is felt: 10 microseconds.
+        """
+        return self._declared.is_current()
+
+    def check_caches(self) -> None:
+        """Raise ValueError if a hybridized block would run a graph that is not what it and its children are now.
+
+        MXNet keeps the graph of a hybridized block, and changes made past Gluon's own methods do not reach it.
+        """
+        for block in self._blocks:
+            if not isinstance(block, HybridBlock) or not block._active:
+                continue
+            if block._cached_graph and block._cached_graph[1].tojson() != _trace(block).tojson():
+                raise ValueError(f"{block.name} was hybridized as another net than it is now")
+            bound = [parameter for is_input, parameter in block._cached_op_args if not is_input]
+            if any(id(parameter) not in self._parameters for parameter in bound):
+                raise ValueError(f"{block.name} was hybridized with other parameters than it has now")
+
+
+def _why_watched(block: Block) -> str | None:
+    """Whose eyes would miss a computation that goes past the block."""
+    if block._forward_hooks or block._forward_pre_hooks:
+        return "it has a forward hook"
+    if getattr(block, "_callback", None) is not None:
+        return "it has an operator hook"
+    return None
+
+
+def _why_stale(block: Block) -> str | None:
+    if getattr(block, "_backend", None) is not None:
+        return f"it is optimized for the backend {block._backend}"
+    for name, value in block._reg_params.items():
+        if getattr(block, name, None) is not value:
+            return f"its {name} is not the parameter it was made with"
+    return None
+
+
+def _trace(block: HybridBlock) -> mx.sym.Symbol:
+    """The graph that MXNet would make of the block now, for the same inputs as when it was first called."""
+    inputs, _ = block._cached_graph
+    with block.name_scope():
+        parameters = {name: parameter.var() for name, parameter in block._reg_params.items()}
+        return mx.sym.Group([block.hybrid_forward(mx.sym, *inputs, **parameters)])
+
+
+def why_not_default_mode() -> str | None:
+    """What about MXNet's global modes keeps its operations from computing what they do by default; None if nothing."""
+    if mx.util.is_np_array() or mx.util.is_np_shape():
+        return "MXNet is in NumPy mode (npx.set_np)"
+    precision = sys.modules.get("mxnet.contrib.amp.amp")
+    if precision is not None and precision._amp_initialized:
+        return "MXNet computes in mixed precision (amp.init)"
+    for (module, name), operation in _OPERATIONS.items():
+        if getattr(module, name) is not operation:
+            return f"{module.__name__}.{name} was replaced"
+    return None
+
+
+def why_not_served(data_iter: Iterable) -> str | None:
+    """Why the kernels cannot take the images of these batches as they are stored; None if they can."""
+    if type(data_iter) is not Batches:
+        return f"they take gluon_lenet's Batches, not a {type(data_iter).__name__}"
+    if type(data_iter.transform) is not Transform:
+        return f"they know gluon_lenet's Transform, not a {type(data_iter.transform).__name__}"
+    for thing in (data_iter, data_iter.transform):
+        if why := why_not_genuine(thing):
+            return f"the {type(thing).__name__} may not do what its type says: {why}"
+    if data_iter.images.dtype != np.uint8 or data_iter.labels.dtype != np.int32:
+        return f"its images are {data_iter.images.dtype} and its labels {data_iter.labels.dtype}, not uint8 and int32"
+    return None
+
+
+def half_frozen(net: Block) -> str | None:
+    """Which layer of the net MXNet would train on numbers from nowhere; None if there is none.
+
+    Of a Dense whose weight is frozen, MXNet 1.9.1 never writes the gradient of the bias (oneDNN computes them together,
+    and neither if the weight's is not wanted): the bias would be trained on whatever is in that memory.
+    """
+    blocks = []
+    net.apply(blocks.append)
+    for block in blocks:
+        frozen = isinstance(block, nn.Dense) and block.weight.grad_req == "null"
+        if frozen and block.bias is not None and block.bias.grad_req != "null":
+            return (
+                f"{block.bias.name} is trained and {block.weight.name} is frozen, for which MXNet has no gradient; "
+                "freeze both or none"
+            )
+    return None

@@ -1,0 +1,134 @@
+"""A run's directory -> its trained net with its recipe's preprocessing; images -> class probabilities, scores.
+
+Evaluation and prediction are fed by the `Transform` the run was trained with. In front of it stands, for the user's own
+pictures, a reader that brings them into the form of the run's data set: `drawings.read_drawing` (MNIST) or
+`drawings.read_clothing` (Fashion-MNIST).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterable
+
+import mxnet as mx
+import numpy as np
+from mxnet import nd
+from mxnet.gluon import Block
+
+from gluon_lenet.data.batches import Batches
+from gluon_lenet.data.catalogue import get_entry
+from gluon_lenet.data.datasets import Dataset, load_dataset
+from gluon_lenet.devices import parse_ctx
+from gluon_lenet.engines.choice import choose
+from gluon_lenet.errors import InputError
+from gluon_lenet.inference.pictures import drawings
+from gluon_lenet.inference.scores import Scores
+from gluon_lenet.nets.zoo import get_net
+from gluon_lenet.training import checkpoint
+from gluon_lenet.training.run_dir import BEST, CONFIG, LAST, RunDir
+
+WEIGHTS = {"best": BEST, "last": LAST}
+WORTH_LOADING = 1000  # images: for fewer, loading the fused kernels takes longer than MXNet takes for all of them
+
+
+class Trained:
+    """The net of a finished or interrupted run, on one device, as it was trained to be fed."""
+
+    def __init__(self, path: str | os.PathLike, weights: str | None = None, ctx: str = "auto"):
+        """Read the run in `path`; its data are not touched.
+
+        Args:
+            path: a run's directory.
+            weights: `best` (by the validation images) or `last`; by default the best if the run kept them.
+            ctx: the device, as `--ctx` names it.
+
+        Raises:
+            InputError: no run there, no such weights, damaged ones or another net's, or a device that cannot be used.
+        """
+        directory = RunDir(path)
+        config = directory.read_config()
+        contexts = parse_ctx(ctx)
+        if len(contexts) > 1:
+            raise InputError(f"context list {ctx!r} names {len(contexts)} devices; one is needed here")
+        (self.ctx,) = contexts
+        self.name, self.recipe, self.data_dir = config.recipe, config.settings, config.data_dir
+        try:
+            self.entry = get_entry(self.recipe.dataset)
+        except InputError as error:
+            raise InputError(f"{directory.path / CONFIG}: {error}") from None
+        self.classes, self.transform = self.entry.classes, self.recipe.transform
+        self.weights = weights or ("best" if (directory.path / BEST).exists() else "last")
+        file = directory.path / WEIGHTS[self.weights]
+        if not file.exists():
+            kept = [name for name, other in WEIGHTS.items() if (directory.path / other).exists()]
+            raise InputError(f"{directory.path} has no {file.name}; it has {', '.join(kept) or 'no'} weights")
+        config.check_owns(file, checkpoint.read_header(file))
+        self.file, self.net = file, get_net(self.recipe.net, classes=len(self.classes))
+        self.net.initialize(ctx=self.ctx)
+        blank = np.zeros((1, drawings.FIELD, drawings.FIELD), dtype=np.uint8)
+        try:
+            with contextlib.redirect_stdout(None):  # where Gluon prints the shapes that do not fit
+                self.net(self.transform(blank, self.ctx))  # gives the layers their shapes
+        except (mx.base.MXNetError, ValueError):  # ValueError if a layer's shape cannot be told
+            shape = self.transform.image_shape(blank)
+            raise InputError(f"{directory.path / CONFIG}: {self.recipe.net} takes no images of shape {shape}") from None
+        checkpoint.load(file, self.net)
+        self.net.hybridize()
+
+    def load_data(self, data_dir: str | None = None) -> Dataset:
+        """The data the net was trained and is tested on, from `data_dir` or where the run had them.
+
+        Raises:
+            InputError, DataError: as `load_dataset`.
+        """
+        return load_dataset(self.recipe.dataset, data_dir or self.data_dir)
+
+    def read_image(self, path: str | os.PathLike) -> np.ndarray:
+        """The user's picture in a file as the run's data set has it: uint8 (28, 28), 0 the background.
+
+        Raises:
+            InputError: it cannot be read, is blank or, read for a net of digits, no drawing of one digit; one line that
+                begins with the path.
+        """
+        return _READERS[self.entry.form][0](path)
+
+    def normalize(self, grey: np.ndarray) -> np.ndarray:
+        """The same for a grey picture (h, w), 0 to 255, in memory; whether it shows a digit is not checked."""
+        return _READERS[self.entry.form][1](grey)
+
+    def probabilities(self, images: np.ndarray, batch_size: int = 256) -> np.ndarray:
+        """uint8 images (n, 28, 28) -> float32 (n, classes), the softmax of the net's outputs.
+
+        The outputs of `lenet5_1998` are minus the penalties of its RBF units: there it is the posterior of the paper's
+        equation 9, given that the image is one of the ten digits and not rubbish.
+
+        Raises:
+            InputError: an output is NaN or infinite, as of weights that are too large.
+        """
+        if not len(images):
+            return np.zeros((0, len(self.classes)), dtype=np.float32)
+        data_iter = Batches(
+            images, np.zeros(len(images), np.int32), min(batch_size, len(images)), transform=self.transform
+        )
+        mode = "auto" if len(images) >= WORTH_LOADING else "autograd"
+        logits = choose(self.net, [self.ctx], data_iter, mode).logits(data_iter)
+        if not np.isfinite(logits).all():
+            raise InputError(f"{self.file}: the net's outputs are NaN or infinite; its weights are too large to use")
+        return nd.softmax(nd.array(logits)).asnumpy()
+
+    def score(self, images: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, Scores]:
+        """The predicted class of each image, int64 (n,), and how it compares with the labels (n,)."""
+        predictions = self.probabilities(images).argmax(axis=1)
+        return predictions, Scores.of(labels, predictions, len(self.classes))
+
+
+def probabilities(net: Block, batches: Iterable[nd.NDArray]) -> np.ndarray:
+    """The softmax of what `net` makes of the batches X (b, c, h, w), all rows together: float32 (n, classes)."""
+    return np.concatenate([nd.softmax(net(X)).asnumpy() for X in batches])
+
+
+_READERS = {  # a data set's form -> of a file, of an array
+    "digit": (drawings.read_drawing, drawings.normalize_drawing),
+    "clothing": (drawings.read_clothing, drawings.normalize_clothing),
+}

@@ -1,0 +1,138 @@
+"""A net, its trainer and an engine -> the net trained, epoch by epoch, and what each epoch measured."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections import deque
+from collections.abc import Iterable, Iterator
+from itertools import islice
+from typing import NamedTuple
+
+import mxnet as mx
+from mxnet import gluon
+
+from gluon_lenet.engines.base import LEAD, Engine, Pending
+from gluon_lenet.errors import InputError
+from gluon_lenet.training.metrics import EpochResult, Progress
+
+
+class DivergedError(ArithmeticError):
+    """The loss or a weight became NaN or infinite; the message names the epoch and the batch."""
+
+
+class Data(NamedTuple):
+    """The loaders of one training, each of which yields X float32 (b, c, h, w), y (b,)."""
+
+    train: Iterable
+    test: Iterable  # scored after each epoch
+    validation: Iterable | None = None  # held-out training data, likewise
+
+
+class Watcher:
+    """Is told how the training goes, and may stop it. This one only looks on."""
+
+    def batch(self, num_examples: int) -> None:
+        """A batch of this many images is done, on the device, too."""
+
+    def should_stop(self) -> bool:
+        """Asked before each batch: is the training to stop there?"""
+        return False
+
+
+class Loop:
+    """The loop that `train_ch5`, `train_ch6`, the command line and the notebooks run: batch, step, watcher.
+
+    Args:
+        trainer: a `gluon.Trainer` of the net's parameters.
+        engine: computes with the net; it may give the trainer an updater that computes the same bits (`Engine.adopt`).
+        batch_size: what summed gradients are divided by; None divides by the size of each batch, so that the last,
+            smaller one counts in full.
+        seed: from which, with the epoch and the batch, the net's random numbers (dropout) follow; None leaves MXNet's
+            generator alone, which `mx.random.seed` governs.
+    """
+
+    def __init__(self, trainer: gluon.Trainer, engine: Engine, batch_size: int | None = None, seed: int | None = None):
+        self.trainer, self.engine, self.batch_size, self.seed = trainer, engine, batch_size, seed
+        engine.adopt(trainer)
+
+    def epochs(
+        self, data: Data, num_epochs: int, progress: Progress | None = None, watcher: Watcher | None = None
+    ) -> Iterator[EpochResult]:
+        """Train to the end of epoch `num_epochs`; yields each epoch's result when its test pass is done.
+
+        Args:
+            data: `data.train` must begin with the pass of the epoch under way.
+            num_epochs: counted from the beginning of the training.
+            progress: where to go on, and kept up to date; by default at the beginning.
+            watcher: when it says stop, the iterator ends, `progress` stands after the last batch done and the weights
+                are of that moment.
+
+        Raises:
+            DivergedError: the loss or a weight is NaN or infinite.
+            InputError: there are no batches, or labels that are no classes of the net.
+        """
+        progress, watcher = progress or Progress(), watcher or Watcher()
+        while progress.epoch <= num_epochs:
+            mx.nd.waitall()
+            start = time.perf_counter()
+            is_whole = self._train(data.train, progress, watcher)
+            progress.train_seconds += time.perf_counter() - start
+            if not is_whole:
+                return
+            result = self._measure(data, progress)
+            progress.begin_next_epoch()
+            yield result
+
+    def _train(self, train_iter: Iterable, progress: Progress, watcher: Watcher) -> bool:
+        """The rest of one pass over the training data, counted up in `progress`; False if it was stopped on the way."""
+        steps: deque[Pending] = deque()  # taken; the device may still be computing them
+        stopped = False
+        for number, batch in enumerate(islice(self.engine.batches(train_iter), progress.batch, None), progress.batch):
+            stopped = watcher.should_stop()
+            if stopped:
+                break
+            if self.seed is not None:
+                self.engine.seed(self.seed, progress.epoch, number)
+            steps.append(self.engine.step(batch, self.trainer, self.batch_size))
+            if len(steps) > LEAD:
+                watcher.batch(_count(steps.popleft(), progress))
+        while steps:
+            watcher.batch(_count(steps.popleft(), progress))
+        if not stopped and not progress.num_examples:
+            raise InputError(
+                f"epoch {progress.epoch}: the training data have no batches; they must have some every epoch"
+            )
+        return not stopped
+
+    def _measure(self, data: Data, progress: Progress) -> EpochResult:
+        """The result of the epoch that has just been trained."""
+        start = time.perf_counter()
+        test = self.engine.evaluate(data.test)
+        validation = self.engine.evaluate(data.validation) if data.validation else None
+        return EpochResult(
+            epoch=progress.epoch,
+            train_loss=float(progress.loss_sum / progress.num_examples),
+            train_acc=float(progress.num_correct / progress.num_examples),
+            test_acc=test.num_correct / test.num_examples,
+            train_seconds=progress.train_seconds,
+            eval_seconds=time.perf_counter() - start,
+            val_loss=validation and validation.loss_sum / validation.num_examples,
+            val_acc=validation and validation.num_correct / validation.num_examples,
+        )
+
+
+def _count(step: Pending, progress: Progress) -> int:
+    """Wait for a step and count it up in `progress`; returns its number of images."""
+    (loss_sum, num_correct, num_examples), is_finite = step.wait()
+    progress.batch += 1
+    where = f"epoch {progress.epoch}, batch {progress.batch}"
+    if not math.isfinite(loss_sum):
+        raise DivergedError(f"{where}: the loss is {loss_sum}; try a smaller lr")
+    if not is_finite:
+        # NaN weights can hide behind max pooling and ReLU: the loss stays finite
+        raise DivergedError(f"{where}: a weight is NaN or infinite; try a smaller lr")
+    progress.loss_sum += loss_sum
+    progress.num_correct += num_correct
+    progress.num_examples += num_examples
+    return num_examples

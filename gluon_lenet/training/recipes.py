@@ -1,0 +1,178 @@
+"""A recipe's name -> everything that decides a result: source, net, data, optimization, and what was published."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+from gluon_lenet.data.augment import CLOTHING, HANDWRITING, LECUN_1998, Augmentation
+from gluon_lenet.data.transforms import Transform
+from gluon_lenet.errors import InputError
+from gluon_lenet.fields import Count, Natural, NotNegative, Positive, Share, Text
+from gluon_lenet.training.settings import MAP, Cosine, CrossEntropy, LeCun1998, Step, Xavier
+
+if TYPE_CHECKING:  # the command line reads recipes before it loads MXNet
+    from mxnet import gluon
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """One write-up's training run; two recipes read side by side like rows of a table."""
+
+    source: Text
+    published: Text  # what the source, or a reference run, reached
+    net: Text  # a name in nets.zoo.NETS
+    dataset: Text  # a name in data.catalogue.DATASETS
+    optimizer: Literal["sgd", "adam"]  # by MXNet's name
+    lr: Positive  # on the gradient averaged over the batch
+    batch_size: Natural
+    num_epochs: Natural
+    last_batch_in_full: bool = True  # False divides its gradient by batch_size too, as the book's train_ch5
+    momentum: Share | None = None  # of sgd
+    wd: NotNegative = 0.0  # weight decay: times the weight, added to the gradient
+    schedule: Step | Cosine | None = None  # of lr; None keeps it constant
+    init: Xavier | LeCun1998 = Xavier()  # of the weights
+    loss: CrossEntropy | MAP = CrossEntropy()
+    transform: Transform = Transform()  # what the net is fed
+    augment: Augmentation | None = None  # how training images are changed at random
+    num_validation: Count = 0  # training images held out to choose the best weights by
+
+    def build_trainer(self, net: gluon.Block, num_batches: int) -> gluon.Trainer:
+        """The trainer of an initialized net, for epochs of so many batches."""
+        from mxnet import gluon
+
+        settings = {"learning_rate": self.lr, "wd": self.wd}
+        if self.momentum is not None:
+            settings["momentum"] = self.momentum
+        if self.schedule is not None:
+            settings["lr_scheduler"] = self.schedule.build(self.lr, num_batches, self.num_epochs)
+        return gluon.Trainer(net.collect_params(), self.optimizer, settings, update_on_kvstore=False)
+
+
+RECIPES = {
+    "d2l_v1_fashion": Recipe(
+        source="d2l-zh v1, chapter LeNet (write-up 001)",
+        published="0.757-0.769 test accuracy in published runs",
+        net="lenet5_sigmoid_maxpool",
+        dataset="fashion_mnist",
+        optimizer="sgd",
+        lr=0.9,
+        batch_size=256,
+        num_epochs=5,
+        last_batch_in_full=False,
+    ),
+    "d2l_v2_fashion": Recipe(
+        source="d2l course, lesson 21 (write-up 004)",
+        published="0.763-0.817 test accuracy in five reference runs",
+        net="lenet5_sigmoid_avgpool",
+        dataset="fashion_mnist",
+        optimizer="sgd",
+        lr=0.9,
+        batch_size=256,
+        num_epochs=10,
+    ),
+    "relu_adam_mnist": Recipe(
+        source="a book's section 4.4 (write-up 000), fed 0-1 pixels, where it feeds a net trained on those 0-255",
+        published="0.9812 test accuracy",
+        net="lenet5_relu_maxpool",
+        dataset="mnist",
+        optimizer="adam",
+        lr=0.001,
+        batch_size=64,
+        num_epochs=3,
+    ),
+    "sgd_step_mnist": Recipe(
+        source="a tutorial (write-up 002), its schedule stepped and its best weights chosen on held-out training data",
+        published="none; 0.944-0.959 test accuracy in three reference runs",
+        net="lenet5_sigmoid_avgpool_c5",
+        dataset="mnist",
+        optimizer="sgd",
+        lr=0.001,
+        batch_size=16,
+        num_epochs=10,
+        momentum=0.9,
+        schedule=Step(num_epochs=10, factor=0.1),
+        num_validation=5000,
+    ),
+    "tanh_adam_mnist": Recipe(
+        source="a report (write-up 003)",
+        published="0.9880 test accuracy",
+        net="lenet5_tanh_avgpool",
+        dataset="mnist",
+        optimizer="adam",
+        lr=0.001,
+        batch_size=64,
+        num_epochs=30,
+        transform=Transform(resize=32, mean=0.1307, std=0.3081),
+        num_validation=5000,
+    ),
+    "lecun1998_mnist": Recipe(
+        source="LeCun, Bottou, Bengio, Haffner 1998, section III; its second-order steps replaced by momentum and wd",
+        published="0.95 % test error in the paper, 0.98 % in a reference run",
+        net="lenet5_1998",
+        dataset="mnist",
+        optimizer="sgd",
+        lr=0.002,
+        batch_size=32,
+        num_epochs=20,
+        momentum=0.9,
+        wd=0.002,
+        schedule=Cosine(),
+        init=LeCun1998(),
+        loss=MAP(),
+        transform=Transform(pad=2, mean=0.1 / 1.275, std=1 / 1.275),  # paper -0.1, ink 1.175: x * 1.275 - 0.1
+    ),
+    "lecun1998_distorted": Recipe(
+        source="the same, trained on distorted digits as in section III.B, redrawn every epoch",
+        published="0.80 % test error in the paper",
+        net="lenet5_1998",
+        dataset="mnist",
+        optimizer="sgd",
+        lr=0.002,
+        batch_size=32,
+        num_epochs=20,
+        momentum=0.9,
+        schedule=Cosine(),
+        init=LeCun1998(),
+        loss=MAP(),
+        transform=Transform(pad=2, mean=0.1 / 1.275, std=1 / 1.275),
+        augment=LECUN_1998,
+    ),
+    "augmented_mnist": Recipe(
+        source="write-up 003's weakness, rotated and stretched digits, remedied by augmentation",
+        published="none; 0.9947 test accuracy in a reference run",
+        net="lenet5_relu_maxpool",
+        dataset="mnist",
+        optimizer="adam",
+        lr=0.002,
+        batch_size=128,
+        num_epochs=40,
+        schedule=Cosine(),
+        augment=HANDWRITING,
+    ),
+    "better_fashion": Recipe(
+        source="the exercise at the end of write-up 001: a better LeNet for Fashion-MNIST",
+        published="none; 0.9176 test accuracy in a reference run",
+        net="lenet5_relu_maxpool_wide",
+        dataset="fashion_mnist",
+        optimizer="adam",
+        lr=0.002,
+        batch_size=128,
+        num_epochs=24,
+        schedule=Cosine(),
+        augment=CLOTHING,
+    ),
+}
+
+DEFAULT_RECIPE = "d2l_v1_fashion"
+
+
+def get_recipe(name: str) -> Recipe:
+    """The recipe called `name`.
+
+    Raises:
+        InputError: no recipe has that name; the message lists those there are.
+    """
+    if name not in RECIPES:
+        raise InputError(f"unknown recipe {name!r}; choose from {', '.join(RECIPES)}")
+    return RECIPES[name]

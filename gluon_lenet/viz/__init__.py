@@ -1,0 +1,1 @@
+"""Arrays and results -> figures, in Chinese too."""
