@@ -13,7 +13,8 @@ from PIL import Image
 from conftest import fails_as_bad_input, new_directory, one_error_line
 from gluon_lenet import predict, train
 from gluon_lenet.data.batches import Batches
-from gluon_lenet.data.datasets import CLASSES, load_dataset
+from gluon_lenet.data.catalogue import DATASETS
+from gluon_lenet.data.datasets import load_dataset
 from gluon_lenet.errors import InputError
 from gluon_lenet.inference.pictures.drawings import normalize_clothing, read_clothing
 from gluon_lenet.inference.trained import Trained
@@ -223,7 +224,7 @@ def test_clothes_are_called_by_their_names(clothes_run, fashion, tmp_path, capsy
     status = predict.main(["--run", str(clothes_run), str(tmp_path / "毛衣.png"), "--first", "2", "--json"])
     rows = json.loads(capsys.readouterr().out)["predictions"]
     assert status == 0
-    assert {row["predicted"] for row in rows} <= set(CLASSES["fashion_mnist"])
+    assert {row["predicted"] for row in rows} <= set(DATASETS["fashion_mnist"].classes)
     assert [row.get("actual") for row in rows] == ["ankle boot", "pullover", None]
     assert rows[1]["probabilities"] == pytest.approx(rows[2]["probabilities"], abs=1e-6)
 

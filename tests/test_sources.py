@@ -1,4 +1,4 @@
-"""sources.py against a real web server, real processes and small real files: only what is right is kept."""
+"""transports.py, cache.py against a real web server, real processes and small real files: what is right is kept."""
 
 import contextlib
 import fcntl
@@ -455,7 +455,7 @@ FETCH = """
 import json, logging, sys
 from pathlib import Path
 sys.path.insert(0, sys.argv[1])
-from test_sources import Mirror, small, sources
+from test_sources import Mirror, data_cache, small
 print("ready", flush=True)
 sys.stdin.readline()
 found = data_cache.fetch(small("mnist", *(Mirror(url) for url in sys.argv[2:])), progress=None)

@@ -65,10 +65,10 @@ class RunConfig(msgspec.Struct, frozen=True, kw_only=True):
         """
         raw = decode(data, dict[str, Any], str(path))
         version = raw.get("version", 1)
-        if isinstance(version, int) and version > VERSION:
+        if type(version) is int and version > VERSION:
             raise InputError(f"{path}: format {version} is of a newer version of gluon_lenet; this one reads {VERSION}")
-        if isinstance(version, int) and version < 3 and isinstance(raw.get("settings"), dict):
-            raw["settings"] = _with_objects(raw["settings"], path)
+        if type(version) is int and version < 3 and isinstance(raw.get("settings"), dict):
+            raw["settings"] = with_objects(raw["settings"], path)
             data = msgspec.json.encode(raw)
         return decode(data, cls, str(path))
 
@@ -114,18 +114,19 @@ class RunConfig(msgspec.Struct, frozen=True, kw_only=True):
 _OLD_AUGMENTATIONS = {"handwriting": HANDWRITING, "lecun1998": LECUN_1998, "clothing": CLOTHING}
 
 
-def _with_objects(settings: dict[str, Any], path: object) -> dict[str, Any]:
-    """A recipe's settings as in formats 1 and 2 -> as they are today."""
+def with_objects(settings: dict[str, Any], path: object) -> dict[str, Any]:
+    """A recipe's settings as in formats 1 and 2 -> as they are today; what is neither stays, for `decode` to refuse."""
     settings = dict(settings)
     transform = {name: settings.pop(name) for name in ("resize", "pad", "mean", "std") if name in settings}
     if transform:
         settings["transform"] = transform
-    if (name := settings.get("augment")) is not None:
+    name = settings.get("augment")
+    if isinstance(name, str):
         if name not in _OLD_AUGMENTATIONS:
             raise InputError(f"{path}: settings.augment must be one of {', '.join(_OLD_AUGMENTATIONS)}, not {name!r}")
         settings["augment"] = msgspec.to_builtins(_OLD_AUGMENTATIONS[name])
     for field in ("loss", "init", "schedule"):
-        if field in settings:
+        if isinstance(settings.get(field), str):
             settings[field] = None if settings[field] == "constant" else {"type": settings[field]}
     return settings
 

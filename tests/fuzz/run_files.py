@@ -12,7 +12,7 @@ import msgspec
 from fuzz.mutate import Tape, cases, damage, damage_json, loads, same
 from fuzz.target import Target
 from gluon_lenet.fields import LARGEST_INT
-from gluon_lenet.training.config import VERSION, RunConfig
+from gluon_lenet.training.config import VERSION, RunConfig, with_objects
 from gluon_lenet.training.metrics import EpochResult
 from gluon_lenet.training.recipes import RECIPES
 from gluon_lenet.training.run_dir import CONFIG, METRICS, RunDir
@@ -37,6 +37,7 @@ CONFIGS = [
     )
     for name, recipe in RECIPES.items()
 ]
+CONFIGS += json.loads((Path(__file__).parents[1] / "samples" / "configs" / "format_2.json").read_text()).values()
 LINES = [
     json.loads(EpochResult(epoch, 1 / epoch, 0.5, 0.25, 1.5, 0.125, val_loss=2.0, val_acc=1.0).to_json())
     for epoch in (1, 2, 3)
@@ -74,7 +75,10 @@ def holds(case: tuple[str, bytes], value: RunConfig | list[EpochResult]) -> None
     """All that the file says was read, nothing was taken for something else, and it can be written and read again."""
     name, data = case
     if name == CONFIG:
-        assert same(loads(data), json.loads(msgspec.json.encode(value)))
+        raw = loads(data)
+        if raw.get("version", 1) < 3:
+            raw["settings"] = with_objects(raw["settings"], name)
+        assert same(raw, json.loads(msgspec.json.encode(value)))
         assert RunConfig.from_json(value.to_json(), name) == value
         recipe = value.settings
         assert 0 <= value.seed <= LARGEST_INT >= value.threads >= 1
