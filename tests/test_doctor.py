@@ -141,7 +141,9 @@ def test_where_nothing_is_installed(look, tmp_path):
     status, table = look(python=str(tmp_path / "venv" / "bin" / "python"))
     assert status == 1
     command = f"venv/bin/python -m pip install --no-deps -r {os.path.relpath(ROOT, tmp_path)}/requirements.txt"
-    assert table["NumPy"] == ("MISSING", "ModuleNotFoundError: No module named 'numpy'", command)
+    mark, says, what_to_type = table["NumPy"]
+    assert (mark, what_to_type) == ("MISSING", command)
+    assert says.startswith("ModuleNotFoundError: No module named 'numpy'")  # Python 3.15 guesses what was meant
     assert table["packages"] == ("MISSING", f"not installed: {', '.join(checkup.PACKAGES)}", command)
     assert table["MXNet"] == ("MISSING", "not installed", command)
     assert table["MNIST"] == ("-", "not looked at, as filelock is not installed", None)

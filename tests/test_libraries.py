@@ -30,13 +30,18 @@ def loaded() -> dict[str, str]:
 
 
 @pytest.fixture
-def site(tmp_path) -> Path:
-    """A site-packages with MXNet's files, links but for their folder, and NumPy's libraries."""
+def site(tmp_path, loaded) -> Path:
+    """A site-packages with MXNet's files, links but for their folder, and the libraries of another wheel.
+
+    That is NumPy's; from 2.5 on it has no libquadmath, which is put there as the wheels before have it.
+    """
     site = tmp_path / "site"
     shutil.copytree(MXNET, site / "mxnet", copy_function=os.symlink, ignore=shutil.ignore_patterns("__pycache__"))
     for name in ("libmxnet.so", "libopenblas.so.0"):  # the loader takes ${ORIGIN} for the folder of the link
         assert (site / "mxnet" / name).is_symlink()
     shutil.copytree(MXNET.parent / "numpy.libs", site / "numpy.libs")
+    if not any((site / "numpy.libs").glob("libquadmath*")):
+        shutil.copy(loaded["libquadmath"], site / "numpy.libs" / "libquadmath-96973f99.so.0.0.0")
     return site
 
 

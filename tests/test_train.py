@@ -355,6 +355,7 @@ def test_a_line_every_so_many_batches_has_the_means_since_the_last(engine, small
     assert len(lines) == 14
 
 
+@pytest.mark.filterwarnings("ignore:.*use of forkpty:DeprecationWarning")  # pexpect's; the child only starts Python
 def test_a_terminal_sees_a_bar_that_goes_away(tmp_path):
     child = pexpect.spawn(
         sys.executable,
