@@ -11,3 +11,8 @@ class DataError(Exception):
 
 class DiskError(OSError):
     """A file cannot be written or read, as the disk is full or fails: one line that begins with it; exit status 1."""
+
+
+def printable(text: str) -> str:
+    """The text on one line, whatever is in it."""
+    return text if text.isprintable() else text.encode("unicode_escape").decode("ascii")

@@ -46,9 +46,9 @@ def predict(args) -> int:
     # MXNet is loaded by what is imported here, after the arguments turned out right
     import numpy as np
 
-    from gluon_lenet.inference.pictures.drawings import show_drawings
     from gluon_lenet.inference.trained import Trained
     from gluon_lenet.viz import figures
+    from gluon_lenet.viz.drawings import show_drawings
 
     if args.show:
         figures.check_picture_path(args.show)

@@ -17,7 +17,8 @@ from PIL import Image
 
 from gluon_lenet.data.datasets import load_dataset
 from gluon_lenet.errors import InputError
-from gluon_lenet.inference.pictures import drawings
+from gluon_lenet.inference.pictures import forms
+from gluon_lenet.inference.pictures.ink import ink_of
 from gluon_lenet.inference.pictures.one_digit import LIMITS, Drawing
 from gluon_lenet.inference.trained import Trained
 
@@ -45,7 +46,7 @@ def read(pictures: Iterator[np.ndarray], folder: Path) -> tuple[list[np.ndarray]
     for picture in pictures:
         Image.fromarray(picture).save(path, compress_level=1)
         try:
-            seen.append(drawings.read_drawing(path))
+            seen.append(forms.read_digit(path))
         except InputError as error:
             refusals.append(str(error).removeprefix(f"{path}: "))
     return seen, refusals
@@ -97,7 +98,7 @@ def choose(count: int, seed: int) -> str:
         found = []
         for picture in pictures:
             try:
-                found.append(Drawing(drawings.ink_of(picture)))
+                found.append(Drawing(ink_of(picture)))
             except InputError:  # blank
                 continue
         lines.append(f"{name}: {len(found)}; outside the limit, at 0, 0.1, 1, 50, 99, 99.9, 100 %")

@@ -21,7 +21,9 @@ from PIL import ExifTags, Image
 from gluon_lenet.data.datasets import load_dataset
 from gluon_lenet.data.idx import read_idx
 from gluon_lenet.errors import InputError
-from gluon_lenet.inference.pictures.drawings import MAX_PIXELS, normalize_drawing, read_drawing, show_drawings
+from gluon_lenet.inference.pictures.decode import MAX_PIXELS
+from gluon_lenet.inference.pictures.forms import normalize_digit, read_digit
+from gluon_lenet.viz.drawings import show_drawings
 
 SAMPLES = read_idx(Path(__file__).parent / "samples" / "mnist" / "t10k-images-idx3-ubyte.gz")  # uint8 (256, 28, 28)
 DIGITS = SAMPLES[:40]
@@ -66,16 +68,16 @@ def test_mnist_and_its_negative_come_through_unchanged():
     """All 10,000 test images: not one pixel changes, in either polarity; so accuracy on the negative is the same."""
     images = load_dataset("mnist").test_images
     start = time.process_time()
-    plain = np.stack([normalize_drawing(image) for image in images])
+    plain = np.stack([normalize_digit(image) for image in images])
     assert time.process_time() - start < 30  # of CPU time; takes 4
     np.testing.assert_array_equal(plain, images)
     for image in images[::10]:
-        np.testing.assert_array_equal(normalize_drawing(255 - image), image)
+        np.testing.assert_array_equal(normalize_digit(255 - image), image)
 
 
 def test_result_is_a_new_uint8_array_and_the_input_stays():
     before = DIGIT.copy()
-    drawing = normalize_drawing(DIGIT)
+    drawing = normalize_digit(DIGIT)
     assert drawing.shape == (28, 28)
     assert drawing.dtype == np.uint8
     assert drawing.flags.writeable
@@ -85,7 +87,7 @@ def test_result_is_a_new_uint8_array_and_the_input_stays():
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.int32, np.float32, np.float64])
 def test_any_number_type(dtype):
-    np.testing.assert_array_equal(normalize_drawing(DIGIT.astype(dtype)), DIGIT)
+    np.testing.assert_array_equal(normalize_digit(DIGIT.astype(dtype)), DIGIT)
 
 
 # Files
@@ -115,7 +117,7 @@ def test_formats_and_modes(tmp_path, mode, extension, options, inverted):
     pixels = 255 - DIGIT if inverted else DIGIT
     image = Image.fromarray(pixels.astype(np.uint16) * 257 if mode == "I;16" else pixels)
     image = image if mode == "I;16" else image.convert(mode)
-    drawing = read_drawing(saved(image, tmp_path / f"digit.{extension}", **options))
+    drawing = read_digit(saved(image, tmp_path / f"digit.{extension}", **options))
     if extension == "jpg":
         assert correlation(drawing, DIGIT) > CLOSE
     else:
@@ -128,14 +130,14 @@ def test_one_bit(tmp_path, inverted):
     path = saved(Image.fromarray(big ^ inverted), tmp_path / "digit.png")
     with Image.open(path) as image:
         assert image.mode == "1"
-    assert correlation(read_drawing(path), DIGIT) > SIMILAR
+    assert correlation(read_digit(path), DIGIT) > SIMILAR
 
 
 def test_name_and_ending_do_not_matter(tmp_path):
     path = tmp_path / "数字 七"
     Image.fromarray(DIGIT).save(path, format="PNG")
-    np.testing.assert_array_equal(read_drawing(str(path)), DIGIT)
-    np.testing.assert_array_equal(read_drawing(os.fsencode(path)), DIGIT)
+    np.testing.assert_array_equal(read_digit(str(path)), DIGIT)
+    np.testing.assert_array_equal(read_digit(os.fsencode(path)), DIGIT)
 
 
 @pytest.mark.parametrize("extension", ["gif", "webp", "png"])
@@ -143,14 +145,14 @@ def test_animation_gives_its_first_picture(tmp_path, extension):
     frames = [Image.fromarray(enlarge(image, 4)).convert("RGB") for image in SAMPLES[:3]]
     options = {"lossless": True} if extension == "webp" else {}
     frames[0].save(tmp_path / f"a.{extension}", save_all=True, append_images=frames[1:], duration=50, **options)
-    assert correlation(read_drawing(tmp_path / f"a.{extension}"), SAMPLES[0]) > SIMILAR
+    assert correlation(read_digit(tmp_path / f"a.{extension}"), SAMPLES[0]) > SIMILAR
 
 
 @pytest.mark.parametrize("ink", [0, 90, 200, 255])
 @pytest.mark.parametrize("mode", ["LA", "RGBA"])
 def test_ink_of_any_tone_on_nothing(tmp_path, ink, mode):
     image = Image.merge("LA", [Image.new("L", (28, 28), ink), Image.fromarray(DIGIT)]).convert(mode)
-    np.testing.assert_array_equal(read_drawing(saved(image, tmp_path / "a.png")), DIGIT)
+    np.testing.assert_array_equal(read_digit(saved(image, tmp_path / "a.png")), DIGIT)
 
 
 @pytest.mark.parametrize("inverted", [False, True])
@@ -159,14 +161,14 @@ def test_opaque_drawing_with_a_transparent_rim(tmp_path, inverted):
     pixels = np.pad(255 - DIGIT if not inverted else DIGIT, 4)
     alpha = np.pad(np.full((28, 28), 255, np.uint8), 4)
     image = Image.merge("LA", [Image.fromarray(pixels), Image.fromarray(alpha)])
-    assert correlation(read_drawing(saved(image, tmp_path / "a.png")), DIGIT) > CLOSE
+    assert correlation(read_digit(saved(image, tmp_path / "a.png")), DIGIT) > CLOSE
 
 
 def test_transparent_palette(tmp_path):
     image = Image.fromarray((DIGIT > 127).astype(np.uint8)).convert("P")
     image.putpalette([255, 0, 0, 0, 0, 0] + [0] * 762)
     path = saved(image, tmp_path / "a.gif", transparency=0)
-    assert correlation(read_drawing(path), (DIGIT > 127) * 255) > CLOSE
+    assert correlation(read_digit(path), (DIGIT > 127) * 255) > CLOSE
 
 
 @pytest.mark.parametrize(
@@ -182,7 +184,7 @@ def test_colours(tmp_path, ink, paper):
     """Red on green of the same brightness, yellow on white, blue on white, dark grey on black."""
     share = DIGIT[..., None] / 255
     pixels = np.rint(np.array(paper) + (np.array(ink) - np.array(paper)) * share).astype(np.uint8)
-    assert correlation(read_drawing(saved(pixels, tmp_path / "a.png")), DIGIT) > CLOSE
+    assert correlation(read_digit(saved(pixels, tmp_path / "a.png")), DIGIT) > CLOSE
 
 
 @pytest.mark.parametrize("extension", ["jpg", "png", "webp"])
@@ -202,12 +204,12 @@ def test_exif_rotation(tmp_path, orientation, extension):
     exif[ExifTags.Base.Orientation] = orientation
     pixels = np.ascontiguousarray(turn_away(enlarge(DIGIT, 4)))
     path = saved(pixels, tmp_path / f"a.{extension}", exif=exif, quality=95)
-    assert correlation(read_drawing(path), DIGIT) > SIMILAR
+    assert correlation(read_digit(path), DIGIT) > SIMILAR
 
 
 def test_exif_that_cannot_be_read_is_ignored(tmp_path):
     path = saved(DIGIT, tmp_path / "a.jpg", quality=100, exif=b"Exif\0\0nonsense")
-    assert correlation(read_drawing(path), DIGIT) > CLOSE
+    assert correlation(read_digit(path), DIGIT) > CLOSE
 
 
 # Sizes, places, pens, photos
@@ -218,12 +220,12 @@ def test_exif_that_cannot_be_read_is_ignored(tmp_path):
 def test_enlarged(factor, inverted):
     digits = DIGITS if factor < 40 else DIGITS[:10]
     pictures = [enlarge(digit, factor) for digit in digits]
-    assert_similar([normalize_drawing(255 - p if inverted else p) for p in pictures], digits)
+    assert_similar([normalize_digit(255 - p if inverted else p) for p in pictures], digits)
 
 
 def test_a_large_file(tmp_path):
     path = saved(255 - enlarge(DIGIT, 150), tmp_path / "a.jpg")  # 4200 x 4200, decoded at an eighth
-    assert correlation(read_drawing(path), DIGIT) > SIMILAR
+    assert correlation(read_digit(path), DIGIT) > SIMILAR
 
 
 def test_anywhere_on_a_canvas():
@@ -234,7 +236,7 @@ def test_anywhere_on_a_canvas():
         top, left = rng.integers(0, 480 - 168), rng.integers(0, 640 - 168)
         canvas[top : top + 168, left : left + 168] = 255 - enlarge(digit, 6)
         canvas[5, 5] = canvas[470:473, 3:5] = 0  # specks
-        drawings.append(normalize_drawing(canvas))
+        drawings.append(normalize_digit(canvas))
     assert_similar(drawings)
 
 
@@ -242,7 +244,7 @@ def test_anywhere_on_a_canvas():
 def test_the_aspect_ratio_stays(shape):
     picture = np.full((300, 300), 255, np.uint8)
     picture[20 : 20 + shape[0], 30 : 30 + shape[1]] = 0
-    rows, columns = np.nonzero(normalize_drawing(picture) > 127)
+    rows, columns = np.nonzero(normalize_digit(picture) > 127)
     sides = np.ptp(rows) + 1, np.ptp(columns) + 1
     assert sides == (shape[0] // 10, shape[1] // 10)
     assert abs(rows.mean() - 14) <= 0.5
@@ -253,7 +255,7 @@ def test_a_fine_pen_is_as_thick_as_mnists():
     """A line one pixel wide in 300 would leave a fifteenth of its ink; it gets the width of a stroke."""
     picture = np.full((300, 300), 255, np.uint8)
     picture[40:260, 150] = picture[40, 100:151] = 0
-    drawing = normalize_drawing(picture)
+    drawing = normalize_digit(picture)
     assert drawing.max() == 255
     assert 1.5 <= (drawing[14].astype(float) / 255).sum() <= 4  # pixels across the upright stroke
 
@@ -274,19 +276,19 @@ def test_a_fine_pen_is_as_thick_as_mnists():
 def test_photos(light, inverted, table):
     """Grey paper lit unevenly, noise, the digit off the centre, in some a dark table around the paper."""
     rng = np.random.default_rng(1)
-    drawings = [normalize_drawing(photo(digit, rng, light, inverted, table)) for digit in DIGITS[:20]]
+    drawings = [normalize_digit(photo(digit, rng, light, inverted, table)) for digit in DIGITS[:20]]
     assert_similar(drawings, DIGITS[:20], mean=0.8, each=0.25)  # a shadow's edge through a digit takes part of it
 
 
 def test_photo_as_a_colour_jpeg(tmp_path):
     grey = photo(DIGIT, np.random.default_rng(0), "slope")
     warm = np.stack([grey, grey * 0.95, grey * 0.8], axis=-1).astype(np.uint8)
-    assert correlation(read_drawing(saved(warm, tmp_path / "a.jpg", quality=75)), DIGIT) > SIMILAR
+    assert correlation(read_digit(saved(warm, tmp_path / "a.jpg", quality=75)), DIGIT) > SIMILAR
 
 
 def test_a_faint_pencil():
     rng = np.random.default_rng(0)
-    drawings = [normalize_drawing(235 - enlarge(d, 8) * 0.15 + rng.normal(0, 2, (224, 224))) for d in DIGITS]
+    drawings = [normalize_digit(235 - enlarge(d, 8) * 0.15 + rng.normal(0, 2, (224, 224))) for d in DIGITS]
     assert_similar(drawings)
 
 
@@ -296,7 +298,7 @@ def test_a_faint_pencil():
 def error_line(path, **kwargs) -> str:
     """The message of the InputError, after asserting that it is one line that begins with the path."""
     with pytest.raises(InputError) as caught:
-        read_drawing(path, **kwargs)
+        read_digit(path, **kwargs)
     assert caught.value.__suppress_context__
     message = str(caught.value)
     assert message.isprintable()
@@ -359,14 +361,14 @@ def test_a_chunk_that_claims_gigabytes_takes_none(tmp_path):
     path.write_bytes(data[: at - 4] + b"\xff" + data[at - 3 :])
     tracemalloc.start()
     with suppress(InputError):
-        read_drawing(path)
+        read_digit(path)
     assert tracemalloc.get_traced_memory()[1] < 5_000_000
     tracemalloc.stop()
 
 
 def test_the_bound_can_be_set(tmp_path):
     path = saved(DIGIT, tmp_path / "a.png")
-    np.testing.assert_array_equal(read_drawing(path, max_pixels=28 * 28), DIGIT)
+    np.testing.assert_array_equal(read_digit(path, max_pixels=28 * 28), DIGIT)
     assert "28 x 28: too large, a picture may have 783 pixels" in error_line(path, max_pixels=783)
 
 
@@ -395,7 +397,7 @@ def test_cut_and_flipped_files_raise_nothing_but_input_errors(tmp_path, extensio
     for one in broken:
         path.write_bytes(one)
         try:
-            drawing = read_drawing(path)
+            drawing = read_digit(path)
         except InputError as error:
             refused.append(str(error))
         else:
@@ -420,7 +422,7 @@ def test_blank_arrays_and_noise():
     blank += [150 + rng.normal(0, 3, (300, 400)) + np.linspace(0, 60, 400)]
     for picture in blank:
         with pytest.raises(InputError, match="blank"):
-            normalize_drawing(picture)
+            normalize_digit(picture)
 
 
 @pytest.mark.parametrize(
@@ -429,7 +431,7 @@ def test_blank_arrays_and_noise():
 )
 def test_arrays_that_are_no_pictures(picture):
     with pytest.raises(InputError, match="a picture"):
-        normalize_drawing(picture)
+        normalize_digit(picture)
 
 
 def test_any_shape_gives_a_drawing_or_an_input_error():
@@ -439,7 +441,7 @@ def test_any_shape_gives_a_drawing_or_an_input_error():
         picture = np.full(shape, rng.integers(256))
         picture[rng.random(shape) < rng.random() ** 3] = rng.integers(256)
         try:
-            drawing = normalize_drawing(picture)
+            drawing = normalize_digit(picture)
         except InputError:
             continue
         assert drawing.shape == (28, 28)
@@ -448,7 +450,7 @@ def test_any_shape_gives_a_drawing_or_an_input_error():
 
 def test_mxnet_is_not_needed():
     """Reading a picture does not load MXNet."""
-    code = "import sys, gluon_lenet.inference.pictures.drawings; sys.exit('mxnet' in sys.modules)"
+    code = "import sys, gluon_lenet.inference.pictures.forms; sys.exit('mxnet' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parents[1]).returncode == 0
 
 

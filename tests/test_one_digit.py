@@ -13,7 +13,8 @@ from gluon_lenet import train
 from gluon_lenet.data.datasets import load_dataset
 from gluon_lenet.data.idx import read_idx
 from gluon_lenet.errors import InputError
-from gluon_lenet.inference.pictures.drawings import ink_of, read_drawing
+from gluon_lenet.inference.pictures.forms import read_digit
+from gluon_lenet.inference.pictures.ink import ink_of
 from gluon_lenet.inference.pictures.one_digit import LIMITS, Drawing, check_one_digit
 from gluon_lenet.inference.trained import Trained
 
@@ -62,7 +63,7 @@ def test_digits_of_several_strokes_by_thin_and_thick_pens(digit, width, tmp_path
     for stroke in STROKES[digit]:
         ImageDraw.Draw(image).line([(300 * x, 300 * y) for x, y in stroke], 0, width)
     image.save(tmp_path / "a.png")
-    assert read_drawing(tmp_path / "a.png").any()
+    assert read_digit(tmp_path / "a.png").any()
 
 
 @pytest.mark.parametrize("font", LATIN_FONTS, ids=lambda path: path.stem)
@@ -72,7 +73,7 @@ def test_typed_digits(font, size, tmp_path):
         image = Image.new("L", (2 * size, 2 * size), 255)
         ImageDraw.Draw(image).text((size // 2, size // 2), digit, 0, ImageFont.truetype(str(font), size))
         image.save(tmp_path / "a.png")
-        assert read_drawing(tmp_path / "a.png").any()
+        assert read_digit(tmp_path / "a.png").any()
 
 
 def ink(*boxes: tuple[int, int, int, int], side: int = 100) -> np.ndarray:

@@ -16,7 +16,8 @@ from gluon_lenet.data.batches import Batches
 from gluon_lenet.data.catalogue import DATASETS
 from gluon_lenet.data.datasets import load_dataset
 from gluon_lenet.errors import InputError
-from gluon_lenet.inference.pictures.drawings import normalize_clothing, read_clothing
+from gluon_lenet.inference.pictures.fit import fit_clothing
+from gluon_lenet.inference.pictures.forms import read_clothing
 from gluon_lenet.inference.trained import Trained
 from gluon_lenet.training.recipes import RECIPES
 from gluon_lenet.training.run import Run
@@ -195,7 +196,7 @@ def test_nearly_all_clothes_come_through_as_they_are(fashion):
     for images in (fashion.test_images, 255 - fashion.test_images):
         changed = 0
         for image, original in zip(images[:3000], fashion.test_images, strict=False):
-            changed += not np.array_equal(normalize_clothing(image.astype(np.float32)), original)
+            changed += not np.array_equal(fit_clothing(image.astype(np.float32)), original)
         assert changed <= 3
 
 
@@ -233,7 +234,7 @@ def test_clothes_are_called_by_their_names(clothes_run, fashion, tmp_path, capsy
 def test_a_blank_picture_shows_no_clothes(shape):
     for grey in (0, 100, 255):
         with pytest.raises(InputError, match="a blank picture"):
-            normalize_clothing(np.full(shape, grey, dtype=np.float32))
+            fit_clothing(np.full(shape, grey, dtype=np.float32))
 
 
 def test_clothes_from_a_bad_file(files):

@@ -1,8 +1,7 @@
 """A run's directory -> its trained net with its recipe's preprocessing; images -> class probabilities, scores.
 
 Evaluation and prediction are fed by the `Transform` the run was trained with. In front of it stands, for the user's own
-pictures, a reader that brings them into the form of the run's data set: `drawings.read_drawing` (MNIST) or
-`drawings.read_clothing` (Fashion-MNIST).
+pictures, what brings them into the form of the run's data set (pictures/forms.py).
 """
 
 from __future__ import annotations
@@ -22,7 +21,8 @@ from gluon_lenet.data.datasets import Dataset, load_dataset
 from gluon_lenet.devices import parse_ctx
 from gluon_lenet.engines.choice import choose
 from gluon_lenet.errors import InputError
-from gluon_lenet.inference.pictures import drawings
+from gluon_lenet.inference.pictures.fit import FIELD
+from gluon_lenet.inference.pictures.forms import FORMS
 from gluon_lenet.inference.scores import Scores
 from gluon_lenet.nets.zoo import get_net
 from gluon_lenet.training import checkpoint
@@ -66,7 +66,7 @@ class Trained:
         config.check_owns(file, checkpoint.read_header(file))
         self.file, self.net = file, get_net(self.recipe.net, classes=len(self.classes))
         self.net.initialize(ctx=self.ctx)
-        blank = np.zeros((1, drawings.FIELD, drawings.FIELD), dtype=np.uint8)
+        blank = np.zeros((1, FIELD, FIELD), dtype=np.uint8)
         try:
             with contextlib.redirect_stdout(None):  # where Gluon prints the shapes that do not fit
                 self.net(self.transform(blank, self.ctx))  # gives the layers their shapes
@@ -91,11 +91,11 @@ class Trained:
             InputError: it cannot be read, is blank or, read for a net of digits, no drawing of one digit; one line that
                 begins with the path.
         """
-        return _READERS[self.entry.form][0](path)
+        return FORMS[self.entry.form].read(path)
 
     def normalize(self, grey: np.ndarray) -> np.ndarray:
         """The same for a grey picture (h, w), 0 to 255, in memory; whether it shows a digit is not checked."""
-        return _READERS[self.entry.form][1](grey)
+        return FORMS[self.entry.form].normalize(grey)
 
     def probabilities(self, images: np.ndarray, batch_size: int = 256) -> np.ndarray:
         """uint8 images (n, 28, 28) -> float32 (n, classes), the softmax of the net's outputs.
@@ -126,9 +126,3 @@ class Trained:
 def probabilities(net: Block, batches: Iterable[nd.NDArray]) -> np.ndarray:
     """The softmax of what `net` makes of the batches X (b, c, h, w), all rows together: float32 (n, classes)."""
     return np.concatenate([nd.softmax(net(X)).asnumpy() for X in batches])
-
-
-_READERS = {  # a data set's form -> of a file, of an array
-    "digit": (drawings.read_drawing, drawings.normalize_drawing),
-    "clothing": (drawings.read_clothing, drawings.normalize_clothing),
-}

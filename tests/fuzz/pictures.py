@@ -1,4 +1,4 @@
-"""Pictures of every kind and mode, damaged, forged, huge, thin, animated, turned -> `read_drawing`, `read_clothing`."""
+"""Pictures of every kind and mode, damaged, forged, huge, thin, animated, turned -> `read_digit`, `read_clothing`."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from PIL import ExifTags, Image
 from fuzz.mutate import EDGES, Tape, cases, damage
 from fuzz.target import Target
 from gluon_lenet.data.idx import read_idx
-from gluon_lenet.inference.pictures import drawings
+from gluon_lenet.inference.pictures import forms
 
 FILE = Path("picture")
 DIGIT = read_idx(Path(__file__).parents[1] / "samples" / "mnist" / "t10k-images-idx3-ubyte.gz")[0]  # a 7
-READERS = [drawings.read_drawing, drawings.read_clothing]
+READERS = [forms.read_digit, forms.read_clothing]
 MAX_PIXELS = 4_000_000  # what is larger is refused: so it is with 50 million, but that takes a second where it is not
 
 PNG = b"\x89PNG\r\n\x1a\n"
@@ -171,9 +171,9 @@ def _any(tape: Tape) -> bytes:
 def read(case: tuple[int, bytes]) -> np.ndarray:
     reader, data = case
     FILE.write_bytes(data)
-    if READERS[reader] is drawings.read_drawing:
-        return drawings.read_drawing(FILE, MAX_PIXELS)
-    return drawings.read_clothing(FILE)
+    if READERS[reader] is forms.read_digit:
+        return forms.read_digit(FILE, MAX_PIXELS)
+    return forms.read_clothing(FILE)
 
 
 def holds(case: tuple[int, bytes], image: np.ndarray) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+from PIL import Image, ImageFilter
 
 
 def extreme(values: np.ndarray, size: int, ufunc: np.ufunc) -> np.ndarray:
@@ -53,3 +54,8 @@ def label(mask: np.ndarray) -> np.ndarray:
     labels = np.zeros(mask.shape, dtype=np.intp)
     labels[mask] = np.repeat(of_run + 1, ends - starts)
     return labels
+
+
+def rank_filter(values: np.ndarray, kernel: ImageFilter.Filter) -> np.ndarray:
+    """One of Pillow's rank filters on an array (h, w)."""
+    return np.asarray(Image.fromarray(values.astype(np.float32)).filter(kernel))
