@@ -3,7 +3,7 @@
 #   docker build -t gluon_lenet .
 #   docker run -it -p 127.0.0.1:8888:8888 gluon_lenet      and open the address http://127.0.0.1:8888/... that it prints
 #
-# tests/container.sh runs these lines without Docker.
+# tests/roots/container.sh runs these lines without Docker.
 FROM debian:trixie-slim
 
 RUN apt-get update && \

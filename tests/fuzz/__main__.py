@@ -1,6 +1,6 @@
 """Command line: so many random cases of each target, or of those named, and a table of what they came to.
 
-`PYTHONPATH=.:tests python -m fuzz --cases 100000 --record FILE` (`make fuzz`).
+`PYTHONPATH=.:tests:tests/helpers python -m fuzz --cases 100000 --record FILE` (`make fuzz`).
 """
 
 from __future__ import annotations

@@ -16,6 +16,7 @@ from pathlib import Path
 from fuzz.target import CASE
 
 ROOT = Path(__file__).resolve().parents[2]
+PATH = (ROOT, ROOT / "tests", ROOT / "tests" / "helpers")
 PORTION = 10_000  # cases a process; a new one has another seed
 MEMORY_DISK = Path("/dev/shm")  # a disk would be what takes the time
 
@@ -45,7 +46,7 @@ def fuzz_portion(name: str, number: int, seed: int) -> Counter:
         process = subprocess.run(
             [sys.executable, "-X", "faulthandler", "-m", "fuzz.target", name, str(number), str(seed)],
             cwd=folder,
-            env={**os.environ, "PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}", "OMP_NUM_THREADS": "1", "LANGUAGE": "C"},
+            env={**os.environ, "PYTHONPATH": ":".join(map(str, PATH)), "OMP_NUM_THREADS": "1", "LANGUAGE": "C"},
             capture_output=True,
             encoding="utf-8",
             errors="replace",

@@ -3,7 +3,7 @@
 A net gives every picture one of its ten classes, often with a high probability: a gradient is a 1, a page of text a 4.
 So nine plain measures are taken of the ink before the net sees it, and each has limits. They were chosen with the
 training images of MNIST, in the forms users have them, on the one side, and gradients, pages of text, noise and
-dots on the other: `PYTHONPATH=. python tests/not_digits.py --choose` prints what these measure.
+dots on the other: `PYTHONPATH=. python tests/helpers/not_digits.py --choose` prints what these measure.
 """
 
 from __future__ import annotations

@@ -1,14 +1,12 @@
 """What is no drawing of one digit is refused, and digits are not. 3,200 pictures: `make test-slow`"""
 
 import re
-from pathlib import Path
 
 import numpy as np
 import pytest
-from not_digits import digit_pictures, doubted, other_pictures, read
-from pictures import FORMS, LATIN_FONTS, NO_DIGITS, NO_DIGITS_UNSEEN
 from PIL import Image, ImageDraw, ImageFont
 
+from conftest import ROOT
 from gluon_lenet import train
 from gluon_lenet.data.datasets import load_dataset
 from gluon_lenet.data.idx import read_idx
@@ -17,8 +15,10 @@ from gluon_lenet.inference.pictures.forms import read_digit
 from gluon_lenet.inference.pictures.ink import ink_of
 from gluon_lenet.inference.pictures.one_digit import LIMITS, Drawing, check_one_digit
 from gluon_lenet.inference.trained import Trained
+from not_digits import digit_pictures, doubted, other_pictures, read
+from pictures import FORMS, LATIN_FONTS, NO_DIGITS, NO_DIGITS_UNSEEN
 
-SAMPLES = read_idx(Path(__file__).parent / "samples" / "mnist" / "t10k-images-idx3-ubyte.gz")  # uint8 (256, 28, 28)
+SAMPLES = read_idx(ROOT / "tests" / "samples" / "mnist" / "t10k-images-idx3-ubyte.gz")  # uint8 (256, 28, 28)
 
 STROKES = {  # of digits written in several, in a square of side 1; they do not touch
     "1": [[(0.5, 0.1), (0.5, 0.9)]],

@@ -6,14 +6,15 @@ from pathlib import Path
 
 import mxnet as mx
 import numpy as np
-import numpy_nets
 import pytest
 
+import numpy_nets
+from conftest import ROOT
 from gluon_lenet.data.idx import read_idx
 from gluon_lenet.errors import InputError
 from gluon_lenet.nets import zoo
 
-SAMPLES = Path(__file__).parent / "samples" / "mnist"
+SAMPLES = ROOT / "tests" / "samples" / "mnist"
 PARAMETERS = {
     "lenet5_sigmoid_maxpool": 44_426,
     "lenet5_sigmoid_avgpool": 61_706,

@@ -7,20 +7,19 @@ import re
 import subprocess
 import sys
 import warnings
-from pathlib import Path
 
 import nbformat
 import numpy as np
 import pytest
 from nbclient import NotebookClient
 
+from conftest import ROOT
 from gluon_lenet import compat
 from gluon_lenet.compat import mxnet_patches, numpy_names, threads
 from gluon_lenet.errors import InputError
 
 mx = pytest.importorskip("mxnet") if compat.why_no_mxnet() is None else pytest.fail(compat.why_no_mxnet())
 
-ROOT = Path(__file__).parents[1]
 NUMPY_2 = np.lib.NumpyVersion(np.__version__) >= "2.0.0"
 
 

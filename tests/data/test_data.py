@@ -6,20 +6,19 @@ import shutil
 import signal
 import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
 from filelock import FileLock
 
-from conftest import module_env
+from conftest import ROOT, module_env
 from gluon_lenet.data import cache, catalogue, idx
 from gluon_lenet.data.__main__ import main
 from gluon_lenet.data.catalogue import DATASETS, FASHION_MNIST_LABELS
 from gluon_lenet.data.datasets import load_dataset
 from gluon_lenet.errors import InputError
 
-SAMPLES = Path(__file__).parent / "samples"
+SAMPLES = ROOT / "tests" / "samples"
 NAMES = sorted(catalogue.DATASETS)
 
 

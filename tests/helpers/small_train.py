@@ -1,7 +1,7 @@
 """gluon_lenet.train's arguments -> its run, on the first 6,000 training and 1,000 test images, and by two more recipes.
 
-`python tests/small_train.py ARGS` is `python -m gluon_lenet.train ARGS` with these; `shrink` puts them into the calling
-process. Every image is real, and so are the loop, the kernels and the files: only an epoch is short.
+`python tests/helpers/small_train.py ARGS` is `python -m gluon_lenet.train ARGS` with these; `shrink` puts them into the
+calling process. Every image is real, and so are the loop, the kernels and the files: only an epoch is short.
 """
 
 import sys

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Linux on ARM, emulated: tests/arm.sh PYTHON STEP..., where PYTHON is one of this machine that has the lock
+# Linux on ARM, emulated: tests/roots/arm.sh PYTHON STEP..., where PYTHON is one of this machine that has the lock
 #
-#   tests/arm.sh .venv/bin/python libraries basics kernels train
+#   tests/roots/arm.sh .venv/bin/python libraries basics kernels train
 #
 # The arm64 system is a Debian unpacked here with the lock's aarch64 wheels, and kept in ~/.cache/gluon_lenet-roots; qemu
 # runs its programs, in namespaces of their own, so that no mount and no process outlives this. Needs root, and
@@ -9,9 +9,9 @@
 set -euo pipefail
 python=$(realpath -s "$1")
 shift
-cd "$(dirname "$0")/.."
+cd "$(dirname "$0")/../.."
 system=arm64
-source tests/system.sh
+source tests/roots/system.sh
 suite=trixie # Python 3.13, of which NumPy 1 has no wheels
 root=$roots/arm64-$suite-$(sha256sum <requirements.txt | cut -c1-12)
 need debootstrap qemu-user-static
@@ -86,11 +86,11 @@ for step in "$@"; do
       inside python3 -m gluon_lenet.libraries
       ;;
     basics) # in one process, since to import MXNet takes half a minute
-      tests tests/test_compat.py tests/test_data.py tests/test_linalg.py \
+      tests tests/compat/test_compat.py tests/data/test_data.py tests/compat/test_linalg.py \
         -k "ps_lite or mxnet_on_this_numpy or whole_data_set or pixels or linalg"
       ;;
-    kernels) tests tests/test_fused.py -k "gradients_equal_autograds and -0]" ;;
-    train) inside python3 tests/small_train.py --epochs 1 --run-dir "/tmp/run-$$" ;;
+    kernels) tests tests/engines/test_fused.py -k "gradients_equal_autograds and -0]" ;;
+    train) inside python3 tests/helpers/small_train.py --epochs 1 --run-dir "/tmp/run-$$" ;;
     *) echo "error: unknown step $step" >&2; exit 2 ;;
   esac
   say "$step passed"

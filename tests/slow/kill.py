@@ -1,6 +1,6 @@
 """Runs killed by SIGKILL at random moments and resumed -> the same bits as runs that nobody disturbed, or an error.
 
-`python tests/kill.py 1000 --lanes 2 --record FILE` (`make test-kill`); test_kill.py does the same with fewer kills.
+`python tests/slow/kill.py 1000 --lanes 2 --record FILE` (`make test-kill`); test_kill.py kills fewer.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ import numpy as np
 from conftest import ROOT, module_env, same_run
 from small_train import SMALL
 
-TRAIN = [sys.executable, ROOT / "tests" / "small_train.py"]
+TRAIN = [sys.executable, ROOT / "tests" / "helpers" / "small_train.py"]
 # When a process is killed, and how often of 100: while it starts (imports, data, the directory), between its first
 # batch and somewhat more than an epoch later, while it writes a file, while it ends.
 PHASES = {"start": 25, "train": 40, "write": 25, "end": 10}
@@ -154,8 +154,8 @@ def main() -> None:
     kills, runs = sum((lane.kills for lane in lanes), Counter()), sum(lane.whole_runs for lane in lanes)
     text = f"""# Runs killed and resumed
 
-`python tests/kill.py {args.kills} --lanes {args.lanes} --seed {args.seed}` on {time.strftime("%Y-%m-%d")}, Python \
-{platform.python_version()}, {os.cpu_count()} cores, {minutes:.0f} minutes.
+`python tests/slow/kill.py {args.kills} --lanes {args.lanes} --seed {args.seed}` on {time.strftime("%Y-%m-%d")}, \
+Python {platform.python_version()}, {os.cpu_count()} cores, {minutes:.0f} minutes.
 
 {kills.total()} kills (SIGKILL) of processes that made {runs} runs of {" and ".join(sorted(SMALL))}: each run ended with
 the weights, optimizer states and results, to the bit, of a run that nobody disturbed, and left nothing half-written.

@@ -8,16 +8,16 @@ import os
 import subprocess
 import sys
 import warnings
-from pathlib import Path
 
 import mxnet as mx
 import numpy as np
-import numpy_nets
 import pytest
 from mxnet import autograd, gluon, nd
 from mxnet.gluon import nn
 from numba import njit
 
+import numpy_nets
+from conftest import ROOT
 from gluon_lenet.data.augment import Augmentation
 from gluon_lenet.data.batches import Batches
 from gluon_lenet.data.transforms import Transform
@@ -34,7 +34,7 @@ from gluon_lenet.nets.losses import MAPLoss
 from gluon_lenet.nets.zoo import get_net, lenet5_1998
 from gluon_lenet.training.recipes import RECIPES
 
-SAMPLES = Path(__file__).parent / "samples" / "fashion_mnist"
+SAMPLES = ROOT / "tests" / "samples" / "fashion_mnist"
 K = tiles.K
 CLOSE = 1e-5  # max |difference| / max |gradient|
 
@@ -979,7 +979,7 @@ def test_compiling_is_announced_once_and_then_read_from_disk(tmp_path):
         "net = nn.Sequential(); net.add(nn.Dense(10)); net.initialize()\n"
         "print(FusedNet(net).forward(np.zeros((1, 28, 28), np.uint8)).shape)"
     )
-    root = Path(__file__).parent.parent
+    root = ROOT
     environment = {"PATH": "/usr/bin:/bin", "NUMBA_CACHE_DIR": str(tmp_path), "PYTHONPATH": str(root)}
     for announced in (True, False):
         done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)

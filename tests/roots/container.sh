@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
 # The lines of the Dockerfile, one by one, in a minimal system of the distribution that it names; then what its container
-# is for: Jupyter answers with the chapter, doctor finds everything, a net trains. Docker is not needed: tests/container.sh
+# is for: Jupyter answers with the chapter, doctor finds everything, a net trains. Docker is not needed: tests/roots/container.sh
 #
 # What stands for what: COPY copies the files of HEAD; WORKDIR makes a folder of root's, as Docker does.
 set -euo pipefail
-dockerfile=$(dirname "$0")/../Dockerfile
+dockerfile=$(dirname "$0")/../../Dockerfile
 suite=$(sed -n 's/^FROM debian:\(.*\)-slim$/\1/p' "$dockerfile")
 minimal=$suite-slim
 packages=
@@ -31,7 +31,7 @@ while read -r instruction rest; do
       ;;
     COPY)
       [ "$rest" = "--chown=$user . ." ] || { echo "error: this COPY is not known here: $rest" >&2; exit 2; }
-      git -C "$(dirname "$0")/.." archive HEAD | inside "$user" "cd $folder && tar -x"
+      git -C "$(dirname "$0")/../.." archive HEAD | inside "$user" "cd $folder && tar -x"
       ;;
     EXPOSE) [ "$rest" = 8888 ] ;; # Jupyter's own port
     CMD) command=$rest ;;

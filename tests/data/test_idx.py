@@ -2,15 +2,15 @@
 
 import gzip
 import random
-from pathlib import Path
 
 import numpy as np
 import pytest
 
+from conftest import ROOT
 from gluon_lenet.data import idx
 from gluon_lenet.errors import InputError
 
-SAMPLES = Path(__file__).parent / "samples"
+SAMPLES = ROOT / "tests" / "samples"
 IMAGES = SAMPLES / "fashion_mnist" / "train-images-idx3-ubyte.gz"
 LABELS = SAMPLES / "fashion_mnist" / "train-labels-idx1-ubyte.gz"
 

@@ -15,17 +15,18 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from pictures import enlarge, photo
 from PIL import ExifTags, Image
 
+from conftest import ROOT
 from gluon_lenet.data.datasets import load_dataset
 from gluon_lenet.data.idx import read_idx
 from gluon_lenet.errors import InputError
 from gluon_lenet.inference.pictures.decode import MAX_PIXELS
 from gluon_lenet.inference.pictures.forms import normalize_digit, read_digit
 from gluon_lenet.viz.drawings import show_drawings
+from pictures import enlarge, photo
 
-SAMPLES = read_idx(Path(__file__).parent / "samples" / "mnist" / "t10k-images-idx3-ubyte.gz")  # uint8 (256, 28, 28)
+SAMPLES = read_idx(ROOT / "tests" / "samples" / "mnist" / "t10k-images-idx3-ubyte.gz")  # uint8 (256, 28, 28)
 DIGITS = SAMPLES[:40]
 DIGIT = SAMPLES[0]  # a 7
 
@@ -451,7 +452,7 @@ def test_any_shape_gives_a_drawing_or_an_input_error():
 def test_mxnet_is_not_needed():
     """Reading a picture does not load MXNet."""
     code = "import sys, gluon_lenet.inference.pictures.forms; sys.exit('mxnet' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parents[1]).returncode == 0
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0
 
 
 # Figures
