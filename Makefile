@@ -29,7 +29,7 @@ train: $(VENV)/.ready
 	@$(RUN) -m gluon_lenet.train $(if $(GPU),--ctx gpu) $(ARGS)
 
 test: $(VENV)/.ready
-	@$(RUN) -m pytest -n auto --maxprocesses 4 --dist loadfile $(ARGS)
+	@$(RUN) -m pytest -n auto --maxprocesses 4 --dist loadfile --durations 10 $(ARGS)
 
 # The suite on every supported Python that this machine has, oldest first; it fails if one is lacking.
 test-all:

@@ -14,7 +14,7 @@ from PIL import Image
 from conftest import ROOT, fails_as_bad_input, module_env, new_directory, one_error_line
 from gluon_lenet import evaluate, predict, train
 from gluon_lenet.engines.fused.engine import Fused
-from gluon_lenet.inference.trained import WORTH_LOADING, Scores, Trained
+from gluon_lenet.inference.trained import WORTH_LOADING, Trained
 from gluon_lenet.training import checkpoint
 from gluon_lenet.training.recipes import RECIPES
 from gluon_lenet.training.run import Run
@@ -113,26 +113,6 @@ def test_many_images_take_the_fused_kernels_and_come_out_the_same(run_dir, fashi
     )
     assert trained.probabilities(images, batch_size=250) == pytest.approx(by_mxnet, abs=1e-6)
     assert calls == [4]
-
-
-@pytest.mark.parametrize("name", sorted(RECIPES))
-def test_every_recipe_is_evaluated_as_it_is_trained(name, tmp_path):
-    """Preprocessing and net of the untrained run and of what is read from its directory are the same."""
-    setup = Setup(name, RECIPES[name], [mx.cpu()], seed=3)
-    Run.create(setup, new_directory(tmp_path / "run"))
-    X, _ = next(iter(setup.data.test))
-    trained = Trained(tmp_path / "run", ctx="cpu")
-    images = setup.dataset.test_images[: len(X)]
-    assert trained.transform(images).asnumpy().tobytes() == X.asnumpy().tobytes()
-    expected = mx.nd.softmax(setup.net(X)).asnumpy()
-    assert trained.probabilities(images, batch_size=len(X)) == pytest.approx(expected, abs=1e-6)
-
-
-def test_scores_count():
-    scores = Scores.of(np.array([0, 0, 1, 2, 2, 2], dtype=np.uint8), np.array([0, 1, 1, 2, 0, 2]), 4)
-    assert scores.confusion.tolist() == [[1, 1, 0, 0], [0, 1, 0, 0], [1, 0, 2, 0], [0, 0, 0, 0]]
-    assert (scores.num_examples, scores.num_correct, scores.accuracy) == (6, 4, 4 / 6)
-    assert scores.by_class == [(2, 1), (1, 1), (3, 2), (0, 0)]
 
 
 def test_pictures(run_dir, tmp_path, capsys):

@@ -4,23 +4,18 @@ import json
 import os
 import re
 
-import mxnet as mx
 import numpy as np
 import pytest
 from PIL import Image
 
-from conftest import fails_as_bad_input, new_directory, one_error_line
+from conftest import fails_as_bad_input, one_error_line
 from gluon_lenet import predict, train
-from gluon_lenet.data.batches import Batches
 from gluon_lenet.data.catalogue import DATASETS
 from gluon_lenet.data.datasets import load_dataset
 from gluon_lenet.errors import InputError
 from gluon_lenet.inference.pictures.fit import fit_clothing
 from gluon_lenet.inference.pictures.forms import read_clothing
 from gluon_lenet.inference.trained import Trained
-from gluon_lenet.training.recipes import RECIPES
-from gluon_lenet.training.run import Run
-from gluon_lenet.training.setup import Setup
 from not_digits import other_pictures
 
 
@@ -171,24 +166,6 @@ def test_a_file_name_that_is_no_text(digits_run, files, capsys):
     captured = capsys.readouterr()
     assert json.loads(captured.out)["predictions"][0]["image"] == name
     assert captured.err == "error: \\udcff\\udcfe.pngx: no such file\n"
-
-
-@pytest.mark.parametrize("name", sorted(RECIPES))
-def test_a_test_image_as_a_file_gives_the_batch_of_the_test_iterator(name, tmp_path):
-    """Training and prediction share one preprocessing: the same floats, bit by bit."""
-    setup = Setup(name, RECIPES[name], [mx.cpu()], seed=0)
-    Run.create(setup, new_directory(tmp_path / "run"))
-    trained, images = Trained(tmp_path / "run", ctx="cpu"), setup.dataset.test_images[:150]
-    read = []
-    for image in images:
-        for pixels in (image, 255 - image):  # light on dark and dark on light
-            Image.fromarray(pixels).save(tmp_path / "image.png")
-            read.append(trained.read_image(tmp_path / "image.png"))
-    assert np.array_equal(read[::2], images)
-    assert np.array_equal(read[1::2], images)
-    (expected, _), *_ = Batches(images, setup.dataset.test_labels[:150], 150, transform=setup.data.test.transform)
-    assert trained.transform(np.array(read[::2])).asnumpy().tobytes() == expected.asnumpy().tobytes()
-    assert expected.shape[1:] == setup.data.test.image_shape
 
 
 def test_nearly_all_clothes_come_through_as_they_are(fashion):

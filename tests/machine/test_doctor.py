@@ -108,6 +108,7 @@ def test_without_a_data_set(look, mend, name, row, tmp_path):
     assert look(**other)[1][row][0] == "ok"
 
 
+@pytest.mark.slow
 def test_without_the_compilers_cache(look, mend, tmp_path):
     (tmp_path / "numba").mkdir()
     other = {"NUMBA_CACHE_DIR": str(tmp_path / "numba")}

@@ -7,7 +7,6 @@ import signal
 import subprocess
 import sys
 import time
-from dataclasses import replace
 
 import mxnet as mx
 import numpy as np
@@ -18,16 +17,10 @@ from safetensors.numpy import load_file
 
 import gluon_lenet
 import small_train
-from conftest import fails_as_bad_input, module_env, new_directory, one_error_line, same_run
+from conftest import fails_as_bad_input, module_env, one_error_line, same_run
 from gluon_lenet import train
 from gluon_lenet.devices import why_no_gpu
-from gluon_lenet.errors import InputError
 from gluon_lenet.training import checkpoint
-from gluon_lenet.training.config import Generator
-from gluon_lenet.training.recipes import RECIPES
-from gluon_lenet.training.run import Run
-from gluon_lenet.training.run_dir import RunDir
-from gluon_lenet.training.setup import Setup
 
 FILES = ["config.json", "curves.png", "last.safetensors", "metrics.jsonl"]
 
@@ -242,6 +235,7 @@ def test_a_finished_run_can_go_on(run_module, finished, tmp_path):
     same_run(tmp_path / "run", whole)
 
 
+@pytest.mark.slow
 def test_kill_at_random_moments_and_resume_gives_the_same_bits(finished, tmp_path):
     """SIGKILL at three moments spread over the run, resumed each time; test_kill.py has more, of slower runs."""
     _, whole = finished
@@ -281,59 +275,6 @@ def test_only_one_process_trains_in_a_directory(tmp_path):
 def small(monkeypatch):
     """The recipes of small_train.py, by name."""
     small_train.shrink(monkeypatch.setitem, monkeypatch.setattr)
-
-
-class Stopper:
-    """A watcher that stops a run after so many batches."""
-
-    def __init__(self, num_batches):
-        self.left = num_batches
-
-    def begin(self, run):
-        pass
-
-    def batch(self, num_examples):
-        pass
-
-    def epoch(self, result):
-        pass
-
-    def should_stop(self):
-        self.left -= 1
-        return self.left < 0
-
-
-def test_a_run_with_dropout_goes_on_to_the_bit(small, tmp_path):
-    """Stopped in the middle of an epoch, and at its end, with other random numbers drawn meanwhile."""
-
-    def setup():
-        return Setup("small_dropout", replace(RECIPES["small_dropout"], num_epochs=2), [mx.cpu()], seed=4)
-
-    whole = Run.create(setup(), new_directory(tmp_path / "whole"))
-    assert whole.train(Stopper(10**9))
-    run = Run.create(setup(), new_directory(tmp_path / "run"))
-    for num_batches in (30, 49, 1, 10**9):  # an epoch has 79
-        finished = run.train(Stopper(num_batches))
-        header = checkpoint.read_header(tmp_path / "run" / "last.safetensors")
-        assert header.rng == run.setup.rng_state(run.progress)
-        mx.random.seed(num_batches)
-        run = Run.resume(setup(), RunDir(tmp_path / "run"))
-    assert finished
-    same_run(tmp_path / "run", tmp_path / "whole")
-
-
-def test_random_numbers_that_stand_elsewhere_are_refused(small, tmp_path):
-    setup = Setup("small_dropout", RECIPES["small_dropout"], [mx.cpu()], seed=4)
-    run = Run.create(setup, new_directory(tmp_path / "run"))
-    other = Setup("small_dropout", RECIPES["small_dropout"], [mx.cpu()], seed=5)
-    with pytest.raises(InputError, match=r"last.safetensors was trained with seed 4, the run's is 5"):
-        Run.resume(other, run.directory)
-    file = tmp_path / "run" / "last.safetensors"
-    header = checkpoint.read_header(file)
-    header.rng["dropout"] = Generator("mxnet", 1)  # as of a version that seeds otherwise
-    checkpoint.save(file, setup.net, setup.trainer, header)
-    with pytest.raises(InputError, match=r"last.safetensors cannot be resumed bit for bit: its random numbers"):
-        Run.resume(setup, run.directory)
 
 
 @pytest.mark.parametrize("engine", ["autograd", "fused"])
@@ -404,12 +345,3 @@ def test_the_best_weights_are_those_of_the_best_validation_accuracy(run_module, 
     header = checkpoint.read_header(tmp_path / "run" / "best.safetensors")
     assert header.progress.epoch == best["epoch"] + 1
     assert 0.9 < best["val_acc"] < 1
-
-
-def test_every_recipe_names_a_net_and_a_data_set():
-    for name, recipe in RECIPES.items():
-        assert recipe.net in gluon_lenet.NETS, name
-        assert recipe.dataset in ("fashion_mnist", "mnist"), name
-        assert recipe.lr > 0
-        assert recipe.batch_size > 0
-        assert recipe.num_epochs > 0
