@@ -30,11 +30,13 @@ import msgspec
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the checkout's package
 
+from gluon_lenet.data.augment import HANDWRITING
+from gluon_lenet.training.metrics import EpochResult, best_epoch
 from gluon_lenet.training.recipes import DEFAULT_RECIPE, RECIPES, Recipe
 
 ROOT = Path(__file__).resolve().parents[1]
 # What else a run trained with this augmentation is scored on, by options of gluon_lenet.evaluate
-ALSO = {"handwriting": ("--rotate 30", "--invert")}
+ALSO = {HANDWRITING: ("--rotate 30", "--invert")}
 RESULTS = ROOT / "benchmarks" / "results" / "reproduce.json"
 READMES = [ROOT / "README.md", ROOT / "README.zh-CN.md"]
 
@@ -83,17 +85,17 @@ def measure(name: str, seed: str) -> dict:
         run = subprocess.run([*command, "--run-dir", run_dir], check=True, cwd=ROOT, stdout=subprocess.PIPE, text=True)
         seconds = round(time.perf_counter() - start, 2)
         config = json.loads((run_dir / "config.json").read_text())
-        history = [json.loads(line) for line in (run_dir / "metrics.jsonl").read_text().splitlines()]
+        lines = (run_dir / "metrics.jsonl").read_text().splitlines()
         also = {options: score(run_dir, options) for options in ALSO.get(RECIPES[name].augment, ())}
         if seed == "0":
             shutil.copyfile(run_dir / "curves.png", RESULTS.with_name(f"{name}.png"))
-    kept = epoch_kept(history)
-    print(f"{name}, seed {seed}: {kept['test_acc']:.4f} after epoch {kept['epoch']}, {seconds:.1f} s", flush=True)
+    kept = best_epoch([EpochResult(**json.loads(line)) for line in lines])
+    print(f"{name}, seed {seed}: {kept.test_acc:.4f} after epoch {kept.epoch}, {seconds:.1f} s", flush=True)
     printed = run.stdout.replace(str(run_dir), f"runs/{name}-{time.strftime('%Y%m%d-%H%M%S')}").rstrip()
     return {
-        "test_acc": kept["test_acc"],
+        "test_acc": kept.test_acc,
         "also": also,
-        "epoch": kept["epoch"],
+        "epoch": kept.epoch,
         "seconds": seconds,
         "threads": config["threads"],
         "versions": config["versions"],
@@ -106,13 +108,6 @@ def score(run_dir: Path, options: str) -> float:
     """The accuracy of a run on its test set, changed as `options` say."""
     command = [sys.executable, "-m", "gluon_lenet.evaluate", "--json", "--run", run_dir, *options.split()]
     return json.loads(subprocess.run(command, check=True, cwd=ROOT, stdout=subprocess.PIPE).stdout)["accuracy"]
-
-
-def epoch_kept(history: list[dict]) -> dict:
-    """The lines of metrics.jsonl -> that of the weights which evaluate takes: the best if they were kept, else last."""
-    if "val_acc" in history[-1]:
-        return max(history, key=lambda result: result["val_acc"])  # the first of equals, as the run saves it
-    return history[-1]
 
 
 def as_table(results: dict) -> str:

@@ -16,6 +16,7 @@ from gluon_lenet.errors import DataError, DiskError, InputError
 
 BAD_INPUT, FAILED, INTERRUPTED = 2, 1, 130  # exit statuses
 
+MOST_PICTURED = 1000  # images a figure can hold
 MOST_EPOCHS = 1_000_000  # a step schedule lists every tenth
 
 # New objects until Python looks for garbage. By default 700, and a tenth of the time until the first batch goes into

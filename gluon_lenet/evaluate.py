@@ -9,7 +9,6 @@ from gluon_lenet import cli
 from gluon_lenet.errors import InputError
 
 NUM_RANDOM = 50  # images of the grid, as in write-up 003
-MOST_PICTURED = 1000  # images a figure can hold
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -54,8 +53,8 @@ def evaluate(args) -> int:
     data, classes = trained.load_data(args.data_dir), trained.classes
     if args.show and args.show > len(data.test_images):
         raise InputError(f"--show {args.show}: there are {len(data.test_images)} test images")
-    if args.show and args.grid and args.show > MOST_PICTURED:
-        raise InputError(f"--show {args.show}: --grid draws at most {MOST_PICTURED} images")
+    if args.show and args.grid and args.show > cli.MOST_PICTURED:
+        raise InputError(f"--show {args.show}: --grid draws at most {cli.MOST_PICTURED} images")
 
     images, changes = data.test_images, ""
     if args.rotate:

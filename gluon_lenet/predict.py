@@ -8,8 +8,6 @@ import sys
 from gluon_lenet import cli
 from gluon_lenet.errors import InputError
 
-MOST_PICTURED = 1000  # images a figure can hold
-
 
 def main(argv: list[str] | None = None) -> int:
     """Predict as `argv` says; returns the exit status: 0, 1 (some image, data or disk) or 2 (bad input)."""
@@ -52,8 +50,8 @@ def predict(args) -> int:
 
     if args.show:
         figures.check_picture_path(args.show)
-        if (args.first or 0) + len(args.images) > MOST_PICTURED:
-            raise InputError(f"--show draws at most {MOST_PICTURED} images")
+        if (args.first or 0) + len(args.images) > cli.MOST_PICTURED:
+            raise InputError(f"--show draws at most {cli.MOST_PICTURED} images")
     trained = Trained(args.run, args.weights, args.ctx)
     images, rows = [], []  # a row for each image asked for; those that can be predicted have a picture in `images`
     if args.first:

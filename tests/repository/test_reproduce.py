@@ -78,13 +78,6 @@ def test_changed_test_sets_have_rows_of_their_own(measured, tmp_path):
     assert "\n| the same, `evaluate --invert` | none | 0.9800 ± 0.0000 (0.9800-0.9800), 2 seeds | | `python" in text
 
 
-def test_the_score_is_that_of_the_weights_a_run_recommends():
-    history = [{"epoch": n, "test_acc": n / 10} for n in (1, 2, 3)]
-    assert reproduce.epoch_kept(history)["epoch"] == 3
-    validated = [{**result, "val_acc": acc} for result, acc in zip(history, [0.8, 0.9, 0.9], strict=True)]
-    assert reproduce.epoch_kept(validated)["epoch"] == 2, "the first of equals, which is what best.safetensors holds"
-
-
 def test_the_results_in_the_readme_are_those_that_were_measured():
     results = json.loads(reproduce.RESULTS.read_text())
     table = reproduce.as_table({name: results[name] for name in RECIPES if name in results})
