@@ -49,7 +49,7 @@ def parse(argv: list[str] | None = None):
         fixed = ["recipe", "ctx", "batch_size", "lr", "augment", "seed", "threads", "backprop", "run_dir"]
         given = [f"--{name.replace('_', '-')}" for name in fixed if getattr(args, name) is not None]
         if given:
-            parser.error(f"--resume goes on by the run's own settings; drop {', '.join(given)}")
+            parser.error(f"--resume uses the run's own settings; drop {', '.join(given)}")
     return args
 
 
@@ -118,7 +118,7 @@ def _train(args, directory: RunDir | None = None) -> int:
             return cli.FAILED
         console.finish(run)
         if not is_whole:
-            print(f"interrupted; go on with --resume {run.directory.path}", file=sys.stderr)
+            print(f"interrupted; continue with --resume {run.directory.path}", file=sys.stderr)
             return 128 + console.signals.number
     return 0
 

@@ -214,7 +214,7 @@ def test_a_run_whose_output_is_full_says_how_to_resume(shell, tmp_path):
     assert done.returncode == 1
     (line,) = done.stderr.splitlines()
     assert "the standard output cannot be written: No space left on device" in line
-    assert line.endswith("go on with --resume run")
+    assert line.endswith("continue with --resume run")
     assert sorted(os.listdir(tmp_path / "run")) == ["config.json", "last.safetensors"]
 
 

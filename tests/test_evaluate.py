@@ -249,7 +249,7 @@ BAD = [
     (["--run", "empty"], "empty holds no run: config.json"),
     (["--run", "file"], "file holds no run"),
     (["--run", "list"], "list/config.json: expected object, got array"),
-    (["--run", "binary"], "binary/config.json is no JSON"),
+    (["--run", "binary"], "binary/config.json is not JSON"),
     (["--run", "bare"], "bare has no last.safetensors; it has no weights"),
     (["--run", "RUN", "--weights", "best"], "has no best.safetensors; it has last weights"),
     (["--run", "RUN", "--weights", "good"], "invalid choice: 'good'"),
@@ -301,4 +301,4 @@ def test_turned_and_negative_test_images(run_dir, capsys, fashion):
     slightly = report(["--run", run_dir, "--rotate", 0.01], capsys)
     assert abs(slightly["accuracy"] - plain["accuracy"]) <= 0.001
     assert evaluate.main(["--run", str(run_dir), "--rotate", "30", "--invert"]) == 0
-    assert "turned by up to 30 degrees, made negative and read as pictures right" in capsys.readouterr().out
+    assert "rotated by up to 30 degrees, inverted and read as pictures right" in capsys.readouterr().out

@@ -181,7 +181,7 @@ def test_a_disk_that_fills_up_loses_nothing_and_the_run_goes_on_to_the_same_bits
     line = capsys.readouterr().err
     assert re.fullmatch(
         r"error: run/(last|best)\.safetensors cannot be written: File too large; run/last\.safetensors is safe and "
-        r"stands at epoch \d, batch 0; once the disk can be written to, go on with --resume run\n",
+        r"stands at epoch \d, batch 0; once the disk can be written to, continue with --resume run\n",
         line,
     )
     progress = checkpoint.read_header(tmp_path / "run" / "last.safetensors").progress
@@ -208,7 +208,7 @@ def test_a_disk_that_is_full_when_a_run_is_resumed(small, tmp_path, capsys):
         assert train.main(["--resume", "run", "--epochs", "3", "--quiet"]) == 1
     assert capsys.readouterr().err == (
         "error: run/metrics.jsonl cannot be written: File too large; run/last.safetensors is safe and stands at "
-        "epoch 3, batch 0; once the disk can be written to, go on with --resume run\n"
+        "epoch 3, batch 0; once the disk can be written to, continue with --resume run\n"
     )
     assert contents(tmp_path / "run") == before
 
@@ -224,7 +224,7 @@ def test_a_directory_that_goes_during_training_is_named(replaced, small, tmp_pat
         assert train.main([*SMALL, "--epochs", "300", "--run-dir", "run"]) == 1
     (line,) = capsys.readouterr().err.splitlines()
     assert "run directory run was deleted, moved or replaced during training" in line
-    assert "go on with --resume" in line
+    assert "continue with --resume" in line
     done = len((tmp_path / "elsewhere" / "metrics.jsonl").read_text().splitlines())
     assert train.main(["--resume", "elsewhere", "--epochs", str(done + 1), "--quiet"]) == 0, "it was only moved"
 
@@ -271,7 +271,7 @@ def test_new_epochs_are_written_down_before_training_goes_on(small, tmp_path, ca
     with after_epochs(done + 1, metrics, interrupt):
         assert train.main(["--resume", "run", "--quiet"]) == 130
     assert len(metrics.read_text().splitlines()) > done
-    assert capsys.readouterr().err == "interrupted; go on with --resume run\n"
+    assert capsys.readouterr().err == "interrupted; continue with --resume run\n"
 
 
 def test_fewer_epochs_than_are_done_are_refused(small, tmp_path, capsys):
@@ -543,11 +543,11 @@ LINE = '{"epoch": 1, "train_loss": 1.0, "train_acc": 0.5, "test_acc": 0.5, "trai
 METRICS = {
     "no UTF-8": (LINE.encode()[:-2] + b', "\xff": 1}\n', "line 1"),
     "an epoch that is text": (LINE.replace("1,", '"a",', 1).encode(), "line 1: epoch must be an integer from 1"),
-    "NaN": (LINE.replace("1.0", "NaN", 1).encode(), "line 1 is no JSON"),
+    "NaN": (LINE.replace("1.0", "NaN", 1).encode(), "line 1 is not JSON"),
     "an accuracy of 2": (LINE.replace("0.5", "2", 1).encode(), "line 1: train_acc must be a number from 0 to 1, not 2"),
     "an epoch too few": (LINE.replace('"epoch": 1, ', "").encode(), "line 1: object missing required field epoch"),
     "a field too many": (LINE.replace("}", ', "x": 1}').encode(), "line 1: the field 'x' is unknown"),
-    "a field twice": (LINE.replace("{", '{"epoch": 2, ').encode(), "line 1: the field 'epoch' is there twice"),
+    "a field twice": (LINE.replace("{", '{"epoch": 2, ').encode(), "line 1: the field 'epoch' occurs twice"),
     "a line twice": (2 * LINE.encode(), "line 2: epoch must be 2, not 1"),
     "another epoch": (LINE.replace("1,", "2,", 1).encode(), "line 1: epoch must be 1, not 2"),
     "100,000 brackets": (b"[" * 100_000 + b"\n", "line 1"),
@@ -603,7 +603,7 @@ def changed(*place, to=None):
 def test_a_tensor_that_is_neither_weight_nor_state(run, capsys):
     sign_anew(run / "last.safetensors", change_arrays=lambda arrays: arrays.update(weight=arrays["weights/0.weight"]))
     before = contents(run)
-    fails_to_load(run, capsys, f"{run / 'last.safetensors'} holds 'weight', which is no weight or state")
+    fails_to_load(run, capsys, f"{run / 'last.safetensors'} holds 'weight', which is not a weight or state")
     assert contents(run) == before
 
 

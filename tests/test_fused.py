@@ -943,7 +943,7 @@ def test_labels_out_of_range_are_an_error_and_leave_the_gradients(label):
     fused.backprop(images, np.arange(20), labels)
     before = gradients(net)
     labels[33] = label
-    with pytest.raises(ValueError, match=f"label {label} is no class; labels must be whole numbers from 0 to 9"):
+    with pytest.raises(ValueError, match=f"label {label} is not a class; labels must be whole numbers from 0 to 9"):
         fused.backprop(images, np.arange(20, 40), labels)
     for name, gradient in gradients(net).items():
         np.testing.assert_array_equal(gradient, before[name])

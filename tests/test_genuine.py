@@ -637,9 +637,9 @@ def test_labels_that_are_no_class_are_refused_by_both(mode, label):
     net = get_net("lenet5_sigmoid_maxpool")
     ready(net)
     engine = choose(net, [mx.cpu()], batches(), mode)
-    with pytest.raises(InputError, match=f"label {label} is no class; labels must be whole numbers from 0 to 9"):
+    with pytest.raises(InputError, match=f"label {label} is not a class; labels must be whole numbers from 0 to 9"):
         engine.backprop(next(iter(engine.batches(data_iter))))
-    with pytest.raises(InputError, match=f"label {label} is no class"):
+    with pytest.raises(InputError, match=f"label {label} is not a class"):
         engine.evaluate(data_iter)
 
 
@@ -675,8 +675,8 @@ def test_labels_of_another_shape_are_refused():
 @pytest.mark.parametrize(
     ("images", "labels", "message"),
     [
-        (IMAGES, LABELS - 1, "label -1 is no class"),
-        (IMAGES, LABELS.astype(np.int64) + 2**32, "is no class"),
+        (IMAGES, LABELS - 1, "label -1 is not a class"),
+        (IMAGES, LABELS.astype(np.int64) + 2**32, "is not a class"),
         (IMAGES, LABELS + 0.9, "labels must be integers, not float64"),
         (IMAGES, LABELS[:, None], r"labels of shape \(96, 1\)"),
         (IMAGES, LABELS[:5], r"labels of shape \(5,\)"),

@@ -29,7 +29,7 @@ STROKES = {  # of digits written in several, in a square of side 1; they do not 
 
 
 def one_line(message: str) -> bool:
-    return bool(re.fullmatch(r"this is no drawing of one digit: [^;\n]+; draw one digit, dark on light", message))
+    return bool(re.fullmatch(r"this is not a drawing of one digit: [^;\n]+; draw one digit, dark on light", message))
 
 
 @pytest.mark.parametrize("kind", NO_DIGITS)

@@ -131,15 +131,15 @@ def put(at, form, number):
 
 WRONG = {  # what is done to a file of the net -> what is said
     "empty": (with_bytes(lambda data: b""), "it is empty"),
-    "cut": (with_bytes(lambda data: data[: len(data) // 2]), "it is cut"),
-    "one byte short": (with_bytes(lambda data: data[:-1]), "it is cut"),
-    "one byte long": (with_bytes(lambda data: data + b"\0"), "goes on for 1 bytes"),
-    "random bytes": (with_bytes(lambda data: np.random.default_rng(0).bytes(5000)), "does not begin as one"),
+    "cut": (with_bytes(lambda data: data[: len(data) // 2]), "it is truncated"),
+    "one byte short": (with_bytes(lambda data: data[:-1]), "it is truncated"),
+    "one byte long": (with_bytes(lambda data: data + b"\0"), "1 bytes follow its end"),
+    "random bytes": (with_bytes(lambda data: np.random.default_rng(0).bytes(5000)), "its first bytes are wrong"),
     "random after the head": (with_bytes(lambda data: data[:24] + np.random.default_rng(0).bytes(5000)), "array 0"),
-    "a pickle": (with_bytes(lambda data: pickle.dumps({"0.weight": [1.0]})), "does not begin as one"),
+    "a pickle": (with_bytes(lambda data: pickle.dumps({"0.weight": [1.0]})), "its first bytes are wrong"),
     "2**63 arrays": (with_bytes(put(16, "<Q", 2**63)), "array 10"),
     "-1 dimensions, where MXNet crashes": (with_bytes(put(32, "<i", -1)), "array 0 has a form"),
-    "2**50 rows": (with_bytes(put(36, "<q", 2**50)), "it is cut"),
+    "2**50 rows": (with_bytes(put(36, "<q", 2**50)), "it is truncated"),
     "a negative size": (with_bytes(put(36, "<q", -6)), "array 0 has the shape (-6, 1, 5, 5)"),
     "an unknown dtype": (with_bytes(put(76, "<i", 99)), "the number 99 for its dtype"),
     "a bad name": (with_bytes(lambda data: data[:-1] + b"\xff"), "can't decode"),
@@ -193,7 +193,7 @@ def test_constants_must_be_the_nets_own(tmp_path):
     arrays = {name: mx.nd.array(array) for name, array in weights(net).items()}
     arrays["12.centres"] = -arrays["12.centres"]
     mx.nd.save(str(tmp_path / "f"), arrays)
-    with pytest.raises(InputError, match=r"12.centres, which is no weight but fixed, has other values than the net's"):
+    with pytest.raises(InputError, match=r"12.centres, which is a constant, has other values than the net's"):
         load_params(tmp_path / "f", net)
 
 
@@ -232,7 +232,7 @@ def test_bad_input_is_one_line_and_writes_nothing(run_dir, tmp_path, monkeypatch
     (tmp_path / "folder").mkdir()
     for args, *says in (
         (["import", "other.params", "--recipe", "d2l_v1_fashion"], "other.params: ", "the net's"),
-        (["import", "pickle.params", "--recipe", "d2l_v1_fashion"], "pickle.params is no .params file of Gluon"),
+        (["import", "pickle.params", "--recipe", "d2l_v1_fashion"], "pickle.params is not a .params file of Gluon"),
         (["import", "nowhere.params", "--recipe", "d2l_v1_fashion"], "nowhere.params cannot be read: No such file"),
         (["import", "folder", "--recipe", "d2l_v1_fashion"], "folder cannot be read: Is a directory"),
         (["import", "other.params", "--recipe", "lent"], "unknown recipe 'lent'"),

@@ -130,7 +130,7 @@ def test_what_is_no_digit_is_an_error_and_the_others_are_predicted(digits_run, f
     captured = capsys.readouterr()
     assert re.fullmatch(r"七\.png: 7 \(\d+\.\d%\)\n", captured.out)
     for line, name in zip(captured.err.splitlines(), pictures, strict=True):
-        assert line.startswith(f"error: {name}: this is no drawing of one digit: ")
+        assert line.startswith(f"error: {name}: this is not a drawing of one digit: ")
         assert line.endswith("; draw one digit, dark on light")
 
 

@@ -145,7 +145,7 @@ BAD = [
     (["--resume", "taken"], "taken/config.json: object missing required field recipe"),
     (
         ["--resume", "taken", "--lr", "1", "--seed", "2"],
-        "--resume goes on by the run's own settings; drop --lr, --seed",
+        "--resume uses the run's own settings; drop --lr, --seed",
     ),
     (["--log-every", "0"], "--log-every: '0' is not a whole number from 1 to 2147483647 "),
     (["--log-every", "50", "--quiet"], "--quiet prints no lines that --log-every asks for"),
@@ -222,7 +222,7 @@ def test_a_signal_ends_the_run_between_two_batches_and_resuming_gives_the_same_b
     process.send_signal(number)
     _, stderr = process.communicate(timeout=60)
     assert process.returncode == status, stderr
-    assert stderr.splitlines()[-1] == "interrupted; go on with --resume run"
+    assert stderr.splitlines()[-1] == "interrupted; continue with --resume run"
     assert sorted(os.listdir(tmp_path / "run")) == FILES
     assert len((tmp_path / "run" / "metrics.jsonl").read_text().splitlines()) == 1
     progress = checkpoint.read_header(tmp_path / "run" / "last.safetensors").progress
@@ -332,7 +332,7 @@ def test_random_numbers_that_stand_elsewhere_are_refused(small, tmp_path):
     header = checkpoint.read_header(file)
     header.rng["dropout"] = Generator("mxnet", 1)  # as of a version that seeds otherwise
     checkpoint.save(file, setup.net, setup.trainer, header)
-    with pytest.raises(InputError, match=r"last.safetensors cannot be resumed bit for bit: its random numbers"):
+    with pytest.raises(InputError, match=r"last.safetensors cannot be resumed bit for bit: the RNG state differs"):
         Run.resume(setup, run.directory)
 
 
@@ -373,7 +373,7 @@ def test_a_terminal_sees_a_bar_that_goes_away(tmp_path):
     child.close()
     assert child.exitstatus == 130
     # the bar's line is wiped before the last word
-    assert re.search(r"\r *\r.*interrupted; go on with --resume run\r\n$", child.before, re.DOTALL)
+    assert re.search(r"\r *\r.*interrupted; continue with --resume run\r\n$", child.before, re.DOTALL)
 
 
 def test_main_can_be_called_from_python_and_another_seed_gives_another_run(finished, tmp_path, monkeypatch, capsys):

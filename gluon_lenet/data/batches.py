@@ -159,7 +159,7 @@ def check_labels(labels: np.ndarray, num_classes: int | None = None) -> None:
     if labels.min() >= 0 and labels.max() <= most and (labels.dtype.kind != "f" or (labels == np.rint(labels)).all()):
         return
     wrong = labels[~((labels >= 0) & (labels <= most) & (labels == np.rint(labels)))]
-    raise InputError(f"label {wrong.flat[0]} is no class; labels must be whole numbers from 0 to {most}")
+    raise InputError(f"label {wrong.flat[0]} is not a class; labels must be whole numbers from 0 to {most}")
 
 
 def _is_read_only(array: np.ndarray) -> bool:

@@ -56,7 +56,7 @@ def load(path: str | Path, net: Block, trainer: gluon.Trainer | None = None) -> 
     arrays, header = _read(Path(path))
     for name in arrays:
         if not name.startswith(("weights/", "optimizer/")):
-            raise InputError(f"{path} holds {name!r:.100}, which is no weight or state of an optimizer")
+            raise InputError(f"{path} holds {name!r:.100}, which is not a weight or state of an optimizer")
     weights = {name.removeprefix("weights/"): array for name, array in arrays.items() if name.startswith("weights/")}
     check_fit(path, weights, _parameters(net))
     check_numbers(path, arrays)
@@ -169,7 +169,7 @@ def _optimizer_states(path, arrays: dict, header: Header, net: Block, trainer: g
     if updates is None or updates.optimizer != name:
         raise InputError(f"{path} holds no states of the optimizer {name}")
     for place in updates.counts.keys() - places.values():
-        raise InputError(f"{path}, header: updates.counts names {place!r}, which is no parameter that is trained")
+        raise InputError(f"{path}, header: updates.counts names {place!r}, which is not a trained parameter")
     states, odd = {}, {key for key in arrays if key.startswith("optimizer/")}
     for index, place in places.items():
         if place not in updates.counts:

@@ -81,7 +81,7 @@ class Run:
             raise InputError(f"{path}, header: progress.batch must be at most {len(setup.data.train)}")
         if header.rng != setup.rng_state(progress):
             raise InputError(
-                f"{path} cannot be resumed bit for bit: its random numbers stand at {header.rng}, this version's at "
+                f"{path} cannot be resumed bit for bit: the RNG state differs: it is {header.rng}, this version's is "
                 f"{setup.rng_state(progress)}"
             )
         begun = progress.epoch if progress.batch else progress.epoch - 1
@@ -149,11 +149,11 @@ class Run:
         try:
             self.directory.check_in_place()
         except DiskError as gone:  # which is why the write failed, whatever the system said
-            return f"{gone}; if it was moved, go on with --resume and its new name, else its checkpoints are gone, too"
+            return f"{gone}; if it was moved, continue with --resume and its new name, else its checkpoints are lost"
         where = f"epoch {self._saved.epoch}, batch {self._saved.batch}"
         return (
             f"{error}; {self.directory.path / LAST} is safe and stands at {where}; "
-            f"once the disk can be written to, go on with --resume {self.directory.path}"
+            f"once the disk can be written to, continue with --resume {self.directory.path}"
         )
 
     def _keep(self, result: EpochResult) -> None:
