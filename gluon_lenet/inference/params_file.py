@@ -45,8 +45,8 @@ def load_params(path: str | Path, net: Block) -> None:
     """Load the weights in `path` into `net`, initialized; it is not changed unless everything fits.
 
     The arrays may have the names of `net.save_parameters` ("0.weight"), or those of `net.collect_params().save`,
-    `save_params` and `HybridBlock.export` ("conv0_weight", "arg:lenet0_conv0_weight"). The numbers of
-    the layers do not matter, since Gluon's counters run on within a process: layers are matched in order.
+    `save_params` and `HybridBlock.export` ("conv0_weight", "arg:lenet0_conv0_weight"). The numbers of the
+    layers do not matter, since Gluon's counters run on within a process: layers are matched in order.
 
     Raises:
         InputError: the file is missing or incomplete, its names, shapes or dtypes are not the net's, a number is NaN,
