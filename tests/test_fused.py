@@ -813,7 +813,7 @@ def test_a_net_that_has_not_seen_an_image_yet():
 
 
 def passes(name, data_iter, loss=None):
-    """What both ends make of a pass: [(loss sum, correct, size) a batch], then `evaluate`, then `logits`."""
+    """What both engines compute in a pass: [(loss sum, correct, size) a batch], then `evaluate`, then `logits`."""
     net, _ = build(name)
     for engine in (Autograd(net, [mx.cpu()], loss), choose(net, [mx.cpu()], data_iter, "fused", loss)):
         data_iter.epoch = 0
@@ -831,7 +831,7 @@ def passes(name, data_iter, loss=None):
         ("1998", Transform(pad=2, mean=0.1 / 1.275, std=1 / 1.275), {"shuffle": True}),
     ],
 )
-def test_both_ends_see_the_same_batches(name, transform, options):
+def test_both_engines_see_the_same_batches(name, transform, options):
     data_iter = Batches(IMAGES, LABELS, 100, transform=transform, **options)
     expected, actual = passes(name, data_iter, LOSSES.get(name))
     assert [size for _, _, size in actual[0]] == [100, 100, 56]

@@ -87,7 +87,7 @@ def _decode(file, max_pixels: int) -> np.ndarray:
     except Exception:
         if any(start.startswith(signature) for signature in _SIGNATURES.values()):
             raise InputError("begins like an image, but its header is cut, broken or declares 0 pixels") from None
-        raise InputError(f"not a readable image; convert it to {kinds}") from None
+        raise InputError(f"not an image in a readable format; convert it to {kinds}") from None
     with image:
         if image.width * image.height > max_pixels:
             raise InputError(f"{image.width} x {image.height}: {_too_large(max_pixels)}")
