@@ -21,7 +21,7 @@ SOLUTION = re.compile(r"[^\n]*BEGIN SOLUTION[^\n]*\n(.*?)\n[^\n]*END SOLUTION", 
 
 
 def settings(cell):
-    """What nbgrader knows of a cell; nothing, if it is a student's own."""
+    """nbgrader's metadata of a cell; empty for a student's own cell."""
     return cell.metadata.get("nbgrader", nbformat.NotebookNode())
 
 

@@ -1,4 +1,4 @@
-"""Nets, loaders and transforms that are not what their types say: MXNet computes them, or they are refused."""
+"""Nets, loaders and transforms that do not compute what their types say: MXNet computes them, or they are rejected."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def ready(net):
 
 
 def plain(net, X, y):
-    """What MXNet makes of the net: loss sum and gradients."""
+    """Loss sum and gradients by MXNet."""
     with autograd.record():
         loss = gluon.loss.SoftmaxCrossEntropyLoss()(net(X), y).sum()
     loss.backward()
@@ -250,7 +250,7 @@ def test_loaders_of_their_own_are_left_to_mxnet(make):
 
 @pytest.mark.parametrize("make", LOADERS.values(), ids=LOADERS)
 def test_training_by_the_kernels_and_testing_by_another_loader(make):
-    """A list for testing was an AttributeError after a whole epoch."""
+    """A list as test data caused an AttributeError after a whole epoch."""
     net = small()
     trainer = gluon.Trainer(net.collect_params(), "sgd", {"learning_rate": 0.1})
     with pytest.warns(UserWarning, match="computed by MXNet's autograd"):
@@ -426,7 +426,7 @@ def test_a_net_that_diverged_has_no_accuracy(mode, number, place):
 
 
 def test_a_forked_process_computes_the_same():
-    """OpenMP's threads do not survive a fork: whoever waits for them waits for ever."""
+    """OpenMP's threads do not survive a fork: waiting for them would hang."""
     code = (
         "import os, signal, gluon_lenet, mxnet as mx, numpy as np\n"
         "from gluon_lenet.engines.fused.net import FusedNet\n"
@@ -487,7 +487,7 @@ CHANGES = {
 
 @pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
 def test_an_engine_follows_its_net(change):
-    """What the kernels serve after the change they serve as it is then, without a word."""
+    """If the kernels still serve the net after the change, they compute the changed net without a warning."""
     net = small()
     engine = Fused(net, SHAPE)
     same_as_mxnet(net, engine)
@@ -645,7 +645,7 @@ def test_labels_that_are_no_class_are_refused_by_both(mode, label):
 
 @pytest.mark.parametrize("mode", ["autograd", "auto"])
 def test_a_bias_whose_gradient_mxnet_does_not_compute(mode):
-    """MXNet would train it on what happens to be in the gradient's memory."""
+    """MXNet would train it with uninitialized gradients."""
     net = small()
     net[1].weight.grad_req = "null"
     engine = choose(net, [mx.cpu()], batches(), mode)

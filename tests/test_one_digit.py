@@ -1,4 +1,4 @@
-"""What is no drawing of one digit is refused, and digits are not. 3,200 pictures: `make test-slow`"""
+"""Pictures that are not drawings of one digit are rejected, digits are not. 3,200 pictures: `make test-slow`"""
 
 import re
 from pathlib import Path

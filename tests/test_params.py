@@ -1,4 +1,4 @@
-"""params_file.py and params.py: Gluon's own .params there and back, its other names, and files that are no such."""
+"""params_file.py and params.py: round trips of Gluon's .params files, other parameter names, invalid files."""
 
 import os
 import pickle
@@ -174,7 +174,7 @@ def test_what_does_not_fit_is_named_and_changes_nothing(wrong, tmp_path):
 
 
 def test_every_flipped_bit_before_the_first_weight_is_read_or_refused(tmp_path):
-    """MXNet crashes on some of them. A flip in a weight itself cannot be found: the file has no checksum."""
+    """MXNet crashes on some of them. A flipped bit in a weight cannot be detected: the file has no checksum."""
     net, path = new_net(seed=1), tmp_path / "f"
     net.save_parameters(str(path))
     data, refused = path.read_bytes(), 0
@@ -206,7 +206,7 @@ def run_dir(tmp_path_factory):
 
 
 def test_a_run_goes_out_and_comes_back(run_dir, tmp_path, capsys, monkeypatch):
-    """Out to a file that stock Gluon reads, and back to a run that is evaluated and trained on."""
+    """Export to a file that stock Gluon reads; import to a run that is evaluated and trained further."""
     monkeypatch.chdir(tmp_path)
     assert params.main(["export", "--run", str(run_dir), "out.params"]) == 0
     stock = new_net(seed=9)

@@ -1,4 +1,4 @@
-"""predict.py: the user's files, good and bad, through the preprocessing of the run's own training, pixel by pixel."""
+"""predict.py: good and bad files, and that preprocessing is the same as in training, pixel by pixel."""
 
 import json
 import os
@@ -114,7 +114,7 @@ def test_each_bad_file_is_an_error_for_itself(name, digits_run, files, capsys):
 
 
 def test_what_is_no_digit_is_an_error_and_the_others_are_predicted(digits_run, files, capsys):
-    """A gradient, a page of text, salt and pepper, and a pixel: a net is often sure which digit they are."""
+    """A gradient, a page of text, salt and pepper, and a pixel: a net often predicts a digit with confidence."""
     noise = np.random.default_rng(0).random((100, 100)) < 0.1
     pixel = np.full((28, 28), 255, dtype=np.uint8)
     pixel[9, 14] = 0
@@ -175,7 +175,7 @@ def test_a_file_name_that_is_no_text(digits_run, files, capsys):
 
 @pytest.mark.parametrize("name", sorted(RECIPES))
 def test_a_test_image_as_a_file_gives_the_batch_of_the_test_iterator(name, tmp_path):
-    """Training and prediction share one preprocessing: the same floats, bit by bit."""
+    """Training and prediction share one preprocessing: the same floats, bit for bit."""
     setup = Setup(name, RECIPES[name], [mx.cpu()], seed=0)
     Run.create(setup, new_directory(tmp_path / "run"))
     trained, images = Trained(tmp_path / "run", ctx="cpu"), setup.dataset.test_images[:150]
@@ -201,7 +201,7 @@ def test_nearly_all_clothes_come_through_as_they_are(fashion):
 
 
 def test_clothes_on_a_large_light_picture(clothes_run, fashion, tmp_path):
-    """Enlarged, negated, off the centre of a white picture, as a JPEG: nearly the image it was, and the same class."""
+    """Enlarged, inverted, off the centre of a white picture, as a JPEG: nearly the same image, and the same class."""
     trained = Trained(clothes_run)
     for i, image in enumerate(fashion.test_images[:60]):
         picture = np.full((420, 350, 3), 254, dtype=np.uint8)

@@ -1,4 +1,4 @@
-"""transports.py, cache.py against a real web server, real processes and small real files: what is right is kept."""
+"""transports.py, cache.py against a real web server, real processes and small real files: valid files are cached."""
 
 import contextlib
 import fcntl
@@ -392,7 +392,7 @@ def test_others_may_read_a_shared_cache(server, cache):
 
 
 def test_labels_changed_with_a_record_that_vouches_for_them(server, cache, caplog):
-    """Former versions kept a record of what was hashed, and believed it; it is nothing now, and goes."""
+    """Earlier versions stored and trusted hashes in this file; now it is ignored and deleted."""
     dataset = small("mnist", mirror(server, "good"))
     data_cache.fetch(dataset)
     path, record = cache / "mnist" / TRAIN_LABELS, cache / "mnist" / ".verified.json"

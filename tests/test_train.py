@@ -1,4 +1,4 @@
-"""train.py and run.py: the command line as a user meets it, in processes of its own, on the real data."""
+"""train.py and run.py: the command line in subprocesses, on the real data."""
 
 import json
 import os
@@ -38,7 +38,7 @@ COMPILING = "compiling the fused kernels, once on this machine (about 10 s) ..."
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
-    """One run of the default recipe, two epochs, with what it printed."""
+    """One run of the default recipe, two epochs, with its output."""
     folder = tmp_path_factory.mktemp("finished")
     process = subprocess.run(
         [sys.executable, "-m", "gluon_lenet.train", "--epochs", "2", "--seed", "7", "--threads", "2"],
@@ -284,7 +284,7 @@ def small(monkeypatch):
 
 
 class Stopper:
-    """A watcher that stops a run after so many batches."""
+    """A watcher that stops a run after a number of batches."""
 
     def __init__(self, num_batches):
         self.left = num_batches
@@ -393,7 +393,7 @@ def test_main_can_be_called_from_python_and_another_seed_gives_another_run(finis
 
 
 def test_the_best_weights_are_those_of_the_best_validation_accuracy(run_module, tmp_path):
-    """A recipe that holds images out scores them each epoch, and keeps the weights of the best one."""
+    """A recipe that holds out images scores them each epoch, and saves the weights of the best epoch."""
     args = ["--recipe", "tanh_adam_mnist", "--epochs", 2, "--batch-size", 256, "--run-dir", "run"]
     process = run_module("train", *args)
     assert process.returncode == 0, process.stderr
