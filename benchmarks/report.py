@@ -93,8 +93,8 @@ def sgemm_line(chapter: dict) -> str:
     flop = chapter["flop_an_epoch"]
     return (
         f"sgemm's peak, measured in the same run: {peak / 1e9:,.0f} GFLOP/s (the library of {name}). The net's "
-        f"multiply-adds are {flop / 1e9:.0f} GFLOP an epoch: {flop / peak:.3f} s at that speed. Ours leaves some of "
-        "them out: behind max pooling three of four pixels have no gradient."
+        f"multiply-adds are {flop / 1e9:.0f} GFLOP per epoch: {flop / peak:.3f} s at that speed. Ours skips some of "
+        "them: in max pooling's backward pass three of four pixels have no gradient."
     )
 
 

@@ -249,7 +249,7 @@ def test_a_run_directory_whose_name_is_no_text(shell, tmp_path):
 
 def test_a_data_folder_whose_name_is_no_text_is_refused_before_anything_is_made(shell, tmp_path):
     done = shell("$PYTHON -m gluon_lenet.train --data-dir $'u/\\xff' --run-dir run")
-    one_error_line(done, r"u/\xff", "no text")
+    one_error_line(done, r"u/\xff", "not valid text")
     assert list(tmp_path.iterdir()) == []
 
 

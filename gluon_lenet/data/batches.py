@@ -187,11 +187,11 @@ def load_data(
 
     Args:
         name: `fashion_mnist` or `mnist`.
-        batch_size: images a batch.
+        batch_size: images per batch.
         resize: side in pixels to resize the images to; None keeps 28.
         root: a folder with the four IDX files; None finds or fetches them (see `data/cache.py`).
-        seed: of the shuffling; None draws one from NumPy's global generator, so that `np.random.seed` governs it as it
-            governs the book's loader.
+        seed: for shuffling; None draws one from NumPy's global generator, so that `np.random.seed` controls it, as for
+            the book's loader.
 
     Raises:
         InputError: unknown name, or a batch size outside 1..number of images.
