@@ -24,8 +24,8 @@ from conftest import ROOT, module_env, same_run
 from small_train import SMALL
 
 TRAIN = [sys.executable, ROOT / "tests" / "small_train.py"]
-# When a process is killed, and how often of 100: while it starts (imports, data, the directory), between its first
-# batch and somewhat more than an epoch later, while it writes a file, while it ends.
+# When a process is killed, in per cent: while it starts (imports, data, the directory), between its first batch and a
+# little more than an epoch later, while it writes a file, while it ends.
 PHASES = {"start": 25, "train": 40, "write": 25, "end": 10}
 SEEDS = (3, 4)  # of the runs; each recipe's undisturbed run by each of them is made once
 
@@ -66,7 +66,7 @@ class Lane:
                         )
                     else:
                         time.sleep(self.generator.uniform(0, 1.5) * epoch)
-                process.kill()  # nothing, if it has ended by itself meanwhile
+                process.kill()  # no effect if it has ended meanwhile
             output, _ = process.communicate()
             if process.returncode == -signal.SIGKILL:
                 self.kills[phase] += 1

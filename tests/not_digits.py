@@ -22,7 +22,7 @@ from gluon_lenet.inference.pictures.ink import ink_of
 from gluon_lenet.inference.pictures.one_digit import LIMITS, Drawing
 from gluon_lenet.inference.trained import Trained
 
-DOUBTED = 0.6  # a lower probability says that the net does not know
+DOUBTED = 0.6  # a lower probability means that the net is unsure
 
 
 def digit_pictures(images: np.ndarray, form: str, count: int, seed: int) -> Iterator[np.ndarray]:

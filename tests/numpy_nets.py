@@ -1,6 +1,6 @@
 """(a net's name, its parameters, X) -> logits, in pure float64 NumPy: the reference for the nets' outputs.
 
-Written from the sources (the write-ups and the paper), not from gluon_lenet/nets.py. Parameters come in the order of
+Written from the write-ups and the paper, not from gluon_lenet/nets/zoo.py. Parameters come in the order of
 the layers, weights before biases, dense weights as (outputs, inputs), convolution kernels as (maps, c, k, k).
 """
 

@@ -146,7 +146,7 @@ def test_bad_input_is_one_line(grade, tmp_path, capsys):
         grade.check_folders(ROOT.parent, tmp_path / "new")
 
 
-# What students hand in, and the points it deserves: graded for real, by `make test-assignments`
+# Submissions and the points they should get: graded for real, by `make test-assignments`
 
 PART = {"shapes": "solution", "params": "solution", "dense_instead": "solution"}  # worth 20 points
 PART_POINTS = {"shapes": 8, "params": 8, "dense-instead": 4}

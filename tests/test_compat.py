@@ -1,4 +1,4 @@
-"""compat.py against the real NumPy, MXNet, d2lzh, IPython and kernel of whichever Python runs the tests."""
+"""compat/ against the real NumPy, MXNet, d2lzh, IPython and kernel of whichever Python runs the tests."""
 
 import json
 import os

@@ -474,7 +474,7 @@ def test_params_that_are_no_file_are_refused_at_once(put, tmp_path, capsys):
     fails_as_bad_input(params.main, args, capsys, f"{tmp_path / 'w.params'} cannot be read: ")
 
 
-CONFIGS = {  # what is put into config.json -> what is said
+CONFIGS = {  # changes of config.json -> message
     "a seed that is text": ({"seed": "a"}, "seed must be an integer from 0 to 2147483647, not 'a'"),
     "a seed of 100 digits": ({"seed": 10**100}, "seed must be an integer from 0 to 2147483647, not 1000"),
     "a truth as seed": ({"seed": True}, "seed must be an integer from 0 to 2147483647, not True"),

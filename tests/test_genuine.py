@@ -379,7 +379,7 @@ def test_an_engine_follows_its_loss(make, change, leaves, hybridized):
         warnings.simplefilter("always")
         found = engine.evaluate(data_iter)
     assert found[0] == pytest.approx(expected[0], rel=1e-5)
-    assert (expected[0] == before[0]) == hybridized, "MXNet goes on with the graph it made"
+    assert (expected[0] == before[0]) == hybridized, "MXNet continues with its cached graph"
     assert [str(warning.message) for warning in caught if "not the fused kernels" in str(warning.message)] or not (
         leaves or hybridized
     )

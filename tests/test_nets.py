@@ -106,7 +106,7 @@ def test_the_logits_are_those_of_plain_numpy(name, hybridized):
     X = digits(name)
     for seed in range(3):
         expected = numpy_nets.logits(name, randomize(net, seed), X)
-        assert expected.std(axis=0).min() > 0.01 * abs(expected).max()  # the images matter, or this would prove little
+        assert expected.std(axis=0).min() > 0.01 * abs(expected).max()  # the outputs depend on the images
         got = net(mx.nd.array(X)).asnumpy()
         assert abs(got - expected).max() <= 1e-5 * abs(expected).max()
 

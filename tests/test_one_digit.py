@@ -20,7 +20,7 @@ from gluon_lenet.inference.trained import Trained
 
 SAMPLES = read_idx(Path(__file__).parent / "samples" / "mnist" / "t10k-images-idx3-ubyte.gz")  # uint8 (256, 28, 28)
 
-STROKES = {  # of digits written in several, in a square of side 1; they do not touch
+STROKES = {  # of digits written in several strokes, in a square of side 1; they do not touch
     "1": [[(0.5, 0.1), (0.5, 0.9)]],
     "4": [[(0.4, 0.1), (0.25, 0.6), (0.6, 0.6)], [(0.7, 0.35), (0.7, 0.95)]],
     "5": [[(0.3, 0.15), (0.3, 0.5), (0.6, 0.5), (0.7, 0.7), (0.6, 0.9), (0.3, 0.9)], [(0.38, 0.15), (0.7, 0.15)]],

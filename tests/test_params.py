@@ -129,7 +129,7 @@ def put(at, form, number):
     return lambda data: data[:at] + struct.pack(form, number) + data[at + struct.calcsize(form) :]
 
 
-WRONG = {  # what is done to a file of the net -> what is said
+WRONG = {  # change of a file of the net -> message
     "empty": (with_bytes(lambda data: b""), "it is empty"),
     "cut": (with_bytes(lambda data: data[: len(data) // 2]), "it is truncated"),
     "one byte short": (with_bytes(lambda data: data[:-1]), "it is truncated"),

@@ -161,7 +161,7 @@ ODD = {
 def layers(draw):
     """Roughly the layers of a LeNet: supported by the kernels, except for one unusual layer in half of the nets."""
     blocks = []
-    if draw(st.integers(0, 7)) == 0:  # in the manner of 1998
+    if draw(st.integers(0, 7)) == 0:  # the layers of LeNet-5 (1998)
         blocks += [nn.Conv2D(6, 5), ScaledTanh(), Subsampling(6), ScaledTanh(), TableConv2D(), ScaledTanh()]
         blocks += [nn.Dense(12), ScaledTanh()]
         blocks += [RBFOutput(np.sign(np.random.default_rng(0).normal(size=(CLASSES, 12))).astype(np.float32))]
@@ -358,8 +358,8 @@ CHANGES = {
 }
 ONLY_BEFORE = {"_attach": _attach}  # an engine notices this only when it reads the net
 
-# These write past the end of their parameters where their input has more channels than when they were made, which may
-# end the process: nets with one are spared changes of shape.
+# These write past the end of their parameters if their input has more channels than at creation, which may kill the
+# process: nets with one get no changes of shape.
 UNCHECKED = (nn.BatchNorm, nn.InstanceNorm, nn.LayerNorm, nn.GroupNorm, nn.PReLU)
 OF_SHAPE = {"_share", "_twice", "_append", "_replace", "_remove", "_reorder", "_change_in_place"}
 

@@ -72,7 +72,7 @@ class Handler(BaseHTTPRequestHandler):
         self.send_response(status)
         self.send_header("Content-Length", str(len(body) if length is None else length))
         self.end_headers()
-        with contextlib.suppress(ConnectionError):  # the client has seen enough
+        with contextlib.suppress(ConnectionError):  # the client closed the connection
             self.wfile.write(body)
 
     def good(self, body):
@@ -429,7 +429,7 @@ def make_endless(path):
 
 def make_huge(path):
     with path.open("wb") as file:
-        file.truncate(1 << 40)  # takes no room on the disk
+        file.truncate(1 << 40)  # a sparse file
 
 
 @pytest.mark.parametrize("make", [make_fifo, make_endless, make_huge])

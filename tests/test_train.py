@@ -32,7 +32,7 @@ from gluon_lenet.training.setup import Setup
 FILES = ["config.json", "curves.png", "last.safetensors", "metrics.jsonl"]
 
 
-# Said once on a machine, by whichever process comes first
+# Printed once per machine, by whichever process is first
 COMPILING = "compiling the fused kernels, once on this machine (about 10 s) ..."
 
 
@@ -372,7 +372,7 @@ def test_a_terminal_sees_a_bar_that_goes_away(tmp_path):
     child.expect(pexpect.EOF)
     child.close()
     assert child.exitstatus == 130
-    # the bar's line is wiped before the last word
+    # the bar's line is cleared before the last message
     assert re.search(r"\r *\r.*interrupted; continue with --resume run\r\n$", child.before, re.DOTALL)
 
 
@@ -385,7 +385,7 @@ def test_main_can_be_called_from_python_and_another_seed_gives_another_run(finis
         for run in (finished[1], tmp_path / "here")
     ]
     assert losses[0] != pytest.approx(losses[1], rel=1e-5)
-    # MXNet is loaded by now: another number of threads cannot be had, and is not silently ignored
+    # MXNet is loaded by now: another number of threads is impossible, and is not silently ignored
     from gluon_lenet.compat import threads
 
     assert train.main(["--epochs", "1", "--threads", str(threads.num_threads() + 1)]) == 2

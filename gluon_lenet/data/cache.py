@@ -90,7 +90,7 @@ def read_folder(dataset: DatasetEntry, data_dir: str | os.PathLike) -> dict[str,
         missing = [file.name for file, path in paths.items() if path is None]
         if missing:
             raise InputError(
-                f"data folder {folder} lacks {', '.join(missing)} of {dataset.name}; they must lie there or in its "
+                f"data folder {folder} lacks {', '.join(missing)} of {dataset.name}; they must be there or in its "
                 f"subfolder {dataset.name}, gzipped (.gz) or not"
             )
         return {file.name: Found(path, str(folder), read_verified(path, file)) for file, path in paths.items()}

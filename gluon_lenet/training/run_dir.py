@@ -65,7 +65,7 @@ class RunDir:
 
     @contextlib.contextmanager
     def lock(self) -> Iterator[RunDir]:
-        """Lock the folder against other processes; the system releases the lock when the process ends, in whatever way.
+        """Lock the folder against other processes; the system releases the lock whenever the process ends.
 
         Raises:
             InputError: there is no such folder, or another process has locked it.

@@ -36,7 +36,7 @@ def ink_of(grey: np.ndarray) -> np.ndarray:
     if grey.ndim != 2 or not grey.size:
         raise InputError(f"a picture of shape {grey.shape}; it must be (height, width), both at least 1")
     if not np.isfinite(grey).all():
-        raise InputError("a picture with pixels that are no numbers")
+        raise InputError("a picture with pixels that are not numbers")
     if grey.min() < 0 or grey.max() > 255:
         raise InputError(f"a picture with pixels from {grey.min():g} to {grey.max():g}; they must be 0 to 255")
     return _ink(shrink(grey, WORKING))
