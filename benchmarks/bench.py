@@ -1,10 +1,10 @@
-"""Frameworks at the same job, one after another in rounds -> tables and plots in benchmarks/results/ and the READMEs.
+"""Frameworks doing the same job, interleaved in rounds -> tables and plots in benchmarks/results/ and the READMEs.
 
-    make bench                         everything, a quarter of an hour; only this writes results/ and the READMEs
+    make bench                         everything, in a quarter of an hour; only this writes results/ and the READMEs
     make bench ARGS="--quick"          one round of everything, into build/bench/
-    make bench ARGS="--parts recipes"  a part of it, likewise; also --only torch
+    make bench ARGS="--parts recipes"  some parts, into build/bench/; also --only torch
 
-README.md beside this file says what is measured and how it is kept fair.
+README.md in this folder describes what is measured and how it is kept fair.
 """
 
 from __future__ import annotations
@@ -31,21 +31,21 @@ import report
 from report import CHANNELS_LAST, D2LZH, OURS, SCRIPT
 from reproduce import ROOT, insert
 
-from gluon_lenet.compat import threads
+from gluon_lenet.compat.threads import physical_cores
 from gluon_lenet.data.datasets import load_dataset
 from gluon_lenet.training.recipes import DEFAULT_RECIPE, RECIPES, Recipe
 from gluon_lenet.training.settings import CrossEntropy
 
 WORKERS = ROOT / "benchmarks" / "workers"
 RESULTS = ROOT / "benchmarks" / "results"
-FRAMEWORKS = ROOT / ".venv-bench"  # a virtual environment a framework, made by `make bench`
+FRAMEWORKS = ROOT / ".venv-bench"  # one virtual environment per framework, made by `make bench`
 PARTS = ("chapter", "jobs", "recipes", "scaling")
 JOB_EPOCHS = RECIPES[DEFAULT_RECIPE].num_epochs
 
 
 @dataclass(frozen=True)
 class Contender:
-    """A worker script, the way it runs the net, and the virtual environment it needs besides ours."""
+    """A worker script, its mode, and the framework whose virtual environment it needs, if any."""
 
     script: str
     mode: str
@@ -59,7 +59,7 @@ class Contender:
 
 
 def lesser_processor(*hidden: str) -> dict[str, str]:
-    """The environment in which Numba does not see this processor's features that begin with one of these."""
+    """An environment that hides from Numba the processor features whose names begin with one of these."""
     features = llvmlite.binding.get_host_cpu_features()
     seen = (f"{'+' if has and not name.startswith(hidden) else '-'}{name}" for name, has in sorted(features.items()))
     return {"NUMBA_CPU_FEATURES": ",".join(seen)}
@@ -78,7 +78,7 @@ CONTENDERS = {
     "Keras fit": Contender("with_tensorflow.py", "fit", "tensorflow"),
     "JAX": Contender("with_jax.py", "jit", "jax"),
 }
-SGEMM = (OURS, CHANNELS_LAST)  # whose matrix products are timed: NumPy's OpenBLAS, PyTorch's library
+SGEMM = (OURS, CHANNELS_LAST)  # contenders whose matrix products are timed: NumPy's OpenBLAS, PyTorch's library
 
 
 class LeftOut(Exception):
@@ -86,7 +86,7 @@ class LeftOut(Exception):
 
 
 class Worker:
-    """A contender's process. It is stopped, threads, children and all, whenever it is not the one asked."""
+    """A contender's process. It is stopped, with its threads and children, except while it answers a request."""
 
     def __init__(self, contender: Contender, job: Path, threads: int):
         failed = FRAMEWORKS / f"{contender.framework}.failed"
@@ -101,7 +101,7 @@ class Worker:
             stderr=self.errors,
             text=True,
             env=environment(threads) | contender.environment,
-            preexec_fn=lambda: (os.setpgrp(), bind(threads)),  # a group of its own, which is stopped as a whole
+            preexec_fn=lambda: (os.setpgrp(), bind(threads)),  # a process group, to stop it as a whole
         )
         try:
             self.versions = self._answer()
@@ -110,7 +110,7 @@ class Worker:
             raise
 
     def ask(self, request: str):
-        """Wake the process up, put the request, wait for the answer, and stop the process again."""
+        """Continue the process, send the request, wait for the answer, and stop the process again."""
         os.killpg(self.process.pid, signal.SIGCONT)
         print(request, file=self.process.stdin, flush=True)
         return self._answer()
@@ -119,7 +119,7 @@ class Worker:
         line = self.process.stdout.readline()
         if not line:
             self.errors.seek(0)
-            raise LeftOut((self.errors.read().strip().splitlines() or ["it ended without a word"])[-1])
+            raise LeftOut((self.errors.read().strip().splitlines() or ["it ended without a message"])[-1])
         os.killpg(self.process.pid, signal.SIGSTOP)
         return json.loads(line)
 
@@ -132,14 +132,14 @@ class Worker:
 
 
 def environment(threads: int) -> dict[str, str]:
-    """The environment of a process that computes with so many threads."""
+    """The environment of a process that uses this number of threads."""
     names = ("OMP_NUM_THREADS", "MXNET_OMP_MAX_THREADS", "OPENBLAS_NUM_THREADS")
     quiet = {"TF_CPP_MIN_LOG_LEVEL": "3", "JAX_PLATFORMS": "cpu", "CUDA_VISIBLE_DEVICES": ""}
     return {**os.environ, **dict.fromkeys(names, str(threads)), **quiet, "PYTHONPATH": str(ROOT)}
 
 
 def bind(threads: int) -> None:
-    """Keep this process on so many processors: some frameworks count those, whatever the environment says."""
+    """Bind this process to as many processors: some frameworks count those and ignore the environment."""
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:threads])
 
@@ -163,7 +163,7 @@ def workers(wanted: dict[str, tuple[Contender, Path, int]], left_out: dict[str, 
 
 
 def interleave(started: dict[str, Worker], rounds: int, left_out: dict[str, str], requests=("epoch",)) -> dict:
-    """Ask every worker in turn, `rounds` times after a round that warms up: name -> request -> the answers."""
+    """Ask every worker in turn, `rounds` times after a warm-up round: name -> request -> the answers."""
     answers = {name: {request: [] for request in requests} for name in started}
     for number in range(rounds + 1):
         for name, worker in list(started.items()):
@@ -186,13 +186,13 @@ def interleave(started: dict[str, Worker], rounds: int, left_out: dict[str, str]
 
 
 class Jobs:
-    """Writes what the workers are told and the data they read, both as files of a folder."""
+    """Writes the jobs and the data for the workers as files in a folder."""
 
     def __init__(self, folder: str, num_images: int | None = None):
         self.folder, self.num_images = Path(folder), num_images
 
     def write(self, recipe: str, copies: int = 1, **changes) -> Path:
-        """The job of a recipe, its training set repeated `copies` times, with changed settings if any."""
+        """The job of a recipe, its training set repeated `copies` times, with settings changed by `changes`."""
         settings = replace(RECIPES[recipe], **changes)
         data = self._data(settings, copies)
         job = {
@@ -231,7 +231,7 @@ class Jobs:
 
 
 def num_train(job: Path) -> int:
-    """How many training images a job has."""
+    """The number of training images of a job."""
     return json.loads(job.read_text())["num_train"]
 
 
@@ -261,10 +261,10 @@ def layers_of(settings: Recipe) -> list[list]:
 
 
 def flops(layers: list[list], side: int) -> int:
-    """Floating-point operations of training on one image of `side` pixels, counting multiply-adds alone.
+    """Floating-point operations of training on one image of `side` pixels, counting only multiply-adds.
 
-    Forward, gradient of the weights, gradient of the input: three times the same number a layer. The first layer's
-    input is the image, of which nobody wants a gradient.
+    Forward pass, gradient of the weights and gradient of the input take the same number in each layer. The first layer
+    needs no gradient of its input, the image.
     """
     multiply_adds = []
     for kind, *sizes in layers:
@@ -283,7 +283,7 @@ def flops(layers: list[list], side: int) -> int:
 
 
 def chapter(jobs: Jobs, contenders: dict, threads: int, rounds: int, left_out: dict) -> dict:
-    """The chapter's recipe by every contender: epochs, inference, memory, and the peak of sgemm."""
+    """The chapter's recipe with every contender: epochs, inference, memory, and sgemm's peak."""
     job = jobs.write(DEFAULT_RECIPE)
     say("chapter: an epoch and inference, every contender in turn")
     wanted = {name: (contender, job, threads) for name, contender in contenders.items()}
@@ -304,7 +304,7 @@ def chapter(jobs: Jobs, contenders: dict, threads: int, rounds: int, left_out: d
 
 
 def whole_jobs(jobs: Jobs, contenders: dict, threads: int, rounds: int, left_out: dict) -> dict:
-    """Seconds from prompt to prompt of the chapter's job, the imports and five epochs with their test passes."""
+    """Seconds from prompt to prompt of the chapter's job: imports and five epochs with their test passes."""
     job = jobs.write(DEFAULT_RECIPE)
     train = [sys.executable, "-m", "gluon_lenet.train", "--recipe", DEFAULT_RECIPE, "--run-dir"]
     commands, settings = {}, {}
@@ -320,14 +320,14 @@ def whole_jobs(jobs: Jobs, contenders: dict, threads: int, rounds: int, left_out
     for number in range(rounds):
         say(f"jobs: prompt to prompt, round {number + 1} of {rounds}")
         for other in [name for name in commands if name != OURS]:
-            for name in (other, OURS):  # ours takes little time, so each of the others has it as a neighbour
+            for name in (other, OURS):  # ours is short, so it runs next to each of the others
                 seconds[name].append(prompt_to_prompt(commands[name], settings[name], threads, jobs.folder))
                 say(f"  {name}: {seconds[name][-1]:.1f} s")
     return seconds
 
 
 def prompt_to_prompt(command: list, settings: dict[str, str], threads: int, scratch: Path) -> float:
-    """Seconds that a command takes, in a new folder with these environment variables."""
+    """The seconds that a command takes in a new folder, with these environment variables."""
     with tempfile.TemporaryDirectory(dir=scratch) as folder:
         command = [str(part).replace("RUN_DIR", f"{folder}/run") for part in command]
         start = time.perf_counter()
@@ -341,7 +341,7 @@ def prompt_to_prompt(command: list, settings: dict[str, str], threads: int, scra
 
 
 def recipes(jobs: Jobs, contenders: dict, threads: int, rounds: int, left_out: dict) -> dict:
-    """An epoch of every other sequential recipe, ours and PyTorch channels_last; neither augments the images."""
+    """Epochs of every other sequential recipe, ours and PyTorch channels_last; neither augments the images."""
     results = {}
     for recipe, settings in RECIPES.items():
         if recipe == DEFAULT_RECIPE or settings.loss != CrossEntropy():
@@ -356,7 +356,7 @@ def recipes(jobs: Jobs, contenders: dict, threads: int, rounds: int, left_out: d
 
 
 def scaling(jobs: Jobs, contenders: dict, threads: int, rounds: int, left_out: dict) -> dict:
-    """Epochs of the chapter's recipe by batch size, by threads, and by size of the training set, with its memory."""
+    """Epochs of the chapter's recipe by batch size, threads and size of the training set, with the memory."""
     others = [name for name in (CHANNELS_LAST, "TensorFlow tf.function") if name in contenders]
     chapter = jobs.write(DEFAULT_RECIPE)
     sizes = {size: jobs.write(DEFAULT_RECIPE, batch_size=size) for size in (16, 64, 256, 1024)}
@@ -389,7 +389,7 @@ def machine(threads: int) -> dict:
     return {
         "cpu": models[0] if models else platform.processor(),
         "cpus": os.cpu_count(),
-        "cores": threads.physical_cores(),
+        "cores": physical_cores(),
         "threads": threads,
         "system": f"{platform.system()} {platform.machine()}",
         "python": platform.python_version(),
@@ -407,14 +407,16 @@ STARTED = time.perf_counter()
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--rounds", type=int, default=3, metavar="N", help="after one that warms up (default: 3)")
+    parser.add_argument("--rounds", type=int, default=3, metavar="N", help="rounds after the warm-up (default: 3)")
     parser.add_argument("--quick", action="store_true", help="one round")
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS, metavar="PART", help=", ".join(PARTS))
-    parser.add_argument("--only", nargs="+", default=[], metavar="WORD", help="contenders whose name holds a word")
     parser.add_argument(
-        "--images", type=int, metavar="N", help="train on the first N images only, to try the benchmark"
+        "--only", nargs="+", default=[], metavar="WORD", help="only contenders whose name contains a WORD"
     )
-    parser.add_argument("--threads", type=int, default=threads.physical_cores(), metavar="N", help="default: all cores")
+    parser.add_argument(
+        "--images", type=int, metavar="N", help="train on the first N images only, to test the benchmark"
+    )
+    parser.add_argument("--threads", type=int, default=physical_cores(), metavar="N", help="default: all cores")
     args = parser.parse_args()
     rounds = 1 if args.quick else args.rounds
     words = [word.lower() for word in args.only]
@@ -423,7 +425,7 @@ def main() -> None:
         for name, contender in CONTENDERS.items()
         if name == OURS or not words or any(word in name.lower() for word in words)
     }
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit("ended by SIGTERM"))  # the stopped processes are ended on the way
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("ended by SIGTERM"))  # also ends the stopped processes
     results, left_out, machine_now = {}, {}, machine(args.threads)
     with tempfile.TemporaryDirectory() as folder:
         measure = {"chapter": chapter, "jobs": whole_jobs, "recipes": recipes, "scaling": scaling}

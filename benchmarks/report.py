@@ -9,13 +9,13 @@ from matplotlib.figure import Figure
 
 from gluon_lenet.viz.figures import write_picture
 
-# The contenders that the tables and bounds name.
+# The contenders that the tables refer to by name.
 OURS, D2LZH, CHANNELS_LAST = "gluon_lenet, fused", "d2lzh", "PyTorch channels_last"
 SCRIPT = "gluon_lenet, the chapter's script"
 
 
 def as_markdown(results: dict) -> str:
-    """All tables, with what stands around them."""
+    """All tables, with their headings and texts."""
     parts = ["# Results of bench.py", machine_line(results)]
     if "chapter" in results:
         parts += ["## The chapter's recipe", chapter_table(results), sgemm_line(results["chapter"])]
@@ -33,7 +33,7 @@ def as_markdown(results: dict) -> str:
 
 
 def machine_line(results: dict) -> str:
-    """Where, when and by which command; which contenders are missing."""
+    """The machine, the date and the command; versions; contenders that were left out."""
     machine = results["machine"]
     lines = [
         f"{machine['cpu']}, {machine['cores']} cores, {machine['threads']} threads each; {machine['system']}, "
@@ -47,7 +47,7 @@ def machine_line(results: dict) -> str:
 
 
 def chapter_table(results: dict) -> str:
-    """A contender a row: seconds an epoch, how many times ours is as fast, inference, job, memory, share of sgemm."""
+    """One row per contender: seconds per epoch, our speedup, inference, job, memory, share of sgemm's peak."""
     chapter, jobs = results["chapter"], results.get("jobs", {})
     ours, peak = chapter["epochs"][OURS], max(chapter["sgemm"].values())
     rows = []
@@ -88,18 +88,18 @@ def chapter_table(results: dict) -> str:
 
 
 def sgemm_line(chapter: dict) -> str:
-    """The peak that the shares are of."""
+    """The peak to which the shares refer."""
     name, peak = max(chapter["sgemm"].items(), key=lambda item: item[1])
     flop = chapter["flop_an_epoch"]
     return (
         f"sgemm's peak, measured in the same run: {peak / 1e9:,.0f} GFLOP/s (the library of {name}). The net's "
-        f"multiply-adds are {flop / 1e9:.0f} GFLOP an epoch: {flop / peak:.3f} s at that speed. Ours leaves some of "
-        "them out: behind max pooling three of four pixels have no gradient."
+        f"multiply-adds are {flop / 1e9:.0f} GFLOP per epoch: {flop / peak:.3f} s at that speed. Ours skips some of "
+        "them: in max pooling's backward pass three of four pixels have no gradient."
     )
 
 
 def jobs_table(jobs: dict) -> str:
-    """Seconds from prompt to prompt, a command a row, and d2lzh's as a multiple."""
+    """One row per command: seconds from prompt to prompt, and d2lzh's time as a multiple."""
     d2lzh = jobs.get(D2LZH)
     rows = [
         [name, spread(values), f"{median(d2lzh) / median(values):.1f}x" if d2lzh else "-"]
@@ -110,7 +110,7 @@ def jobs_table(jobs: dict) -> str:
 
 
 def recipes_table(recipes: dict) -> str:
-    """A recipe a row: ours against PyTorch channels_last."""
+    """One row per recipe: ours against PyTorch channels_last."""
     rows = []
     for recipe, given in recipes.items():
         ours, theirs = (seconds(given.get(name, []), "train_seconds") for name in (OURS, CHANNELS_LAST))
@@ -123,7 +123,7 @@ def recipes_table(recipes: dict) -> str:
 
 
 def scaling_table(what: str, points: list[dict]) -> str:
-    """A point a row."""
+    """One row per point."""
     rows = [
         [
             point["name"],
@@ -137,7 +137,7 @@ def scaling_table(what: str, points: list[dict]) -> str:
 
 
 def plots(results: dict, folder: Path) -> None:
-    """bench_scaling.png: seconds an epoch by batch size, threads and images, and memory by images."""
+    """bench_scaling.png: seconds per epoch by batch size, threads and images, and memory by images."""
     if "scaling" not in results:
         return
     figure = Figure(figsize=(12, 3), layout="constrained")
@@ -162,7 +162,7 @@ def plots(results: dict, folder: Path) -> None:
 
 
 def seconds(epochs: list[dict], which: str) -> list[float]:
-    """`train_seconds`, or `seconds` with the test pass, of each epoch; d2lzh times only both together."""
+    """`train_seconds`, or `seconds` with the test pass, of each epoch; d2lzh only times both together."""
     return [epoch[which] for epoch in epochs if epoch[which] is not None]
 
 
@@ -172,7 +172,7 @@ def spread(values: list[float]) -> str:
 
 
 def ratio(theirs: list[float], ours: list[float]) -> str:
-    """How many times `theirs` is `ours`: the median over the rounds, in each of which both ran."""
+    """The median over the rounds of their time divided by ours."""
     pairs = [their / our for their, our in zip(theirs, ours, strict=False)]
     return f"{median(pairs):.1f}x" if pairs else "-"
 

@@ -3,11 +3,11 @@
     make reproduce                                            every recipe, seeds 0-4
     python benchmarks/reproduce.py d2l_v1_fashion --seeds 3   one recipe, seeds 0-2
 
-Each run is a process of its own: `python -m gluon_lenet.train --recipe NAME --seed N`. Each result is kept as it comes:
-a seed that was measured, by the recipe as it is now, is not measured again unless `--again` says so.
+Each run is a separate process: `python -m gluon_lenet.train --recipe NAME --seed N`. Each result is saved at once: a
+seed measured with the current recipe is measured again only with `--again`.
 
-A recipe that holds training images out is scored at the weights it keeps as its best, by those images; the others at
-the end of the last epoch.
+A recipe that holds out training images is scored with its best weights by those images, the others with the weights of
+the last epoch.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("recipes", nargs="*", default=list(RECIPES), metavar="RECIPE")
     parser.add_argument("--seeds", type=int, default=5, metavar="N", help="seeds 0 to N-1 (default: %(default)s)")
-    parser.add_argument("--again", action="store_true", help="measure what was measured, too")
+    parser.add_argument("--again", action="store_true", help="also repeat measurements")
     args = parser.parse_args(argv)
     unknown = sorted(set(args.recipes) - RECIPES.keys())
     if unknown:
@@ -67,7 +67,7 @@ def main(argv: list[str] | None = None) -> None:
 
 
 def settings_of(recipe: Recipe) -> dict:
-    """What decides the recipe's results and is not as in most: a field that is added later changes nothing here."""
+    """The settings that determine the results, without defaults, so that a field added later changes nothing here."""
     return {
         field.name: msgspec.to_builtins(getattr(recipe, field.name))
         for field in fields(recipe)
@@ -77,7 +77,7 @@ def settings_of(recipe: Recipe) -> dict:
 
 
 def measure(name: str, seed: str) -> dict:
-    """Train `name` with this seed: the test accuracy, the seconds of the whole process, and where it ran."""
+    """Train `name` with this seed; returns test accuracy, seconds of the whole process, versions and machine."""
     with tempfile.TemporaryDirectory() as folder:
         run_dir = Path(folder, "run")
         command = [sys.executable, "-m", "gluon_lenet.train", "--recipe", name, "--seed", seed]
@@ -105,13 +105,13 @@ def measure(name: str, seed: str) -> dict:
 
 
 def score(run_dir: Path, options: str) -> float:
-    """The accuracy of a run on its test set, changed as `options` say."""
+    """The accuracy of a run on its test set, with the `options` of gluon_lenet.evaluate."""
     command = [sys.executable, "-m", "gluon_lenet.evaluate", "--json", "--run", run_dir, *options.split()]
     return json.loads(subprocess.run(command, check=True, cwd=ROOT, stdout=subprocess.PIPE).stdout)["accuracy"]
 
 
 def as_table(results: dict) -> str:
-    """The results as a Markdown table, a recipe a row; in per cent of error where that is what was published."""
+    """The results as a Markdown table, one row per recipe; as test error in per cent if that was published."""
     lines = [
         "| recipe | published | ours: mean ± standard deviation (min-max) over seeds | seconds a run | command |",
         "|---|---|---|---|---|",
@@ -133,7 +133,7 @@ def as_table(results: dict) -> str:
 
 
 def spread(numbers: list[float], digits: int) -> str:
-    """`0.7451 ± 0.0083 (0.7328-0.7535)`; a single number as it is."""
+    """`0.7451 ± 0.0083 (0.7328-0.7535)`; a single number unchanged."""
     mean, low, high = (f"{number:.{digits}f}" for number in (statistics.mean(numbers), min(numbers), max(numbers)))
     return f"{mean} ± {statistics.stdev(numbers):.{digits}f} ({low}-{high})" if len(numbers) > 1 else mean
 

@@ -1,10 +1,10 @@
-"""The chapter's job, stage by stage -> seconds of wall and CPU: from the prompt to the first batch, an epoch, the end.
+"""The chapter's job, stage by stage -> wall and CPU seconds: from the prompt to the first batch, an epoch, the end.
 
     python benchmarks/where_time_goes.py [--epochs 5]
 
-Imports and calls in the order `python -m gluon_lenet.train` does, but one at a time, and stops the clock in between.
-CPU seconds are those of all threads: on a busy machine they tell more than wall seconds do. Then the optimizer's step
-by MXNet and by the kernels, in turns. The first run on a machine compiles the kernels. Writes
+Imports and calls in the order of `python -m gluon_lenet.train`, timed one by one. CPU seconds are those of all threads:
+on a busy machine they are more reliable than wall seconds. Then times the optimizer's step by MXNet and by the kernels,
+alternating. The first run on a machine compiles the kernels. Writes
 benchmarks/results/where_time_goes.json.
 """
 
@@ -27,7 +27,7 @@ RESULTS = Path(__file__).resolve().parent / "results" / "where_time_goes.json"
 
 
 class Clock:
-    """Seconds of wall and CPU, added up by name."""
+    """Wall and CPU seconds, summed by name."""
 
     def __init__(self):
         self.seconds = {}
@@ -35,18 +35,18 @@ class Clock:
 
     @staticmethod
     def now() -> tuple[float, float]:
-        """Wall and CPU."""
+        """Current wall and CPU seconds."""
         return time.perf_counter(), time.process_time()
 
     def lap(self, name: str) -> None:
-        """Add what has passed since the last lap to `name`."""
+        """Add the time since the last lap to `name`."""
         now = self.now()
         wall, cpu = self.seconds.get(name, (0.0, 0.0))
         self.seconds[name] = (wall + now[0] - self.began[0], cpu + now[1] - self.began[1])
         self.began = now
 
     def around(self, name: str, function):
-        """The function, its time added to `name`, what passed before it to "the loop itself"."""
+        """Wrap the function: its time is added to `name`, the time before it to "the loop itself"."""
 
         def timed(*args, **kwargs):
             self.lap("the loop itself")
@@ -57,12 +57,12 @@ class Clock:
         return timed
 
     def rounded(self) -> dict:
-        """What was added up so far."""
+        """The sums so far."""
         return {name: {"wall": round(wall, 4), "cpu": round(cpu, 4)} for name, (wall, cpu) in self.seconds.items()}
 
 
 def steps_of(trainer, turns: int = 500) -> dict[str, float]:
-    """Median microseconds of `trainer.step` until the weights are there, by MXNet's updater and by the kernels'."""
+    """Median microseconds of `trainer.step` until the weights are ready, by MXNet's updater and by the kernels'."""
     import mxnet as mx
 
     from gluon_lenet.engines.fused.updater import KernelUpdater

@@ -33,7 +33,7 @@ from importlib import import_module
 
 __version__ = "0.1.0"
 
-with suppress(ModuleNotFoundError):  # what compat.py needs is not installed: doctor.py says so, all else fails there
+with suppress(ModuleNotFoundError):  # a dependency of compat is missing: doctor.py reports it, everything else fails
     from gluon_lenet import compat
 
     compat.prepare()
@@ -58,7 +58,7 @@ __all__ = sorted(_HOME_OF)
 
 
 def __getattr__(name: str):
-    """A public name, from the module that defines it, which is imported only now."""
+    """A public name; the module that defines it is imported on first use."""
     if name not in _HOME_OF:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     value = globals()[name] = getattr(import_module(f"{__name__}.{_HOME_OF[name]}"), name)

@@ -12,7 +12,7 @@ from typing import BinaryIO
 
 from gluon_lenet.errors import DiskError, InputError
 
-PATIENCE = 10  # seconds that a pipe may take nothing
+PATIENCE = 10  # seconds to wait for the reader of a pipe
 _KINDS = {
     stat.S_IFDIR: "a folder",
     stat.S_IFIFO: "a FIFO",
@@ -20,7 +20,7 @@ _KINDS = {
     stat.S_IFCHR: "a device",
     stat.S_IFBLK: "a device",
 }
-# A path that is wrong, or the user's rights: his to mend. What else the system reports is the disk's failure.
+# A wrong path or missing rights, which the user can fix. Any other error of the system is a failure of the disk.
 _BAD_PATH = {
     *(errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EACCES, errno.EPERM, errno.ELOOP, errno.ENAMETOOLONG),
     errno.ENXIO,  # of a socket
@@ -30,13 +30,13 @@ _BAD_PATH = {
 def write_atomically(path: str | os.PathLike, data: bytes) -> None:
     """Write `data` to `path` so that a reader, or a machine that loses power, finds the old file or the new one.
 
-    The file that a symbolic link leads to is replaced, not the link; a file that is replaced hands its permissions on.
-    A character device (`/dev/null`), a FIFO that somebody reads and whatever a process has open (`/dev/stdout`) are
-    written into, as they cannot be replaced.
+    A symbolic link is followed: its target is replaced. The new file keeps the permissions of the old one. A character
+    device (`/dev/null`), a FIFO with a reader and an open file of a process (`/dev/stdout`) cannot be replaced and are
+    written to directly.
 
     Raises:
         InputError: `path` is a folder, a socket, a disk, or a FIFO without a reader.
-        DiskError: the system cannot write there, for want of space or rights, say; the old file is as it was.
+        DiskError: the system cannot write there (no space, no rights); the old file is unchanged.
     """
     try:
         if (number := descriptor(path)) is not None:
@@ -44,7 +44,7 @@ def write_atomically(path: str | os.PathLike, data: bytes) -> None:
             return
         try:
             mode = os.stat(path).st_mode
-        except FileNotFoundError:  # so far, or the target of a link is
+        except FileNotFoundError:  # a new file, or a link whose target does not exist
             mode = None
         if mode is None or stat.S_ISREG(mode):
             _replace(Path(os.path.realpath(path)), data, mode)
@@ -57,9 +57,9 @@ def write_atomically(path: str | os.PathLike, data: bytes) -> None:
 
 
 def descriptor(path: str | os.PathLike) -> int | None:
-    """The number of this process's open file that `path` stands for, as `/dev/stdout` and `/dev/fd/7` do; or None."""
+    """The file descriptor of this process that `path` names, as `/dev/stdout` and `/dev/fd/7` do; None for others."""
     own = os.path.realpath("/dev/fd")
-    for _ in range(40):  # links, as many as Linux follows
+    for _ in range(40):  # Linux follows at most 40 links
         folder, name = os.path.split(os.path.abspath(path))
         if os.path.realpath(folder) == own and name.isdecimal():
             return int(name)
@@ -70,10 +70,10 @@ def descriptor(path: str | os.PathLike) -> int | None:
 
 
 def read_regular(path: str | os.PathLike, largest: int) -> bytes:
-    """The bytes of a regular file of at most `largest` bytes; never waits for a FIFO or a device.
+    """The bytes of a regular file of at most `largest` bytes; never blocks on a FIFO or a device.
 
     Raises:
-        InputError: it is not there, or no regular file, or larger, or may not be read.
+        InputError: the file does not exist, is not regular, is larger, or may not be read.
         DiskError: the disk fails.
     """
     try:
@@ -88,7 +88,7 @@ def read_regular(path: str | os.PathLike, largest: int) -> bytes:
 
 
 def open_regular(path: str | os.PathLike) -> BinaryIO:
-    """A regular file, open for reading; raises InputError for any other, and OSError. Never waits."""
+    """A regular file, open for reading; raises InputError for any other kind, and OSError. Never blocks."""
     file = open(path, "rb", opener=lambda path, flags: os.open(path, flags | os.O_NONBLOCK))  # noqa: SIM115
     mode = os.fstat(file.fileno()).st_mode
     if not stat.S_ISREG(mode):
@@ -113,7 +113,7 @@ def _replace(path: Path, data: bytes, mode: int | None) -> None:
 
 
 def sync_folder(path: Path) -> None:
-    """Return when the names in the folder are on disk."""
+    """Flush the folder's entries to disk."""
     folder = os.open(path, os.O_RDONLY)
     try:
         os.fsync(folder)
@@ -122,7 +122,7 @@ def sync_folder(path: Path) -> None:
 
 
 def _open_stream(path: str | os.PathLike) -> int:
-    """A device or FIFO, open for writing; never waits for a reader to come."""
+    """A device or FIFO, open for writing; does not wait for a reader."""
     try:
         return os.open(path, os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError as error:
@@ -132,7 +132,7 @@ def _open_stream(path: str | os.PathLike) -> int:
 
 
 def _pour(file: int, data: bytes) -> None:
-    """Write into an open file, and close it; never waits for good for a reader to read on."""
+    """Write to an open file and close it; waits at most PATIENCE seconds for the reader."""
     try:
         poll = select.poll()
         poll.register(file, select.POLLOUT)
@@ -140,7 +140,7 @@ def _pour(file: int, data: bytes) -> None:
         while rest:
             if not poll.poll(1000 * PATIENCE):
                 raise OSError(errno.ETIMEDOUT, f"its reader took nothing for {PATIENCE} seconds")
-            # A pipe that takes something takes so much without waiting, also one that another process made blocking
+            # A writable pipe takes PIPE_BUF bytes without blocking, even if another process made it blocking
             rest = rest[os.write(file, rest[: select.PIPE_BUF]) :]
     finally:
         os.close(file)

@@ -1,7 +1,7 @@
-"""This machine -> what the chapter needs: found or not, and what to type; works where nothing of it is installed.
+"""This machine -> what the chapter needs: found or not, and what to type; works even if nothing is installed.
 
-What may crash or not be installed, MXNet above all, is imported in a process of its own (`_ask`), so that the rest is
-still looked at.
+Packages that may crash or be missing, MXNet above all, are imported in a subprocess (`_ask`), so that the other checks
+still run.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from gluon_lenet.machine import nvidia, wheels
 
 ROOT = Path(__file__).resolve().parents[1]  # of the checkout, or site-packages
 
-# The direct dependencies in pyproject.toml, but for those that have a row of their own.
+# The direct dependencies in pyproject.toml, except those with a row of their own.
 PACKAGES = (
     "d2lzh",
     "filelock",
@@ -44,7 +44,7 @@ PACKAGES = (
 
 _PATIENCE = 120  # seconds for one import
 
-_ENOUGH = 200 * 10**6  # bytes: both data sets, unpacked, are 110 MB, a run's directory is 2 MB
+_ENOUGH = 200 * 10**6  # bytes: both data sets take 110 MB unpacked, a run directory 2 MB
 
 
 @dataclass(frozen=True)
@@ -53,8 +53,8 @@ class Found:
 
     ok: bool
     text: str
-    type: str | None = None  # the command that mends it, if one does
-    needed: bool = True  # whether the chapter cannot run as it is
+    type: str | None = None  # the command that fixes it, if there is one
+    needed: bool = True  # whether the chapter cannot run without it
 
 
 @dataclass(frozen=True)
@@ -69,11 +69,11 @@ class Row:
 
 
 class _Failed(Exception):
-    """A process of `_ask` did not end well; in one line."""
+    """A subprocess of `_ask` failed; the message is one line."""
 
 
 def rows() -> list[Row]:
-    """What every check found, in the order in which it is to be mended."""
+    """The results of all checks, in the order in which to fix them."""
     return [_row(name, check) for name, check in CHECKS.items()]
 
 
@@ -82,7 +82,7 @@ def _row(name: str, check: Callable[[], Found]) -> Row:
         found = check()
     except ModuleNotFoundError as error:
         found = Found(False, f"not looked at, as {error.name} is not installed")
-    except Exception as error:  # a checkup that breaks off helps nobody
+    except Exception as error:  # one failed check must not end the others
         found = Found(False, " ".join(str(error).split()) or type(error).__name__)
     return Row(name, found.ok, found.text, None if found.ok else found.type, found.needed and name not in OPTIONAL)
 
@@ -238,14 +238,14 @@ CHECKS: dict[str, Callable[[], Found]] = {
 }
 
 
-OPTIONAL = ("MNIST", "GPU", "fonts")  # what the chapter runs without
+OPTIONAL = ("MNIST", "GPU", "fonts")  # the chapter runs without these
 
 
 # --- what they share --------------------------------------------------------------------------------------------------
 
 
 def _ask(code: str):
-    """What `code` prints as JSON in its last line, in a process of its own that finds this package."""
+    """Run `code` in a subprocess that can import this package; returns its last line of output, parsed as JSON."""
     path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
     command = [sys.executable, "-c", f"import json\n{code}"]
     env = os.environ | {"PYTHONPATH": path}
@@ -261,7 +261,7 @@ def _ask(code: str):
 
 
 def _this_python() -> str:
-    """What to type for the Python that runs: `python`, if that is this one."""
+    """The command for the running Python: `python` if that is the same one."""
     if shutil.which("python") == sys.executable:
         return "python"
     path = Path(sys.executable)
@@ -269,10 +269,10 @@ def _this_python() -> str:
 
 
 def _install(*requirements: str) -> str:
-    """What to type if these are not installed: all of the lock, where there is one, in an environment."""
+    """The command that installs these: the whole lock file if there is one."""
     if not _lock().exists():
         return f"{_this_python()} -m pip install --no-deps {' '.join(requirements)}"
-    if sys.prefix == sys.base_prefix:  # a system's Python, into which pip may not install
+    if sys.prefix == sys.base_prefix:  # the system's Python, into which pip may not install
         return f"make -C {shlex.quote(os.path.relpath(ROOT))} train" if Path.cwd() != ROOT else "make train"
     return f"{_this_python()} -m pip install --no-deps -r {shlex.quote(os.path.relpath(_lock()))}"
 
@@ -283,7 +283,7 @@ def _lock() -> Path:
 
 
 def _locked(name: str) -> str:
-    """What to say of a version that the lock does not have."""
+    """A note if the installed version is not the locked one."""
     if not _lock().exists():
         return ""
     versions = re.findall(rf"^{name}==(\S+)", _lock().read_text(), re.MULTILINE | re.IGNORECASE)
@@ -291,7 +291,7 @@ def _locked(name: str) -> str:
 
 
 def _mxnet_wheel() -> str | None:
-    """The name of the installed wheel of MXNet: `mxnet`, or one for GPUs."""
+    """The name of MXNet's installed wheel: `mxnet`, or one for GPUs."""
     return next((name for name in ("mxnet-cu117", "mxnet-cu112", "mxnet") if _version(name)), None)
 
 

@@ -1,4 +1,4 @@
-"""What the command lines share: argument types, one-line errors, exit statuses, streams that are closed or full."""
+"""What the command lines share: argument types, one-line errors, exit statuses, closed and full streams."""
 
 from __future__ import annotations
 
@@ -19,34 +19,34 @@ BAD_INPUT, FAILED, INTERRUPTED = 2, 1, 130  # exit statuses
 MOST_PICTURED = 1000  # images a figure can hold
 MOST_EPOCHS = 1_000_000  # a step schedule lists every tenth
 
-# New objects until Python looks for garbage. By default 700, and a tenth of the time until the first batch goes into
-# looking through what importing MXNet, Numba and matplotlib has made, none of which is garbage.
+# New objects before a garbage collection. With the default of 700, collections take a tenth of the time to the first
+# batch, and find nothing: the objects that importing MXNet, Numba and matplotlib creates all stay alive.
 _COLLECT_AFTER = 100_000
 
-# compat.py is imported where it is used: doctor.py works where NumPy, which it needs, is not installed.
+# compat is imported where it is used: it needs NumPy, and doctor.py must work without NumPy.
 
 OUTPUT_FAILS = "the standard output cannot be written"
 
 
 class Parser(argparse.ArgumentParser):
-    """An `ArgumentParser` whose errors are one line, without the usage; no argument's value is empty or has a NUL."""
+    """An `ArgumentParser` with one-line errors, without the usage; rejects values that are empty or contain a NUL."""
 
     def error(self, message: str):
-        """Print `message` and leave with status 2."""
+        """Print `message` and exit with status 2."""
         sys.exit(_say(f"error: {' '.join(message.split())} (see {self.prog} --help)", BAD_INPUT))
 
     def print_help(self, file=None):
-        """Print the help; argparse's own does not mind if that fails."""
+        """Print the help; unlike argparse's own method, it raises if the output cannot be written."""
         print(self.format_help(), end="", file=file or sys.stdout)
 
     def parse_args(self, args=None, namespace=None):
-        """The arguments; leaves with status 2 if one of them is wrong."""
+        """The arguments; exits with status 2 if one of them is wrong."""
         namespace = super().parse_args(args, namespace)
         for name, value in vars(namespace).items():
             texts = [text for text in (value if isinstance(value, list) else [value]) if isinstance(text, str)]
             if "" in texts:
                 self.error(f"the value of {name.replace('_', '-')} is empty; leave it out, or name something")
-            if any("\0" in text for text in texts):  # only from Python: the system passes none
+            if any("\0" in text for text in texts):  # only in a call from Python: the system passes none
                 self.error(f"the value of {name.replace('_', '-')} has a NUL character, which no name can have")
         return namespace
 
@@ -57,7 +57,7 @@ def positive_int(text: str) -> int:
 
 
 def natural_int(text: str) -> int:
-    """An argument type: a whole number from 0 to 2**31 - 1, as seeds are."""
+    """An argument type: a whole number from 0 to 2**31 - 1, for seeds."""
     return _integer(text, 0, 2**31 - 1)
 
 
@@ -74,7 +74,7 @@ def threads(text: str) -> int:
 
 
 def gpus(text: str) -> int:
-    """An argument type: how many GPUs."""
+    """An argument type: a number of GPUs."""
     return _integer(text, 0, 64)
 
 
@@ -102,7 +102,7 @@ def _number(text: str, most: float, what: str) -> float:
 
 
 def run(main: Callable[[], int]) -> int:
-    """`guard` a command that may use MXNet: numbers of threads that it could not bear are an error before it begins."""
+    """`guard` a command that may use MXNet; checks first that MXNet can run with the configured numbers of threads."""
 
     def checked():
         from gluon_lenet.compat import threads
@@ -114,7 +114,7 @@ def run(main: Callable[[], int]) -> int:
 
 
 def guard(main: Callable[[], int]) -> int:
-    """Call `main`; the errors made for the user, a missing MXNet and Ctrl-C become a message and an exit status."""
+    """Call `main`; turn user-facing errors, a missing MXNet and Ctrl-C into a message and an exit status."""
     thresholds = gc.get_threshold()
     gc.set_threshold(_COLLECT_AFTER, *thresholds[1:])
     try:
@@ -129,7 +129,7 @@ def _guard(main):
         try:
             status = main()
         finally:
-            sys.stdout.flush()  # while it can still be said that it failed
+            sys.stdout.flush()  # here, so that a failure can still be reported
         return status
     except InputError as error:
         return _say(f"error: {error}", BAD_INPUT)
@@ -137,7 +137,7 @@ def _guard(main):
         return _say(f"error: {error}", FAILED)
     except KeyboardInterrupt:
         return _say("interrupted", INTERRUPTED)
-    except BrokenPipeError:  # who reads our output, `head` for one, has seen enough
+    except BrokenPipeError:  # the reader (`head`, say) closed the pipe
         discard(sys.stdout)
         return FAILED
     except (ImportError, OSError) as error:
@@ -154,7 +154,7 @@ def _guard(main):
 
 
 def _say(message: str, status: int) -> int:
-    """Print an error, if that can be, and return the exit status."""
+    """Print an error, if possible, and return the exit status."""
     with suppress(OSError):
         print(" ".join(message.splitlines()) if status == BAD_INPUT else message, file=sys.stderr, flush=True)
     return status
@@ -162,16 +162,16 @@ def _say(message: str, status: int) -> int:
 
 @contextmanager
 def _streams() -> Iterator[None]:
-    """Standard streams that can be written to: a closed one leads nowhere, and every text can be encoded."""
+    """Make the standard streams writable: closed ones go to /dev/null, and any text can be encoded."""
     for number in range(3):
         try:
             os.fstat(number)
-        except OSError:  # or the next file that is opened would get its number, and MXNet's messages
+        except OSError:  # closed: the next opened file would get this descriptor, and with it MXNet's messages
             os.open(os.devnull, os.O_RDWR)
     streams, changed = (sys.stdout, sys.stderr), []
     sys.stdout, sys.stderr = (open(os.devnull, "w") if stream is None else stream for stream in streams)  # noqa: SIM115
     for stream in (sys.stdout, sys.stderr):
-        if hasattr(stream, "reconfigure"):  # a notebook's has not
+        if hasattr(stream, "reconfigure"):  # a notebook's stream does not
             changed.append((stream, stream.errors))
             stream.reconfigure(errors="backslashreplace")
     try:
@@ -179,7 +179,7 @@ def _streams() -> Iterator[None]:
     finally:
         try:
             sys.stderr.flush()
-        except OSError:  # nobody can be told
+        except OSError:  # there is nowhere to report it
             discard(sys.stderr)
         for stream, errors in changed:
             stream.reconfigure(errors=errors)
@@ -187,12 +187,12 @@ def _streams() -> Iterator[None]:
 
 
 def is_of_output(error: Exception) -> bool:
-    """Whether printing raised the error: unlike a file's, it has no name."""
+    """Whether printing raised the error: unlike an error of a file, it has no file name."""
     unnamed = isinstance(error, OSError) and not isinstance(error, DiskError) and error.filename is None
     return unnamed and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EBADF)
 
 
 def discard(stream) -> None:
-    """Send what is left in a standard stream nowhere, or Python complains at its end."""
+    """Discard what is left in a standard stream, so that Python does not complain at exit."""
     with suppress(OSError, ValueError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())

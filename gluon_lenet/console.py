@@ -1,4 +1,4 @@
-"""A run under way -> what a terminal shows of it; SIGINT and SIGTERM -> a stop after the batch under way."""
+"""A running training -> progress on a terminal; SIGINT and SIGTERM -> a stop after the current batch."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ from gluon_lenet.training.run_dir import BEST
 
 
 class StopSignals:
-    """Handles SIGINT and SIGTERM: the first is noted in `number`, the second does what it does by default."""
+    """Handles SIGINT and SIGTERM: the first one is stored in `number`, the second has its previous effect."""
 
     def __init__(self):
         self.number: int | None = None
         self._handlers = {}
 
     def install(self) -> None:
-        """Handle signals from now on, until `restore`; in the main thread, others may not."""
+        """Handle signals until `restore` is called; does nothing outside the main thread, where Python forbids it."""
         if threading.current_thread() is threading.main_thread():
             self._handlers = {number: signal.signal(number, self._note) for number in (signal.SIGINT, signal.SIGTERM)}
 
     def restore(self) -> None:
-        """Handle them as before."""
+        """Restore the previous handlers."""
         for number, handler in self._handlers.items():
             signal.signal(number, handler)
 
@@ -38,14 +38,14 @@ class StopSignals:
 
 
 class Console(RunWatcher):
-    """Shows a run: the net's table, a progress bar on a terminal, one line per epoch, as the book prints it.
+    """Shows a run: the net's table, a progress bar on a terminal, one line per epoch as the book prints it.
 
-    The first Ctrl-C or SIGTERM ends the training after the batch under way, so that it can be resumed bit for bit; the
-    second ends it at once.
+    The first Ctrl-C or SIGTERM stops the training after the current batch, so that it can be resumed bit for bit; the
+    second stops it at once.
 
     Args:
-        quiet: whether to print nothing but the run directory.
-        log_every: print a line every so many batches, too.
+        quiet: whether to print only the run directory.
+        log_every: also print a line every `log_every` batches.
     """
 
     def __init__(self, quiet: bool, log_every: int | None = None):
@@ -60,7 +60,7 @@ class Console(RunWatcher):
         self.signals.restore()
 
     def begin(self, run: Run) -> None:
-        """Print the net and the devices; start the bar, which shows on a terminal only."""
+        """Print the net and the devices; start the bar, which is shown on a terminal only."""
         setup = run.setup
         if not self.quiet:
             print(layer_table(setup.net, setup.input_shape))
@@ -77,17 +77,17 @@ class Console(RunWatcher):
         self.signals.install()
 
     def should_stop(self) -> bool:
-        """Whether a signal came."""
+        """Whether a signal was received."""
         return self.signals.number is not None
 
     def batch(self, num_examples: int) -> None:
-        """Move the bar; print a line if one is due."""
+        """Advance the bar; print a line if one is due."""
         self.bar.update(num_examples)
         if self.log_every is not None and self.progress.batch % self.log_every == 0:
             self._log()
 
     def _log(self) -> None:
-        """Print the means since the last line; the first of an epoch, or after `--resume`, begins there."""
+        """Print the means since the last line, the start of the epoch or `--resume`, whichever came last."""
         now, before = self.progress, self.logged if self.logged.epoch == self.progress.epoch else Progress()
         num_examples = now.num_examples - before.num_examples
         loss = (now.loss_sum - before.loss_sum) / num_examples
@@ -99,7 +99,7 @@ class Console(RunWatcher):
         self.logged = copy(now)
 
     def epoch(self, result: EpochResult) -> None:
-        """Print the epoch's line and start the bar anew."""
+        """Print the epoch's line and restart the bar."""
         if not self.quiet:
             self.bar.clear()
             print(result, flush=True)
@@ -111,12 +111,12 @@ class Console(RunWatcher):
         self.bar.update(num_examples)
 
     def close(self) -> None:
-        """Take the bar away."""
+        """Remove the bar."""
         if self.bar is not None:
             self.bar.close()
 
     def finish(self, run: Run) -> None:
-        """Print what the run came to."""
+        """Print the results of the run."""
         self.close()
         if not self.quiet and run.history:
             best = best_epoch(run.history)

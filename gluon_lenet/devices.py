@@ -1,4 +1,4 @@
-"""A device's name, "gpu(1)" or "cpu(0),cpu(1)", -> the mx.Context that computes there; and why a GPU does not."""
+"""A device's name, "gpu(1)" or "cpu(0),cpu(1)", -> the mx.Context for it; and why a GPU cannot be used."""
 
 from __future__ import annotations
 
@@ -13,23 +13,22 @@ INSTALL_GPU_WHEEL = "make train GPU=1, or pip install --no-deps -r requirements-
 
 
 def try_gpu(i: int = 0) -> mx.Context:
-    """`gpu(i)` if that GPU computes, else `cpu()`.
+    """`gpu(i)` if that GPU works, else `cpu()`.
 
-    The book's version of this function returns any GPU that is there, also one that the wheel has no code for, and the
-    next cell fails.
+    The book's version returns any GPU that exists, even one that the wheel has no code for, and the next cell fails.
     """
     return mx.gpu(i) if why_no_gpu(i) is None else mx.cpu()
 
 
 def try_all_gpus() -> list[mx.Context]:
-    """Every GPU that computes, or `[cpu()]`."""
+    """Every GPU that works, or `[cpu()]`."""
     return [mx.gpu(i) for i in range(_num_gpus()) if why_no_gpu(i) is None] or [mx.cpu()]
 
 
 def parse_ctx(text: str) -> list[mx.Context]:
     """The contexts that a `--ctx` text names: `auto`, or a list like `cpu`, `gpu`, `gpu(1)`, `cpu(0),cpu(1)`.
 
-    `auto` is `gpu(0)` if it computes, else the CPU; a GPU that is named must compute.
+    `auto` is `gpu(0)` if it works, else the CPU; a GPU that is named must work.
 
     Raises:
         InputError: the text names no device, names one twice, mixes CPU and GPU, or names a GPU that cannot be used.
@@ -55,7 +54,7 @@ def parse_ctx(text: str) -> list[mx.Context]:
 def why_no_gpu(i: int = 0) -> str | None:
     """Why `gpu(i)` cannot compute, in one line; None if it can.
 
-    The driver is asked first: on a GPU that the wheel has no code for, MXNet fails late, when a value is read back.
+    The driver is asked first: on a GPU that the wheel has no code for, MXNet fails only when a value is read back.
     """
     if not mx.runtime.Features().is_enabled("CUDA"):
         return f"this is MXNet's CPU wheel; for an NVIDIA GPU: {INSTALL_GPU_WHEEL}"
@@ -76,11 +75,11 @@ def _num_gpus() -> int:
 
 
 def _probe(i: int) -> str | None:
-    """What goes wrong when `gpu(i)` adds two numbers and the sum is read back, in one line; None if it is right."""
+    """The error, in one line, when `gpu(i)` adds two numbers and the sum is read back; None if the sum is right."""
     try:
         total = (mx.nd.ones((1,), ctx=mx.gpu(i)) + 1).asscalar()
     except mx.base.MXNetError as error:
-        # MXNet puts its stack trace before or after the message: the line that speaks of CUDA is the one to show
+        # MXNet puts its stack trace before or after the message: show the line that mentions CUDA
         lines = [line.strip() for line in str(error).splitlines() if line.strip()]
         why = next((line for line in lines if "CUDA" in line or "cuda" in line), lines[0] if lines else "unknown")
         return f"it does not compute: {why}"

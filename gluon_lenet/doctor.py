@@ -15,8 +15,8 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def parse(argv: list[str] | None = None):
-    """The command line's arguments; leaves with status 2 and one line if one of them is wrong."""
-    description = "Say what the chapter needs of this machine: found or not, and what to type if not."
+    """The command line's arguments; exits with status 2 and one line if one of them is wrong."""
+    description = "Check what the chapter needs on this machine: found or not, and what to type if not."
     parser = cli.Parser(prog="python -m gluon_lenet.doctor", description=description)
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
     return parser.parse_args(argv)
@@ -33,7 +33,7 @@ def show(args) -> int:
     for row in rows:
         mark = "ok" if row.ok else "MISSING" if row.needed else "-"
         print(f"{mark:7}  {row.name:{width}}  {row.found}{f'; type: {row.type}' if row.type else ''}")
-    print("the chapter can run" if can_run else "the chapter cannot run: mend what is MISSING, from the top")
+    print("the chapter can run" if can_run else "the chapter cannot run: fix what is MISSING, from the top")
     return 0 if can_run else cli.FAILED
 
 

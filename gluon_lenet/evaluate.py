@@ -17,21 +17,21 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def parse(argv: list[str] | None = None):
-    """The command line's arguments; leaves with status 2 and one line if one of them is wrong."""
+    """The command line's arguments; exits with status 2 and one line if one of them is wrong."""
     parser = cli.Parser(
         prog="python -m gluon_lenet.evaluate",
-        description="Accuracy on the test set, whole and by class, and the confusion matrix. Nothing is written but "
-        "what --confusion and --grid name (.png, .jpg, .pdf or .svg).",
+        description="Accuracy on the test set, whole and by class, and the confusion matrix. Writes only the "
+        "files named by --confusion and --grid (.png, .jpg, .pdf or .svg).",
     )
     add = parser.add_argument
     add("--run", metavar="DIR", required=True, help="a run's folder, as gluon_lenet.train prints it")
-    add("--weights", choices=["best", "last"], help="by validation, or of the end (default: best if there, else last)")
+    add("--weights", choices=["best", "last"], help="best by validation accuracy, or last (default: best if it exists)")
     add("--confusion", metavar="FILE", help="draw the confusion matrix")
     add("--grid", metavar="FILE", help=f"draw {NUM_RANDOM} random test images, or those of --show, with predictions")
-    add("--show", type=cli.positive_int, metavar="N", help="print what the first N test images are taken for")
-    add("--rotate", type=cli.degrees, metavar="DEG", help="turn each test image by a random angle of at most DEG")
-    add("--invert", action="store_true", help="score the test images' negatives, read as predict reads a picture")
-    add("--seed", type=cli.natural_int, default=0, metavar="N", help="of the random images and angles (default: 0)")
+    add("--show", type=cli.positive_int, metavar="N", help="print the predictions for the first N test images")
+    add("--rotate", type=cli.degrees, metavar="DEG", help="rotate each test image by a random angle of at most DEG")
+    add("--invert", action="store_true", help="score the inverted test images, read as predict reads a picture")
+    add("--seed", type=cli.natural_int, default=0, metavar="N", help="for random images and angles (default: 0)")
     add("--json", action="store_true", help="print all numbers as one JSON object instead")
     add("--data-dir", metavar="DIR", help="folder with the four IDX files (default: as in training)")
     add("--ctx", default="auto", help="auto, cpu, gpu or gpu(1) (default: auto)")
@@ -40,7 +40,7 @@ def parse(argv: list[str] | None = None):
 
 def evaluate(args) -> int:
     """Evaluate as the parsed arguments say."""
-    # MXNet is loaded by what is imported here, after the arguments turned out right
+    # imported here because it loads MXNet, after the arguments have been checked
     import numpy as np
 
     from gluon_lenet.data.augment import Augmentation
@@ -59,10 +59,10 @@ def evaluate(args) -> int:
     images, changes = data.test_images, ""
     if args.rotate:
         images = Augmentation(rotation=args.rotate)(images, np.random.default_rng(args.seed))
-        changes += f", turned by up to {args.rotate:g} degrees"
+        changes += f", rotated by up to {args.rotate:g} degrees"
     if args.invert:
         images = np.stack([trained.normalize(255 - image) for image in images])
-        changes += ", made negative and read as pictures"
+        changes += ", inverted and read as pictures"
     predictions, scores = trained.score(images, data.test_labels)
     shown = [
         {"test_image": i, "predicted": classes[predictions[i]], "actual": classes[data.test_labels[i]]}
@@ -86,7 +86,7 @@ def evaluate(args) -> int:
 
 
 def _text(trained, scores, shown: list[dict], changes: str) -> str:
-    """The report: a line an image shown, accuracy, the table by class, the confusion matrix."""
+    """The report: one line per image of --show, the accuracy, the table by class, the confusion matrix."""
     from gluon_lenet.nets.table import align
 
     classes = trained.classes
@@ -99,7 +99,7 @@ def _text(trained, scores, shown: list[dict], changes: str) -> str:
     for name, (images, correct) in zip(classes, scores.by_class, strict=True):
         table.append((name, f"{images:,}", f"{correct:,}", f"{correct / images:.4f}"))
     numbers = [str(k) for k in range(len(classes))]
-    # the columns are headed by numbers: ten names of clothes side by side would not fit a terminal
+    # numbers as column headings: ten class names would not fit a terminal
     names = [name if name == number else f"{number} {name}" for name, number in zip(classes, numbers, strict=True)]
     square = [("actual \\ predicted", *numbers)]
     square += [(name, *map(str, row)) for name, row in zip(names, scores.confusion.tolist(), strict=True)]
@@ -107,7 +107,7 @@ def _text(trained, scores, shown: list[dict], changes: str) -> str:
 
 
 def _numbers(args, trained, scores, shown: list[dict]) -> dict:
-    """The same for programs."""
+    """The report as JSON."""
     by_class = [
         {"class": name, "num_examples": images, "num_correct": correct, "accuracy": correct / images}
         for name, (images, correct) in zip(trained.classes, scores.by_class, strict=True)

@@ -8,13 +8,13 @@ from gluon_lenet import cli
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Compile the kernels, if the disk does not have them; returns the exit status: 0 or 2 (bad input)."""
+    """Compile the kernels unless they are cached on disk; returns the exit status: 0 or 2 (bad input)."""
     parser = cli.Parser(prog="python -m gluon_lenet.fused", description="Compile the fused CPU kernels now.")
     return cli.run(lambda: compile_kernels(parser.parse_args(argv)))
 
 
 def compile_kernels(args) -> int:
-    """Compile; there are no arguments but --help."""
+    """Compile; `args` is empty."""
     from gluon_lenet.engines.fused import compiled
 
     compiled.address()

@@ -1,4 +1,4 @@
-"""Command line: give MXNet the libraries that this system lacks. `python -m gluon_lenet.libraries`"""
+"""Command line: install the libraries that MXNet needs and this system lacks. `python -m gluon_lenet.libraries`"""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from gluon_lenet.machine import libraries
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Provide what is missing, as `argv` says; returns the exit status: 0, 1 (disk) or 2 (some remain)."""
+    """Provide what is missing, as `argv` says; returns the exit status: 0, 1 (disk) or 2 (some are still missing)."""
     return cli.run(lambda: provide(parse(argv)))
 
 
 def parse(argv: list[str] | None = None):
-    """The command line's arguments; leaves with status 2 and one line if one of them is wrong."""
+    """The command line's arguments; exits with status 2 and one line if one of them is wrong."""
     description = "Link or fetch, without root, the libraries that MXNet needs and this system lacks."
     return cli.Parser(prog="python -m gluon_lenet.libraries", description=description).parse_args(argv)
 
 
 def provide(args) -> int:
-    """Provide them; there are no arguments but --help."""
+    """Provide them; `args` is empty."""
     libraries.provide(say=print)
     return 0
 

@@ -17,23 +17,25 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def parse(argv: list[str] | None = None):
-    """The command line's arguments; leaves with status 2 and one line if one of them is wrong."""
+    """The command line's arguments; exits with status 2 and one line if one of them is wrong."""
     parser = cli.Parser(
         prog="python -m gluon_lenet.params",
         description="Exchange weights with stock Gluon: net.save_parameters, net.load_parameters.",
     )
     actions = parser.add_subparsers(dest="action", required=True, metavar="export | import")
     out = actions.add_parser("export", help="write a run's weights as net.save_parameters does")
-    out.add_argument("file", metavar="FILE", help="the .params file; an old one is replaced")
+    out.add_argument("file", metavar="FILE", help="the .params file; an existing one is replaced")
     out.add_argument("--run", metavar="DIR", required=True, help="a run's folder, as gluon_lenet.train prints it")
-    out.add_argument("--weights", choices=["best", "last"], help="which (default: best if there, else last)")
+    out.add_argument(
+        "--weights", choices=["best", "last"], help="which weights (default: best if it exists, else last)"
+    )
     into = actions.add_parser(
         "import",
-        help="make a run of a .params file: to evaluate, to predict by, or to train on by train --resume",
+        help="make a run of a .params file: to evaluate, to predict, or to train further with train --resume",
     )
     into.add_argument("file", metavar="FILE", help="written by save_parameters, collect_params().save or export")
     into.add_argument(
-        "--recipe", metavar="NAME", required=True, help=f"which net it is, and how it is fed: {', '.join(RECIPES)}"
+        "--recipe", metavar="NAME", required=True, help=f"its net and preprocessing: {', '.join(RECIPES)}"
     )
     into.add_argument("--run-dir", metavar="DIR", help="folder of the run (default: runs/<recipe>-<time>)")
     into.add_argument("--data-dir", metavar="DIR", help="folder with the four IDX files (default: found or fetched)")
@@ -47,12 +49,12 @@ def params(args) -> int:
 
 def export_params(args) -> int:
     """Export as the parsed arguments say."""
-    # MXNet is loaded by what is imported here, after the arguments turned out right
+    # imported here because it loads MXNet, after the arguments have been checked
     from gluon_lenet.inference.params_file import save_params
     from gluon_lenet.inference.trained import Trained
 
     save_params(args.file, Trained(args.run, args.weights, ctx="cpu").net)
-    if descriptor(args.file) != STDOUT:  # where its name would be taken for a part of the file
+    if descriptor(args.file) != STDOUT:  # there the name would become part of the file
         print(args.file)
     return 0
 

@@ -1,4 +1,4 @@
-"""Command line: what a run's net sees in image files. `python -m gluon_lenet.predict --help`"""
+"""Command line: classify image files with the net of a run. `python -m gluon_lenet.predict --help`"""
 
 from __future__ import annotations
 
@@ -10,26 +10,26 @@ from gluon_lenet.errors import InputError
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Predict as `argv` says; returns the exit status: 0, 1 (some image, data or disk) or 2 (bad input)."""
+    """Predict as `argv` says; returns the exit status: 0, 1 (an image, data or disk) or 2 (bad input)."""
     return cli.run(lambda: predict(parse(argv)))
 
 
 def parse(argv: list[str] | None = None):
-    """The command line's arguments; leaves with status 2 and one line if one of them is wrong."""
+    """The command line's arguments; exits with status 2 and one line if one of them is wrong."""
     parser = cli.Parser(
         prog="python -m gluon_lenet.predict",
-        description="Predict pictures by the net of a run: PNG, JPEG, BMP, GIF or WebP, any size, colour or grey, "
-        "dark on light or light on dark. A digit (runs on MNIST) is cut out and centred as MNIST has it; a piece of "
-        "clothing (runs on Fashion-MNIST) must stand on a plain background and is fitted into 28x28 pixels. A file "
-        "that cannot be read, or is no drawing of one digit, is an error of its own: the others are predicted, and the "
-        "exit status is 1.",
+        description="Classify pictures with the net of a run: PNG, JPEG, BMP, GIF or WebP, any size, colour or grey, "
+        "dark on light or light on dark. A digit (runs on MNIST) is cropped and centred as in MNIST; a piece of "
+        "clothing (runs on Fashion-MNIST) must be on a plain background and is fitted into 28x28 pixels. A file that "
+        "cannot be read, or is not a drawing of one digit, is reported; the others are predicted, and the exit status "
+        "is 1.",
     )
     add = parser.add_argument
     add("images", nargs="*", metavar="IMAGE", help="image files")
     add("--run", metavar="DIR", required=True, help="a run's folder, as gluon_lenet.train prints it")
-    add("--weights", choices=["best", "last"], help="by validation, or of the end (default: best if there, else last)")
-    add("--first", type=cli.positive_int, metavar="N", help="predict the first N test images, too")
-    add("--show", metavar="FILE", help="draw what the net saw (.png, .jpg, .pdf or .svg)")
+    add("--weights", choices=["best", "last"], help="best by validation accuracy, or last (default: best if it exists)")
+    add("--first", type=cli.positive_int, metavar="N", help="also predict the first N test images")
+    add("--show", metavar="FILE", help="draw the net's input images (.png, .jpg, .pdf or .svg)")
     add("--json", action="store_true", help="print one JSON object, with the probabilities of all classes")
     add("--data-dir", metavar="DIR", help="folder with the four IDX files, for --first (default: as in training)")
     add("--ctx", default="auto", help="auto, cpu, gpu or gpu(1) (default: auto)")
@@ -41,7 +41,7 @@ def parse(argv: list[str] | None = None):
 
 def predict(args) -> int:
     """Predict as the parsed arguments say."""
-    # MXNet is loaded by what is imported here, after the arguments turned out right
+    # imported here because it loads MXNet, after the arguments have been checked
     import numpy as np
 
     from gluon_lenet.inference.trained import Trained
@@ -53,7 +53,7 @@ def predict(args) -> int:
         if (args.first or 0) + len(args.images) > cli.MOST_PICTURED:
             raise InputError(f"--show draws at most {cli.MOST_PICTURED} images")
     trained = Trained(args.run, args.weights, args.ctx)
-    images, rows = [], []  # a row for each image asked for; those that can be predicted have a picture in `images`
+    images, rows = [], []  # one row per requested image; those that can be predicted have a picture in `images`
     if args.first:
         data = trained.load_data(args.data_dir)
         if args.first > len(data.test_images):
@@ -78,7 +78,7 @@ def predict(args) -> int:
         row["probabilities"] = dict(zip(trained.classes, probabilities.tolist(), strict=True))
     if args.json:
         found = {"run": args.run, "recipe": trained.name, "weights": trained.weights, "predictions": rows}
-        print(json.dumps(found, allow_nan=False))  # ASCII, since a file name may be no text at all
+        print(json.dumps(found, allow_nan=False))  # ASCII, since a file name may not be valid text
     else:
         for row in predicted:
             print(_line(row))
@@ -89,7 +89,7 @@ def predict(args) -> int:
 
 
 def _line(row: dict) -> str:
-    """`digit.png: 7 (99.8 %)`, of a test image also what it is."""
+    """`digit.png: 7 (99.8 %)`, for a test image also its actual class."""
     actual = f", actual {row['actual']}" if "actual" in row else ""
     return f"{row['image']}: {row['predicted']} ({row['probability']:.1%}){actual}"
 

@@ -13,16 +13,18 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def parse(argv: list[str] | None = None):
-    """The command line's arguments; leaves with status 2 and one line if one of them is wrong."""
+    """The command line's arguments; exits with status 2 and one line if one of them is wrong."""
     parser = cli.Parser(prog="python -m gluon_lenet.summary", description="Print a net's layers, shapes, parameters.")
-    parser.add_argument("--net", metavar="NAME", required=True, help="lenet5_relu_maxpool, say; a wrong name lists all")
+    parser.add_argument(
+        "--net", metavar="NAME", required=True, help="for example lenet5_relu_maxpool; a wrong name lists all"
+    )
     parser.add_argument("--no-bias", action="store_true", help="leave out biases, as write-up 000's table does")
     return parser.parse_args(argv)
 
 
 def summarize(args) -> int:
     """Print as the parsed arguments say."""
-    # MXNet is loaded by what is imported here, after the arguments turned out right
+    # imported here because it loads MXNet, after the arguments have been checked
     from gluon_lenet.nets.table import weight_table
     from gluon_lenet.nets.zoo import INPUT_SHAPES, get_net
 

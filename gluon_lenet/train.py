@@ -1,4 +1,4 @@
-"""Command line: train a recipe, watch it, keep its run directory. `python -m gluon_lenet.train --help`"""
+"""Command line: train a recipe, show its progress, keep its run directory. `python -m gluon_lenet.train --help`"""
 
 from __future__ import annotations
 
@@ -20,24 +20,29 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def parse(argv: list[str] | None = None):
-    """The command line's arguments; leaves with status 2 and one line if one of them is wrong."""
+    """The command line's arguments; exits with status 2 and one line if one of them is wrong."""
     parser = cli.Parser(prog="python -m gluon_lenet.train", description="Train one of the LeNets by its recipe.")
     add = parser.add_argument
-    add("--recipe", metavar="NAME", help=f"what to reproduce: {', '.join(RECIPES)} (default: {DEFAULT_RECIPE})")
+    add("--recipe", metavar="NAME", help=f"the recipe to train: {', '.join(RECIPES)} (default: {DEFAULT_RECIPE})")
     add("--ctx", help="auto, cpu, gpu, gpu(1) or a list that shares each batch: cpu(0),cpu(1) (default: auto)")
     add("--num-gpus", type=cli.gpus, metavar="N", help="the first N GPUs; 0 is the CPU (as in GluonCV)")
     add("--epochs", "--num-epochs", type=cli.epochs, metavar="N", help="passes over the training data")
-    add("--batch-size", type=cli.positive_int, metavar="N", help="images a step")
-    add("--lr", type=cli.positive_float, metavar="LR", help="learning rate, on the mean gradient of a batch")
+    add("--batch-size", type=cli.positive_int, metavar="N", help="images per step")
+    add("--lr", type=cli.positive_float, metavar="LR", help="learning rate, for the mean gradient of a batch")
     add("--augment", action="store_true", default=None, help="random affine augmentation, redrawn every epoch")
-    add("--seed", type=cli.natural_int, metavar="N", help="of weights and shuffling (default: 0)")
+    add(
+        "--seed",
+        type=cli.natural_int,
+        metavar="N",
+        help="for weights, shuffling, augmentation and dropout (default: 0)",
+    )
     add("--threads", type=cli.threads, metavar="N", help="CPU threads (default: all physical cores)")
-    add("--backprop", metavar="MODE", help="auto, autograd or fused (default: auto, fused where it serves)")
+    add("--backprop", metavar="MODE", help="auto, autograd or fused (default: auto, fused where it applies)")
     add("--data-dir", metavar="DIR", help="folder with the four IDX files (default: found or fetched)")
     add("--run-dir", metavar="DIR", help="folder for the results (default: runs/<recipe>-<time>)")
-    add("--resume", metavar="DIR", help="resume the run in DIR by its own settings, bit for bit")
-    add("--log-every", type=cli.positive_int, metavar="N", help="print loss and accuracy every N batches, too")
-    add("--quiet", action="store_true", help="print the run directory and nothing else")
+    add("--resume", metavar="DIR", help="resume the run in DIR with its own settings, bit for bit")
+    add("--log-every", type=cli.positive_int, metavar="N", help="also print loss and accuracy every N batches")
+    add("--quiet", action="store_true", help="print only the run directory")
     args = parser.parse_args(argv)
     if args.num_gpus is not None:
         if args.ctx is not None:
@@ -49,7 +54,7 @@ def parse(argv: list[str] | None = None):
         fixed = ["recipe", "ctx", "batch_size", "lr", "augment", "seed", "threads", "backprop", "run_dir"]
         given = [f"--{name.replace('_', '-')}" for name in fixed if getattr(args, name) is not None]
         if given:
-            parser.error(f"--resume goes on by the run's own settings; drop {', '.join(given)}")
+            parser.error(f"--resume uses the run's own settings; drop {', '.join(given)}")
     return args
 
 
@@ -57,12 +62,12 @@ def train(args) -> int:
     """Train as the parsed arguments say."""
     if args.resume is None:
         return _train(args)
-    with RunDir(args.resume).alone() as directory:  # before anything in it is read
+    with RunDir(args.resume).lock() as directory:  # before anything in it is read
         return _train(args, directory)
 
 
 def _train(args, directory: RunDir | None = None) -> int:
-    """Train a new run, or go on with that in `directory`, which this process holds."""
+    """Train a new run, or resume the one in `directory`, which this process has locked."""
     if directory is None:
         recipe = get_recipe(args.recipe or DEFAULT_RECIPE)
         settings = {"name": args.recipe or DEFAULT_RECIPE, "seed": args.seed or 0, "data_dir": args.data_dir}
@@ -82,7 +87,7 @@ def _train(args, directory: RunDir | None = None) -> int:
         except RuntimeError as error:  # called from Python, not as a command
             raise InputError(f"--threads {threads}: {error}") from None
 
-    # MXNet reads the number of threads when it is loaded, so what imports it comes here
+    # imported here: MXNet reads the number of threads when it is loaded
     from gluon_lenet.console import Console
     from gluon_lenet.devices import parse_ctx
     from gluon_lenet.training import checkpoint
@@ -118,7 +123,7 @@ def _train(args, directory: RunDir | None = None) -> int:
             return cli.FAILED
         console.finish(run)
         if not is_whole:
-            print(f"interrupted; go on with --resume {run.directory.path}", file=sys.stderr)
+            print(f"interrupted; continue with --resume {run.directory.path}", file=sys.stderr)
             return 128 + console.signals.number
     return 0
 

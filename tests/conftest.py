@@ -1,4 +1,4 @@
-"""What several test files share: the real data, a small part of it, and a way to run the command line."""
+"""Shared fixtures and helpers: the real data, a small part of it, and calls of the command lines."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from gluon_lenet.training.run_dir import RunDir
 ROOT = Path(__file__).resolve().parents[1]
 
 
-TOOLS = {  # what tests call, and which
+TOOLS = {  # programs, and the tests that call them
     "bash": "test_environment.py, test_evaluate.py",
     "git": "test_public.py",
     "make": "test_machine.py, test_devices.py",
@@ -30,9 +30,9 @@ TOOLS = {  # what tests call, and which
 
 
 def pytest_sessionstart(session):
-    """Without tools, a terminal or the data many tests would fail, one after the other: one line says so before."""
+    """Stop with one line if tools, terminals or data are missing, without which many tests would fail."""
     if hasattr(session.config, "workerinput"):
-        return  # a worker of pytest-xdist; the session that started it has asked
+        return  # a worker of pytest-xdist; the main session has checked
     whole = session.config.args_source is pytest.Config.ArgsSource.TESTPATHS
     if lacking := whole and [f"{tool} (for {files})" for tool, files in TOOLS.items() if shutil.which(tool) is None]:
         raise pytest.UsageError(f"the tests need {', '.join(lacking)}; install what is not there")
@@ -110,7 +110,7 @@ def module_env(**extra: str) -> dict[str, str]:
 
 
 def one_error_line(process: subprocess.CompletedProcess, *parts: str) -> None:
-    """Assert that the process ended as bad input must: status 2, one line on stderr that holds `parts`."""
+    """Assert that the process rejected bad input: status 2, one line on stderr that contains `parts`."""
     assert process.returncode == 2, process.stderr
     lines = process.stderr.splitlines()
     assert len(lines) == 1, process.stderr
@@ -120,7 +120,7 @@ def one_error_line(process: subprocess.CompletedProcess, *parts: str) -> None:
 
 
 def fails_as_bad_input(main, args, capsys, *parts: str) -> None:
-    """The same for a command line called from Python: also nothing on stdout."""
+    """The same for a command line called from Python; also asserts that stdout is empty."""
     try:
         status = main(list(map(str, args)))
     except SystemExit as exit:
@@ -136,7 +136,7 @@ def fails_as_bad_input(main, args, capsys, *parts: str) -> None:
 
 
 def same_run(run_dir, other):
-    """Assert that two runs kept the same weights and optimizer states to the bit, and measured the same."""
+    """Assert that two runs have the same weights and optimizer states, bit for bit, and the same metrics."""
     files, other_files = ({file.name: file for file in folder.glob("*.safetensors")} for folder in (run_dir, other))
     assert files.keys() == other_files.keys() >= {"last.safetensors"}
     for name, file in files.items():

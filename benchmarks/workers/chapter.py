@@ -1,6 +1,6 @@
-"""The chapter's script, with gluon_lenet in d2lzh's place: what a reader runs, from prompt to prompt."""
+"""The chapter's script as a reader runs it, with gluon_lenet instead of d2lzh."""
 
-import gluon_lenet as d2l  # isort: skip  # first: it mends NumPy for MXNet
+import gluon_lenet as d2l  # isort: skip  # first: it patches NumPy for MXNet
 
 from mxnet import gluon, init
 

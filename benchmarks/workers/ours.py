@@ -1,6 +1,6 @@
 """gluon_lenet itself: its loop, its batches, its gradients by the fused kernels or by autograd."""
 
-import gluon_lenet  # isort: skip  # first: it mends NumPy for MXNet
+import gluon_lenet  # isort: skip  # first: it patches NumPy for MXNet
 
 import mxnet as mx
 import numpy as np
@@ -14,7 +14,7 @@ from gluon_lenet.training.recipes import get_recipe
 
 
 class Ours(Contender):
-    """As `python -m gluon_lenet.train` trains, but with every training image, none held out; modes: fused, autograd."""
+    """Trains like `python -m gluon_lenet.train`, but holds out no training images; modes: fused, autograd."""
 
     def build(self):
         recipe = get_recipe(self.job["recipe"])
@@ -22,7 +22,7 @@ class Ours(Contender):
         batches = {}
         for part in ("train", "test"):
             images, labels = self.arrays(part, raw=True)
-            images.flags.writeable = False  # so that they are resized only once
+            images.flags.writeable = False  # read-only, so that they are resized only once
             size = min(self.batch_size, len(images))
             batches[part] = gluon_lenet.Batches(
                 images, labels, size, shuffle=part == "train", seed=self.job["seed"], transform=transform

@@ -1,10 +1,10 @@
-"""A job on the command line, requests on stdin -> one contender at work, a line of JSON on stdout an answer.
+"""A job on the command line, requests on stdin -> one line of JSON on stdout per answer.
 
     python with_torch.py channels_last JOB.json            answers requests until stdin ends
-    python with_torch.py channels_last JOB.json --epochs 5 trains so many epochs, as a user's script would, and ends
+    python with_torch.py channels_last JOB.json --epochs 5 trains 5 epochs, as a user's script would, and ends
 
-Requests: `epoch` (a pass over the training images, then one over the test images, timed apart), `infer N` (images a
-second, N at a time), `sgemm` (the best float32 matrix product, in FLOP/s), `memory` (peak bytes). The parent
+Requests: `epoch` (a pass over the training images, then one over the test images, timed separately), `infer N` (images
+per second, N at a time), `sgemm` (the best float32 matrix product, in FLOP/s), `memory` (peak bytes). The parent
 (bench.py) sets the number of threads in the environment and stops every process but the one it asks.
 """
 
@@ -20,11 +20,11 @@ from pathlib import Path
 
 import numpy as np
 
-INFERENCE_SECONDS = 0.5  # each timing of inference takes at least so long
+INFERENCE_SECONDS = 0.5  # least duration of an inference timing
 
 
 class Contender:
-    """A net, its optimizer and its data, as one framework has them. `job` says which; `mode` how it is run."""
+    """A net, its optimizer and its data in one framework, given by `job`; `mode` is how the net is run."""
 
     def __init__(self, job: dict, mode: str):
         self.job, self.mode, self.threads = job, mode, int(os.environ["OMP_NUM_THREADS"])
@@ -32,11 +32,11 @@ class Contender:
         self.build()
 
     def build(self) -> None:
-        """Make the net, the optimizer and the data, in whatever form the framework likes best."""
+        """Make the net, the optimizer and the data, in the framework's preferred form."""
         raise NotImplementedError
 
     def train(self, order: np.ndarray) -> float:
-        """One pass over the training images, in this order; returns the mean loss, when all is computed."""
+        """One pass over the training images, in this order; returns the mean loss when all is computed."""
         raise NotImplementedError
 
     def logits(self, first: int, last: int) -> np.ndarray:
@@ -44,11 +44,11 @@ class Contender:
         raise NotImplementedError
 
     def count_correct(self) -> int:
-        """How many test images are predicted right."""
+        """The number of test images predicted correctly."""
         raise NotImplementedError
 
     def versions(self) -> dict[str, str]:
-        """Name and version of what computes."""
+        """Names and versions of the libraries."""
         raise NotImplementedError
 
     # What the contenders share -----------------------------------------------------------------------------------
@@ -56,7 +56,7 @@ class Contender:
     def arrays(self, part: str, raw: bool = False) -> tuple[np.ndarray, np.ndarray]:
         """uint8 images (n, h, w) and labels (n,); `part` is train or test.
 
-        The images are resized already if the recipe wants it; `raw` gives those of the data set.
+        The images are already resized if the recipe resizes; `raw` gives the original ones.
         """
         folder = Path(self.job["folder"])
         return np.load(folder / f"{part}_images{'' if raw else self.job['resized']}.npy"), np.load(
@@ -64,7 +64,7 @@ class Contender:
         )
 
     def floats(self, part: str) -> tuple[np.ndarray, np.ndarray]:
-        """What the net is fed, float32 (n, 1, h, w), and labels int64 (n,)."""
+        """The net's inputs, float32 (n, 1, h, w), and labels int64 (n,)."""
         images, labels = self.arrays(part)
         X = images[:, None].astype(np.float32) / 255
         if (self.job["mean"], self.job["std"]) != (0, 1):
@@ -72,7 +72,7 @@ class Contender:
         return X, labels.astype(np.int64)
 
     def run_epoch(self) -> dict:
-        """Train, then test: seconds of the first and of both, mean training loss, test accuracy."""
+        """Train, then test: seconds of training and of both, mean training loss, test accuracy."""
         start = time.perf_counter()
         loss = self.train(np.random.default_rng([self.job["seed"], self.epoch]).permutation(self.job["num_train"]))
         trained = time.perf_counter()
@@ -87,7 +87,7 @@ class Contender:
         }
 
     def infer(self, batch_size: int) -> float:
-        """Images a second, each batch of test images waited for."""
+        """Images per second, waiting for each batch of test images."""
         for i in range(3):
             self.logits(i, i + batch_size)
         images, first, start = 0, 0, time.perf_counter()
@@ -115,7 +115,7 @@ class Contender:
 
 
 def peak_memory() -> int:
-    """Peak bytes of this process, and what its children hold beyond what they share."""
+    """Peak bytes of this process, plus the private memory of its children."""
     status = Path("/proc/self/status")
     if not status.exists():  # macOS counts bytes
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
@@ -129,10 +129,10 @@ def peak_memory() -> int:
 
 
 def main(contender_class: type[Contender]) -> None:
-    """Serve requests, or train the epochs asked for."""
+    """Answer requests, or train the requested number of epochs."""
     mode, job = sys.argv[1], json.loads(Path(sys.argv[2]).read_text())
     answers = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)  # what frameworks print is no answer
+    os.dup2(2, 1)  # output of frameworks is not an answer
 
     def answer(content) -> None:
         print(json.dumps(content), file=answers, flush=True)

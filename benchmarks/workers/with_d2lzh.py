@@ -1,6 +1,6 @@
 """The book's own package: d2lzh.train_ch5 and d2lzh.load_data_fashion_mnist, as the chapter calls them."""
 
-import gluon_lenet  # isort: skip  # first: it mends NumPy for MXNet
+import gluon_lenet  # isort: skip  # first: it patches NumPy for MXNet
 
 import contextlib
 import io
@@ -15,13 +15,13 @@ from protocol import Contender, main
 
 
 class D2lzh(Contender):
-    """The chapter's cells. An epoch is what the book's printed time covers: training and test pass."""
+    """The chapter's cells. As in the book's printed time, an epoch includes the test pass."""
 
     def build(self):
         contender = self
 
         class FashionMNIST(vision.FashionMNIST):
-            """Gluon's data set over verified files: the SHA-1s it insists on are of files withdrawn in 2017."""
+            """Gluon's data set over verified files: the SHA-1s it requires are of files withdrawn in 2017."""
 
             def _get_data(self):
                 images, labels = contender.arrays("train" if self._train else "test")

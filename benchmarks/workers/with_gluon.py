@@ -1,6 +1,6 @@
-"""Stock Gluon at its best: the hybridized net, all images in memory as floats, nothing read back batch by batch."""
+"""Stock Gluon at its best: the hybridized net, all images in memory as floats, no waiting for batches."""
 
-import gluon_lenet  # isort: skip  # first: it mends NumPy for MXNet
+import gluon_lenet  # isort: skip  # first: it patches NumPy for MXNet
 
 import mxnet as mx
 from mxnet import autograd, gluon, init, nd

@@ -12,7 +12,7 @@ ACTIVATIONS = {"sigmoid": jax.nn.sigmoid, "tanh": jnp.tanh, "relu": jax.nn.relu}
 
 
 def initialize(layers: list, key) -> list:
-    """Weights by Xavier's rule and zero biases, a pair a layer that has them."""
+    """Xavier weights and zero biases, one pair per layer that has them."""
     xavier, parameters = jax.nn.initializers.glorot_uniform(), []
     for kind, *sizes in layers:
         key, drawn = jax.random.split(key)
@@ -37,7 +37,7 @@ def forward(layers: tuple, parameters: list, X):
             X = X @ weight + bias
         elif kind == "flatten":
             X = X.reshape(len(X), -1)
-        elif kind in ("max", "avg"):  # windows as axes of their own: faster than lax.reduce_window
+        elif kind in ("max", "avg"):  # windows as separate axes: faster than lax.reduce_window
             b, h, w, c = X.shape
             windows = X.reshape(b, h // 2, 2, w // 2, 2, c)
             X = windows.max((2, 4)) if kind == "max" else windows.mean((2, 4))

@@ -8,7 +8,7 @@ layers = tf.keras.layers
 
 
 def make_layer(kind: str, *sizes: int) -> layers.Layer:
-    """The Keras layer for one row of the job's `layers`; Keras draws weights by Glorot's rule, which is Xavier's."""
+    """The Keras layer for one row of the job's `layers`; Keras initializes by Glorot's rule, which is Xavier's."""
     if kind == "conv":
         _, channels, kernel, padding = sizes
         return layers.Conv2D(channels, kernel, padding="same" if padding else "valid")

@@ -1,4 +1,4 @@
-"""MXNet 1.9.1 on today's NumPy, Python, IPython and machines: the only room that knows versions."""
+"""MXNet 1.9.1 on current NumPy, Python, IPython and machines: only this folder depends on versions."""
 
 import functools
 import importlib.util
@@ -19,11 +19,11 @@ from gluon_lenet.machine import libraries, wheels
 
 @functools.cache
 def prepare() -> None:
-    """Make `import mxnet` and `import d2lzh` work in this process; imports neither, and changes no name NumPy has."""
+    """Make `import mxnet` and `import d2lzh` work in this process; imports neither, changes no name that NumPy has."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         for name, value in numpy_names.missing_names().items():
-            if name not in vars(np):  # what NumPy gives only when asked, with a warning, stays what NumPy gives
+            if name not in vars(np):  # names that NumPy still provides on access, with a warning, are kept
                 setattr(np, name, getattr(np, name, value))
     sys.meta_path.insert(0, _BeforeMXNet())
     wrapt.when_imported("mxnet")(patch_mxnet)
@@ -32,7 +32,7 @@ def prepare() -> None:
 
 
 class _BeforeMXNet:
-    """A meta path finder that finds nothing: it prepares threads and CUDA when MXNet is looked for."""
+    """A meta path finder that finds nothing, but prepares threads and CUDA just before MXNet is imported."""
 
     def find_spec(self, name, path=None, target=None):
         if name == "mxnet":
@@ -41,10 +41,10 @@ class _BeforeMXNet:
                 raise InputError("MXNet needs its docstrings, which python -OO and PYTHONOPTIMIZE=2 take away; use -O")
             threads.keep_first_numbers()
             why = wheels.why_no_wheel()
-            if why and PathFinder.find_spec(name) is None:  # who has built MXNet himself has it
+            if why and PathFinder.find_spec(name) is None:  # MXNet may have been built from source
                 raise ModuleNotFoundError(why, name=name)
             if importlib.util.find_spec("distutils") is None:
-                # setuptools has it, and says so when Python starts: not in a notebook that has just installed it
+                # setuptools provides it from the start of Python on, but not if it was installed in this very session
                 with suppress(ImportError):
                     import setuptools  # noqa: F401
             libraries.load_cuda()

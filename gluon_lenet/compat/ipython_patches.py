@@ -8,7 +8,7 @@ def patch_display(display):
 
 
 def set_matplotlib_formats(*formats, **kwargs):
-    """`IPython.display.set_matplotlib_formats`, gone in IPython 9: the formats of a notebook's figures."""
+    """`IPython.display.set_matplotlib_formats`, removed in IPython 9: sets the formats of a notebook's figures."""
     from IPython import get_ipython
 
     if get_ipython():  # in a script there is nothing to set, and the call would start a shell

@@ -1,4 +1,4 @@
-"""MXNet 1.9.1, just imported -> the same on NumPy 2, and with one line for what its wheel lacks."""
+"""MXNet 1.9.1, just imported -> patched for NumPy 2, and with a one-line error for what its wheel lacks."""
 
 import functools
 import operator
@@ -10,38 +10,38 @@ from gluon_lenet.errors import InputError
 
 
 def patch_mxnet(mxnet):
-    """Mend MXNet, just imported: numbers that NumPy 2 prints, scalars that it narrows, methods that it renamed."""
+    """Patch MXNet, just imported, for what NumPy 2 changed: printed numbers, types of scalars, names of methods."""
     if not mxnet.runtime.Features().is_enabled("DIST_KVSTORE"):
         mxnet.kvstore.create = _without_ps_lite(mxnet.kvstore.create, mxnet.base.MXNetError)
 
     if np.lib.NumpyVersion(np.__version__) < "2.0.0":
-        return  # MXNet 1.9.1 was written for NumPy 1: with the names back it is whole
+        return  # MXNet 1.9.1 was written for NumPy 1: restoring the names is enough
 
-    # A list of NumPy's numbers prints as [np.int64(3)], and MXNet hands parameters, shapes and attributes to its C core
-    # as text: the modules that do so get a `str` that writes them as numbers.
+    # NumPy 2 prints a list of its numbers as [np.int64(3)], and MXNet passes parameters, shapes and attributes to its C
+    # core as text: the modules that do so get a `str` that prints plain numbers.
     for module in (mxnet._ctypes.ndarray, mxnet._ctypes.symbol, mxnet.symbol.symbol, mxnet.io.io):
         module.str = _ParameterText
 
-    # np.int64(2) == () is an empty array, which is neither true nor false any more (NumPy 2.2): `size` must be plain.
+    # np.int64(2) == () is an empty array, which has no truth value since NumPy 2.2: `size` must be a Python number.
     for module in (mxnet.ndarray.numpy.random, mxnet.symbol.numpy.random):
         for name in module.__all__:
             setattr(module, name, _with_plain_numbers(getattr(module, name)))
 
-    # 0.0 + np.float32(x) was a float64 and is a float32, so loops that add up `asscalar()`, as the book's do, and the
-    # metrics, lose digits: such scalars compute as they did, sums of metrics are float64.
+    # 0.0 + np.float32(x) was float64 in NumPy 1 and is float32 in NumPy 2, so that sums of `asscalar()`, as in the
+    # book's loops, and metrics lose digits: such scalars compute as in NumPy 1, and sums of metrics are float64.
     asscalar = mxnet.nd.NDArray.asscalar
     mxnet.nd.NDArray.asscalar = functools.wraps(asscalar)(lambda self: _numpy_1_scalar(asscalar(self)))
     mxnet.metric.EvalMetric.sum_metric = _Float64("sum_metric")
     mxnet.metric.EvalMetric.global_sum_metric = _Float64("global_sum_metric")
 
-    # Methods and modules NumPy renamed: ndarray.tostring went in 2.3, and numpy.core warns since 2.0.
+    # Renamed in NumPy: ndarray.tostring was removed in 2.3, and numpy.core warns since 2.0.
     for function in (mxnet.recordio.pack, mxnet.recordio.pack_img):
         _rename(function, tostring="tobytes")
     _rename(mxnet.nd.moveaxis, core="_core")
 
 
 def _without_ps_lite(create, mxnet_error):
-    """`mxnet.kvstore.create`, for `Trainer` too, that says which wheel has what a distributed store needs."""
+    """`mxnet.kvstore.create`, also as `Trainer` calls it; its error names the wheel that has distributed stores."""
 
     @functools.wraps(create)
     def wrapper(name="local"):
@@ -71,7 +71,7 @@ class _ParameterText(metaclass=_TextType):
 
 
 def _plain(value):
-    """The same value with Python's numbers for NumPy's, in tuples and lists too."""
+    """The same value with NumPy's numbers replaced by Python's, in tuples and lists too."""
     if type(value) in (tuple, list):
         return type(value)(map(_plain, value))
     return value.item() if isinstance(value, np.generic) else value
@@ -86,7 +86,7 @@ def _with_plain_numbers(function):
 
 
 class _Float64:
-    """An attribute that is a float64 whenever it is a float: what is added to it is added in float64."""
+    """An attribute that stores floats as float64, so that sums are accumulated in float64."""
 
     def __init__(self, name):
         self.name = name
@@ -99,7 +99,7 @@ class _Float64:
 
 
 def _numpy_1_scalar(value):
-    """A NumPy scalar that computes and prints as in NumPy 1; what is no narrow number comes back as it is."""
+    """A NumPy scalar that computes and prints as in NumPy 1; other than narrow types are returned unchanged."""
     return _numpy_1_type(type(value))(value) if type(value) in _NARROW else value
 
 
@@ -108,7 +108,7 @@ _NARROW = (np.float16, np.float32, np.int8, np.int16, np.int32, np.uint8, np.uin
 
 @functools.cache
 def _numpy_1_type(kind):
-    """A subclass of `kind` that takes a Python number beside it for an int64, a float64 or a complex128."""
+    """A subclass of `kind` that treats Python operands as int64, float64 or complex128."""
 
     def method(operation):
         return lambda self, *others: _numpy_1_scalar(operation(kind(self), *map(_wide, others)))
@@ -130,6 +130,6 @@ def _wide(value):
 
 
 def _rename(function, **names):
-    """Let `function` look up attributes by their new names."""
+    """Make `function` look up attributes by their new names."""
     code = function.__code__
     function.__code__ = code.replace(co_names=tuple(names.get(name, name) for name in code.co_names))

@@ -1,4 +1,4 @@
-"""NumPy of today -> the names that MXNet 1.9.1 takes from it, with the meanings they had."""
+"""Current NumPy -> the names that MXNet 1.9.1 uses from it, with their old meanings."""
 
 import builtins
 import importlib.util
@@ -9,7 +9,7 @@ import numpy as np
 
 
 def missing_names() -> dict:
-    """What MXNet 1.9.1 takes from `numpy` and some NumPy since 1.24 lacks: each name with its old meaning."""
+    """The names that MXNet 1.9.1 uses and some NumPy since 1.24 lacks, each with its old meaning."""
     names = {name: getattr(builtins, name) for name in ("bool", "int", "float", "complex", "object", "str")}
     names |= {"PZERO": 0.0, "NZERO": -0.0, "NAN": nan, "NaN": nan}
     names |= {"PINF": inf, "NINF": -inf, "Inf": inf, "Infinity": inf, "infty": inf}
@@ -23,22 +23,22 @@ def missing_names() -> dict:
 
 
 def in1d(ar1, ar2, assume_unique=False, invert=False, **kind):
-    """`numpy.in1d`, gone in NumPy 2.4: which elements of the flattened `ar1` are in `ar2`."""
+    """`numpy.in1d`, removed in NumPy 2.4: which elements of the flattened `ar1` are in `ar2`."""
     return np.isin(np.ravel(ar1), ar2, assume_unique=assume_unique, invert=invert, **kind)
 
 
 def msort(a):
-    """`numpy.msort`, gone in NumPy 2.0: a copy of `a` sorted along its first axis."""
+    """`numpy.msort`, removed in NumPy 2.0: a copy of `a` sorted along its first axis."""
     return np.sort(a, axis=0)
 
 
 def asfarray(a, dtype=np.float64):
-    """`numpy.asfarray`, gone in NumPy 2.0: `a` as an array of floats, integers made float64."""
+    """`numpy.asfarray`, removed in NumPy 2.0: `a` as an array of floats; integers become float64."""
     return np.asarray(a, dtype=dtype if np.issubdtype(dtype, np.inexact) else np.float64)
 
 
 def find_common_type(array_types, scalar_types):
-    """`numpy.find_common_type`, gone in NumPy 2.0: scalars count only where their kind is above the arrays'."""
+    """`numpy.find_common_type`, removed in NumPy 2.0: scalars matter only if their kind is above the arrays'."""
     arrays = np.result_type(*array_types) if len(array_types) else None
     scalars = np.result_type(*scalar_types) if len(scalar_types) else None
     if arrays is None or scalars is None:

@@ -1,4 +1,4 @@
-"""The machine and the environment -> how many threads MXNet and the kernels compute with."""
+"""The machine and the environment -> how many threads MXNet and the kernels use."""
 
 import os
 import re
@@ -14,24 +14,24 @@ _THREADS = ("OMP_NUM_THREADS", "MXNET_OMP_MAX_THREADS")  # the first one counts
 
 
 def set_default() -> None:
-    """Let MXNet use the physical cores, if the environment does not say and MXNet is not loaded.
+    """Make MXNet use the physical cores, unless the environment sets a number or MXNet is already loaded.
 
-    It takes half of the logical processors by default, however they are divided into cores.
+    Its own default is half of the logical processors, however they are divided into cores.
     """
     if not any(map(os.environ.get, _THREADS)) and "mxnet" not in sys.modules:
         os.environ["MXNET_OMP_MAX_THREADS"] = str(physical_cores())
 
 
 def keep_first_numbers() -> None:
-    """Shorten the environment's lists of numbers to the first: MXNet reads one, and ends the process at a list."""
+    """Shorten lists of numbers in the environment to the first one: MXNet aborts the process on a list."""
     for variable in _THREADS:
         if os.environ.get(variable):
             os.environ[variable] = _first_number(os.environ[variable])
 
 
 def physical_cores() -> int:
-    """The number of physical cores this process may keep busy: hyperthreads of one core count once."""
-    if not hasattr(os, "sched_getaffinity"):  # macOS on Intel: two hyperthreads a core on nearly every Mac
+    """The number of physical cores this process may use: hyperthreads of one core count once."""
+    if not hasattr(os, "sched_getaffinity"):  # macOS on Intel: nearly every Mac has two hyperthreads per core
         return max(1, os.cpu_count() // 2)
     return min(_cores(os.sched_getaffinity(0)), _container_limit())
 
@@ -45,7 +45,7 @@ def _cores(cpus, system=Path("/sys/devices/system/cpu")) -> int:
 
 
 def _container_limit(cgroup=Path("/sys/fs/cgroup")) -> float:
-    """The processors `docker run --cpus` or Kubernetes leave to this container, at least 1; inf without a limit."""
+    """The processors that `docker run --cpus` or Kubernetes allow this container, at least 1; inf without a limit."""
     files = ["cpu.max"] if (cgroup / "cpu.max").exists() else ["cpu/cpu.cfs_quota_us", "cpu/cpu.cfs_period_us"]
     try:
         quota, period = " ".join((cgroup / file).read_text() for file in files).split()
@@ -55,26 +55,26 @@ def _container_limit(cgroup=Path("/sys/fs/cgroup")) -> float:
 
 
 def set_threads(n: int) -> None:
-    """Let MXNet compute with `n` threads; raises RuntimeError once MXNet is loaded: it reads the number only then."""
+    """Make MXNet use `n` threads; raises RuntimeError if MXNet is loaded already: it reads the number at import."""
     if "mxnet" in sys.modules:
-        raise RuntimeError("set_threads() must come before the first `import mxnet`: MXNet reads the number only then")
+        raise RuntimeError("set_threads() must come before the first `import mxnet`, when MXNet reads the number")
     os.environ["OMP_NUM_THREADS"] = os.environ["MXNET_OMP_MAX_THREADS"] = str(n)
 
 
 def num_threads() -> int:
-    """The number of CPU threads MXNet computes with; raises InputError as `check_threads`."""
+    """The number of CPU threads MXNet uses; raises InputError as `check_threads` does."""
     check_threads()
     for name in _THREADS:
         if os.environ.get(name):
             return int(_first_number(os.environ[name]))
-    # Nothing told MXNet: it was loaded before prepare(), and took half of the processors.
+    # Not set: MXNet was loaded before prepare(), and uses half of the processors.
     return max(1, (len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()) // 2)
 
 
 def check_threads() -> None:
-    """Raise InputError unless the environment's numbers of threads are ones that MXNet and the kernels can use.
+    """Raise InputError unless MXNet and the kernels can use the numbers of threads in the environment.
 
-    MXNet itself computes nothing with none, and ends the process at a text, or at more threads than the system has.
+    MXNet itself computes nothing with 0 threads, and aborts the process on text or on more threads than the system has.
     """
     for name in _THREADS:
         text = os.environ.get(name)
@@ -88,4 +88,4 @@ def check_threads() -> None:
 
 
 def _first_number(text: str) -> str:
-    return text.split(",")[0].strip()  # OpenMP allows one for each level of nesting
+    return text.split(",")[0].strip()  # OpenMP allows one number per level of nesting

@@ -1,1 +1,1 @@
-"""Bytes on disk -> uint8 arrays -> float32 batches: sources, idx, datasets, transforms, batches, in that order."""
+"""Bytes on disk -> uint8 arrays -> float32 batches: transports, cache, idx, datasets, augment, transforms, batches."""

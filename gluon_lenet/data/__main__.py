@@ -13,12 +13,12 @@ from gluon_lenet.data.datasets import parse_dataset
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Do what `argv` says; returns the exit status: 0, 1 (a file is wrong or not to be had), 2 (bad input), 130."""
+    """Do what `argv` says; returns the exit status: 0, 1 (a file is wrong or unavailable), 2 (bad input), 130."""
     return cli.run(lambda: act(parse(argv)))
 
 
 def parse(argv: list[str] | None = None):
-    """The command line's arguments; leaves with status 2 and one line if one of them is wrong."""
+    """The command line's arguments; exits with status 2 and one line if one of them is wrong."""
     parser = cli.Parser(prog="python -m gluon_lenet.data", description="Fetch, verify or describe the data sets.")
     parser.add_argument("action", choices=sorted(ACTIONS), help="what to do")
     parser.add_argument("name", nargs="?", help=f"{' or '.join(sorted(DATASETS))} (default: both)")
@@ -33,14 +33,14 @@ def act(args) -> int:
 
 
 def fetch(name: str, data_dir: str | None) -> int:
-    """Get the files and print where they lie and came from."""
+    """Get the files and print where they are and where they came from."""
     for file in cache.fetch(name, data_dir).values():
         print(f"{name}: {file.path} (from {file.origin})")
     return 0
 
 
 def verify(name: str, data_dir: str | None) -> int:
-    """Hash the files anew and print OK or what is wrong, a line each."""
+    """Hash the files and print one line per file: OK, or what is wrong."""
     result = cache.verify(name, data_dir)
     for path, problem in result.items():
         print(f"{name}: {path}: OK" if problem is None else f"{name}: WRONG: {problem}")

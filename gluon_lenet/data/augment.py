@@ -1,4 +1,4 @@
-"""uint8 images (n, h, w) -> as many, each rotated, scaled, sheared and shifted a little, at random; for training."""
+"""uint8 images (n, h, w) -> uint8 images (n, h, w), randomly rotated, scaled, sheared and shifted; for training."""
 
 from __future__ import annotations
 
@@ -8,25 +8,25 @@ import numpy as np
 
 from gluon_lenet.fields import NotNegative, Share
 
-# MXNet is imported where it is used: a recipe, which holds an Augmentation, is read before it is loaded.
+# MXNet is imported where it is used: recipes, which hold an Augmentation, are read before MXNet is loaded.
 
 
 @dataclass(frozen=True)
 class Augmentation:
-    """How far an image may be distorted: each amount is drawn evenly between minus and plus its bound, for each image.
+    """Bounds of a random affine distortion: each amount is drawn uniformly from [-bound, bound], for each image.
 
-    Bilinear; what comes in from outside the image is background, 0.
+    Sampling is bilinear; pixels from outside the image are background, 0.
     """
 
     rotation: NotNegative = 0.0  # degrees
     scale: Share = 0.0  # share of the size: 0.1 makes an image 10 % smaller to 10 % larger
-    squeeze: Share = 0.0  # share of the size: wider and at once lower, or narrower and higher
-    shear: NotNegative = 0.0  # pixels sideways a row: slanted handwriting
+    squeeze: Share = 0.0  # share of the size: wider and lower, or narrower and higher
+    shear: NotNegative = 0.0  # sideways shift in pixels per row: slanted handwriting
     shift: NotNegative = 0.0  # pixels, in each direction
-    flip: bool = False  # left and right exchanged, in half of the images
+    flip: bool = False  # mirror half of the images left to right
 
     def __call__(self, images: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        """uint8 (n, h, w) -> uint8 (n, h, w); what is drawn depends on `rng` and n only."""
+        """uint8 (n, h, w) -> uint8 (n, h, w); the random amounts depend on `rng` and n only."""
         from mxnet import nd
 
         n, height, width = images.shape
@@ -39,17 +39,17 @@ class Augmentation:
         return nd.BilinearSampler(pixels, grid).round().astype(np.uint8).asnumpy()[:, 0]
 
     def matrices(self, n: int, height: int, width: int, rng: np.random.Generator) -> np.ndarray:
-        """float32 (n, 2, 3): from a place (x, y, 1) in the result to the place (x, y) in the image.
+        """float32 (n, 2, 3): maps a position (x, y, 1) in the result to the position (x, y) in the image.
 
-        Places are counted as `nd.GridGenerator` does, -1 to 1 from the first pixel's centre to the last's.
+        Coordinates are those of `nd.GridGenerator`: -1 to 1 from the centre of the first pixel to that of the last.
         """
-        turn, scale, squeeze, shear, x, y, flip = rng.uniform(-1, 1, size=(7, n))
-        angle, larger, wider = np.radians(self.rotation) * turn, 1 + self.scale * scale, 1 + self.squeeze * squeeze
+        rotation, scale, squeeze, shear, x, y, flip = rng.uniform(-1, 1, size=(7, n))
+        angle, larger, wider = np.radians(self.rotation) * rotation, 1 + self.scale * scale, 1 + self.squeeze * squeeze
         mirror = np.where(flip < 0, -1, 1) if self.flip else 1
         across, down = mirror / (larger * wider), wider / larger
         cos, sin = np.cos(angle), np.sin(angle)
         slant = self.shear * shear
-        # the inverse of: scale and squeeze, then slant, then turn, then shift
+        # the inverse of: scale and squeeze, then shear, then rotate, then shift
         matrices = np.array(
             [
                 [across * (cos + slant * sin), across * (sin - slant * cos), 2 * self.shift * x / (width - 1)],

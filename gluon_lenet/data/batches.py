@@ -16,9 +16,9 @@ from gluon_lenet.errors import InputError
 
 
 class Batch(NamedTuple):
-    """A batch as it is stored, ready for either engine: which of the images, and what a net is to see of them."""
+    """A batch as it is stored, for either engine: the images, which rows of them, and how to transform them."""
 
-    images: np.ndarray  # uint8 (n, h, w), resized if the transform says so
+    images: np.ndarray  # uint8 (n, h, w), already resized if the transform resizes
     rows: np.ndarray  # int64 (b,)
     labels: np.ndarray  # int32 (n,)
     transform: Transform
@@ -32,23 +32,23 @@ class Batch(NamedTuple):
 class Batches:
     """Mini-batches of a data set in memory; iterates like a Gluon `DataLoader`: `len(it)`, `for X, y in it`.
 
-    X is float32 (b, 1, h, w), in [0, 1] unless `transform` says otherwise, y is int32 (b,); the last batch holds what
-    is left. Nothing is done image by image: one batch is one gather of uint8 rows and one conversion.
+    X is float32 (b, 1, h, w), in [0, 1] unless `transform` says otherwise, y is int32 (b,); the last batch may be
+    smaller. Nothing is done image by image: a batch is one gather of uint8 rows and one conversion.
 
-    The order of the k-th pass over the data, and how `augment` bends each image in it, follow from `seed` and k alone,
-    so a pass can be repeated by setting `epoch`, the number of passes begun so far.
+    The order of the k-th pass over the data and its random augmentation depend on `seed` and k alone, so a pass can be
+    repeated by setting `epoch`, the number of passes begun so far.
 
     Args:
         images: uint8 (n, h, w).
         labels: integers (n,), at least 0; a net must have more classes than the largest.
         batch_size: 1 to n.
-        shuffle: whether each pass has an order of its own.
-        seed: of the order and of `augment`; at least 0.
-        transform: what a net is to see of the images.
-        augment: how training images are changed at random, uint8 (n, h, w) to uint8 (n, h, w).
+        shuffle: whether to shuffle the images in every pass.
+        seed: for the order and for `augment`; at least 0.
+        transform: how the images are converted for the net.
+        augment: random augmentation, uint8 (n, h, w) -> uint8 (n, h, w).
 
     Raises:
-        InputError: other arrays, or another batch size; the message says what is wrong with them.
+        InputError: wrong arrays or a wrong batch size; the message says what is wrong.
     """
 
     def __init__(
@@ -66,7 +66,7 @@ class Batches:
         if images.dtype != np.uint8 or images.ndim != 3 or not images.size:
             raise InputError(f"images must be uint8 (n, h, w), not {images.dtype} {images.shape}")
         if labels.shape != (len(images),):
-            raise InputError(f"{len(images)} images, but labels of shape {labels.shape}; there must be one an image")
+            raise InputError(f"{len(images)} images, but labels of shape {labels.shape}; there must be one per image")
         check_labels(labels)
         if seed < 0:
             raise InputError(f"seed {seed} must be at least 0")
@@ -76,7 +76,7 @@ class Batches:
         self.batch_size, self.shuffle, self.seed = batch_size, shuffle, seed
         self.transform, self.augment = transform or Transform(), augment
         self.epoch = 0
-        self._resized = ()  # the images that were resized, to what size, and the result
+        self._resized = ()  # (images, size, resized images)
 
     @property
     def num_examples(self) -> int:
@@ -92,21 +92,21 @@ class Batches:
         return -(-len(self.images) // self.batch_size)
 
     def parts(self) -> Iterator[Batch]:
-        """One pass in as few parts as there can be: each is several batches whose images are stored together."""
+        """One pass in as few parts as possible: each is several batches whose images are stored together."""
         epoch, self.epoch = self.epoch, self.epoch + 1
         order, seeds = np.arange(len(self.images)), self.seeds(epoch)
         if self.shuffle:
             np.random.default_rng(seeds["shuffle"]).shuffle(order)
         if self.augment is not None:
             rng = np.random.default_rng(seeds["augment"])
-            # several batches at once: MXNet takes half a millisecond to begin
+            # several batches at once: each call of MXNet costs half a millisecond
             for rows in _slices(order, self.batch_size * max(1, _AUGMENTED // self.batch_size)):
                 yield self._copied(self._augmented(rows, rng), rows)
         elif self.transform.resize is None:
             yield Batch(self.images, order, self.labels, self.transform)
         elif len(self.images) * self.transform.resize**2 <= _MOST_KEPT and _is_read_only(self.images):
             yield Batch(self._resized_images(), order, self.labels, self.transform)
-        else:  # too many to keep, or they may have changed when the next batch is due
+        else:  # too many to keep, or writable, so that they may change before the next batch
             for rows in _slices(order, self.batch_size):
                 yield self._copied(self.images[rows], rows)
 
@@ -120,11 +120,11 @@ class Batches:
         return (batch.arrays() for batch in self.batches())
 
     def seeds(self, epoch: int) -> dict[str, list[int]]:
-        """What the generators, of the order and of `augment`, are seeded with for pass `epoch` (from 0)."""
+        """The seeds of the generators for the order and for `augment` in pass `epoch` (from 0)."""
         return {"shuffle": [self.seed, epoch], "augment": [self.seed, epoch, 1]}
 
     def _copied(self, images: np.ndarray, rows: np.ndarray) -> Batch:
-        """Images made of `rows`, in that order, as a part of their own."""
+        """A part of its own, of images made from `rows`, in that order."""
         return Batch(self.transform.resized(images), np.arange(len(rows)), self.labels[rows], self.transform)
 
     def _augmented(self, rows: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -136,7 +136,7 @@ class Batches:
         return images
 
     def _resized_images(self) -> np.ndarray:
-        """All images as the transform resizes them, once: uint8 (n, h, w)."""
+        """All images, resized by the transform and cached: uint8 (n, h, w)."""
         images, size = self.images, self.transform.resize
         if not (self._resized and self._resized[0] is images and self._resized[1] == size):
             self._resized = images, size, self.transform.resized(images)
@@ -146,8 +146,8 @@ class Batches:
 def check_labels(labels: np.ndarray, num_classes: int | None = None) -> None:
     """Raise InputError unless labels, of any shape, are whole numbers from 0 to `num_classes` - 1.
 
-    Without `num_classes`, which only a net knows, any int32 of at least 0 will do. Whatever computes the gradients,
-    labels are checked here before: MXNet takes the nearest class for one that does not exist, without a word.
+    Without `num_classes`, which only a net knows, any int32 of at least 0 is accepted. Labels are checked here, for
+    either engine: MXNet silently replaces a label that does not exist by the nearest class.
     """
     labels = np.asarray(labels)
     if not labels.size:
@@ -159,11 +159,11 @@ def check_labels(labels: np.ndarray, num_classes: int | None = None) -> None:
     if labels.min() >= 0 and labels.max() <= most and (labels.dtype.kind != "f" or (labels == np.rint(labels)).all()):
         return
     wrong = labels[~((labels >= 0) & (labels <= most) & (labels == np.rint(labels)))]
-    raise InputError(f"label {wrong.flat[0]} is no class; labels must be whole numbers from 0 to {most}")
+    raise InputError(f"label {wrong.flat[0]} is not a class; labels must be whole numbers from 0 to {most}")
 
 
 def _is_read_only(array: np.ndarray) -> bool:
-    """Whether nobody can write into the array, or into one that it is a view of."""
+    """Whether neither the array nor one that it is a view of can be written to."""
     while isinstance(array, np.ndarray):
         if array.flags.writeable:
             return False
@@ -176,7 +176,7 @@ _MOST_KEPT = 2**28  # bytes of resized images
 
 
 def _slices(array: np.ndarray, size: int) -> Iterator[np.ndarray]:
-    """The array in pieces of `size`; the last holds what is left."""
+    """The array in pieces of `size`; the last may be smaller."""
     return (array[start : start + size] for start in range(0, len(array), size))
 
 
@@ -187,15 +187,15 @@ def load_data(
 
     Args:
         name: `fashion_mnist` or `mnist`.
-        batch_size: images a batch.
+        batch_size: images per batch.
         resize: side in pixels to resize the images to; None keeps 28.
         root: a folder with the four IDX files; None finds or fetches them (see `data/cache.py`).
-        seed: of the shuffling; None draws one from NumPy's global generator, so that `np.random.seed` governs it as it
-            governs the book's loader.
+        seed: for shuffling; None draws one from NumPy's global generator, so that `np.random.seed` controls it, as for
+            the book's loader.
 
     Raises:
         InputError: unknown name, or a batch size outside 1..number of images.
-        DataError: the files cannot be had, or are not what they should be.
+        DataError: the files are unavailable or wrong.
     """
     data = load_dataset(name, root)
     if seed is None:

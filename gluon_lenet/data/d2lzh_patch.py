@@ -1,4 +1,4 @@
-"""d2lzh, the book's own package -> d2lzh whose data and device helpers work: the book's cells run as printed."""
+"""d2lzh, the book's own package -> d2lzh with working data and device helpers: the book's cells run as printed."""
 
 import functools
 
@@ -9,10 +9,10 @@ __all__ = ["load_ipython_extension", "patch_d2lzh"]
 
 @functools.cache
 def patch_d2lzh() -> None:
-    """Replace what cannot work in `d2lzh`, already imported or imported later, by ours; all else stays the book's.
+    """Replace the functions of `d2lzh` that cannot work by ours, whether it is imported already or later.
 
-    `load_data_fashion_mnist` downloads from a dead host: ours finds and checks the files (data/cache.py).
-    `try_gpu` and `try_all_gpus` return GPUs that cannot compute: ours read a value back (devices.py).
+    `load_data_fashion_mnist` downloads from a dead host: ours finds and verifies the files (data/cache.py).
+    `try_gpu` and `try_all_gpus` return GPUs that cannot compute: ours test that a value can be read (devices.py).
     """
     wrapt.when_imported("d2lzh.utils")(_replace)
     wrapt.when_imported("d2lzh")(_replace)
@@ -24,7 +24,7 @@ def load_ipython_extension(ipython) -> None:
 
 
 def _replace(module):
-    # Not imported on top: d2lzh, and with it MXNet, IPython and matplotlib, may never be imported.
+    # Imported here: d2lzh, and with it MXNet, IPython and matplotlib, may never be imported.
     from gluon_lenet.data.batches import load_data_fashion_mnist
     from gluon_lenet.devices import try_all_gpus, try_gpu
 

@@ -25,13 +25,13 @@ class Dataset:
 
 
 def load_dataset(name: str, data_dir: str | os.PathLike | None = None) -> Dataset:
-    """The data set `name`, `fashion_mnist` or `mnist`, found or fetched as `cache.fetch` says.
+    """The data set `name`, `fashion_mnist` or `mnist`, found or fetched by `cache.fetch`.
 
-    The arrays are the very bytes whose SHA-256 was checked, at this call: copies of this process's own, read-only.
+    The arrays are read-only and private to this process, and hold the bytes whose SHA-256 was verified in this call.
 
     Raises:
         InputError: an unknown name; or `data_dir` lacks a file or holds a wrong one.
-        DataError: the files can be had nowhere, or the cache cannot be written.
+        DataError: no source has the files, or the cache cannot be written.
     """
     return parse_dataset(name, cache.fetch(name, data_dir))
 

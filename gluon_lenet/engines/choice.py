@@ -19,17 +19,16 @@ MODES = ("auto", "autograd", "fused")
 def choose(
     net: Block, contexts: list[mx.Context], data_iter: Iterable, mode: str = "auto", loss: Loss | None = None
 ) -> Engine:
-    """The engine for a net: `auto` takes the fused kernels where they serve, `autograd` and `fused` insist.
+    """The engine for a net: `auto` uses the fused kernels where they apply; `autograd` and `fused` force one engine.
 
     Args:
         net, contexts: the net and the devices it is on.
-        data_iter: batches like those it will be fed.
+        data_iter: batches like those it will be given.
         mode: one of MODES.
         loss: maps logits (b, classes) and labels (b,) to losses (b,); softmax cross-entropy by default.
 
     Raises:
-        InputError: an unknown mode, or `fused` for what the kernels do not serve; the message names what stands in
-            the way.
+        InputError: an unknown mode, or `fused` where the kernels do not apply; the message says why.
     """
     if mode not in MODES:
         raise InputError(f"unknown backprop {mode!r}; choose from {', '.join(MODES)}")

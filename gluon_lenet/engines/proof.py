@@ -1,7 +1,7 @@
-"""Objects of Gluon or this package -> why one may not compute what its type says; and a record that notices changes.
+"""Objects of Gluon or this package -> why one may not compute what its type says; and a record that detects changes.
 
-The kernels never call a block, a loader or a transform: they compute what such an object is known to compute. That is
-right only as long as nobody gave it another method, a hook or another child, which Python lets anybody do at any time.
+The kernels never call a block, a loader or a transform: they compute what an object of its type computes. That is right
+only if no method, hook or child was changed, which Python allows at any time.
 """
 
 from __future__ import annotations
@@ -17,21 +17,21 @@ from mxnet.gluon import Block, Constant, HybridBlock, Parameter, nn
 from gluon_lenet.data.batches import Batches
 from gluon_lenet.data.transforms import Transform
 
-# What Gluon's layers and losses call, by these names in `F`, which is mx.nd or mx.sym.
+# The operations that Gluon's layers and losses call, by these names in `F`, which is mx.nd or mx.sym.
 _OPERATIONS = {
     (module, name): getattr(module, name)
     for module in (mx.nd, mx.sym)
     for name in ("Activation", "Convolution", "FullyConnected", "Pooling", "flatten", "log_softmax", "mean", "pick")
 }
 
-# The methods by which an object is used; others whose name begins so, `__repr__` for one, may be anybody's.
+# The special methods that matter; others, such as `__repr__`, may be replaced.
 _USED = {"__call__", "__iter__", "__len__", "__getattr__", "__getattribute__", "__setattr__"}
 
 
 def why_not_genuine(thing: object) -> str | None:
-    """What about `thing` may make it compute something else than its type says; None if nothing does.
+    """Why `thing` may compute something else than its type says; None if it does not.
 
-    Its class must have the methods that it was written with, and the object none of its own.
+    Its class must have its original methods, and the object itself must not override any.
     """
     for cls in type(thing).__mro__[:-1]:
         home = vars(sys.modules[cls.__module__])
@@ -53,37 +53,37 @@ def why_not_genuine(thing: object) -> str | None:
 
 
 class Snapshot:
-    """Dictionaries, as they were when they were added.
+    """Copies of dictionaries, taken when they were added.
 
-    A net is compared before each use, so this takes microseconds: dictionaries are compared whole, and what is the
-    same object in both counts as equal at once.
+    A net is compared before each use, so this must take microseconds: dictionaries are compared as a whole, and
+    identical objects count as equal without a comparison.
     """
 
     def __init__(self):
-        self._live, self._saved = [], []  # what they hold now, and what they held
+        self._live, self._saved = [], []  # the dictionaries, and their copies
         self._classes = set()
 
     def add(self, *dictionaries: Mapping) -> None:
-        """Take dictionaries, without those inside them."""
+        """Add dictionaries, without those nested in them."""
         self._live += dictionaries
         self._saved += [copy(content) if isinstance(content, dict) else dict(content) for content in dictionaries]
 
     def add_classes(self, thing: object) -> None:
-        """Take the methods of the classes of an object."""
+        """Add the methods of the classes of an object."""
         for cls in set(type(thing).__mro__[:-1]) - self._classes:
             self._classes.add(cls)
             self.add(vars(cls))
 
     def is_current(self) -> bool:
-        """Whether all of them still hold the same."""
+        """Whether all of them are unchanged."""
         try:
             return self._live == self._saved
-        except Exception:  # two arrays or symbols, among a block's attributes, are neither equal nor not
+        except Exception:  # comparing arrays or symbols, among a block's attributes, has no truth value
             return False
 
 
 class Record:
-    """The blocks, of a net and its loss, that the kernels' table was read from, as they were then."""
+    """The blocks of a net and its loss, as they were when the kernels' table was built from them."""
 
     def __init__(self):
         self._blocks, self._types = [], []
@@ -91,11 +91,11 @@ class Record:
         self._parameters = {}  # id -> the block that has it
 
     def add(self, block: Block) -> None:
-        """Take a block, without its children, into the record.
+        """Add a block, without its children.
 
         Raises:
             ValueError: it may not compute what its type says, or shares a parameter with another; the message says
-                what about it.
+                why.
         """
         why = why_not_genuine(block) or _why_watched(block) or _why_stale(block)
         if why is not None:
@@ -115,20 +115,20 @@ class Record:
         self._declared.add_classes(block)
 
     def is_current(self) -> bool:
-        """Whether every block has the type, children, parameters and other attributes that it had when it was added."""
+        """Whether every block has the same type, children, parameters and other attributes as when it was added."""
         return self._attributes.is_current() and list(map(type, self._blocks)) == self._types
 
     def is_as_declared(self) -> bool:
-        """Whether the classes still have the methods, and the parameters the attributes, that they had then.
+        """Whether the classes still have the same methods, and the parameters the same attributes.
 
-        Apart from `is_current`, because in a training step even looking at so many objects is felt: 10 microseconds.
+        Separate from `is_current` because of its cost: 10 microseconds, which is noticeable in a training step.
         """
         return self._declared.is_current()
 
     def check_caches(self) -> None:
-        """Raise ValueError if a hybridized block would run a graph that is not what it and its children are now.
+        """Raise ValueError if a hybridized block would run a graph that no longer matches it and its children.
 
-        MXNet keeps the graph of a hybridized block, and changes made past Gluon's own methods do not reach it.
+        MXNet caches the graph of a hybridized block; changes that bypass Gluon's own methods do not update it.
         """
         for block in self._blocks:
             if not isinstance(block, HybridBlock) or not block._active:
@@ -141,7 +141,7 @@ class Record:
 
 
 def _why_watched(block: Block) -> str | None:
-    """Whose eyes would miss a computation that goes past the block."""
+    """Which hook of the block the kernels would bypass; None if it has none."""
     if block._forward_hooks or block._forward_pre_hooks:
         return "it has a forward hook"
     if getattr(block, "_callback", None) is not None:
@@ -159,7 +159,7 @@ def _why_stale(block: Block) -> str | None:
 
 
 def _trace(block: HybridBlock) -> mx.sym.Symbol:
-    """The graph that MXNet would make of the block now, for the same inputs as when it was first called."""
+    """The graph that MXNet would build of the block now, for the inputs of its first call."""
     inputs, _ = block._cached_graph
     with block.name_scope():
         parameters = {name: parameter.var() for name, parameter in block._reg_params.items()}
@@ -167,7 +167,7 @@ def _trace(block: HybridBlock) -> mx.sym.Symbol:
 
 
 def why_not_default_mode() -> str | None:
-    """What about MXNet's global modes keeps its operations from computing what they do by default; None if nothing."""
+    """Which global mode or change keeps MXNet's operations from their default behaviour; None if there is none."""
     if mx.util.is_np_array() or mx.util.is_np_shape():
         return "MXNet is in NumPy mode (npx.set_np)"
     precision = sys.modules.get("mxnet.contrib.amp.amp")
@@ -180,7 +180,7 @@ def why_not_default_mode() -> str | None:
 
 
 def why_not_served(data_iter: Iterable) -> str | None:
-    """Why the kernels cannot take the images of these batches as they are stored; None if they can."""
+    """Why the kernels cannot use the images of these batches as they are stored; None if they can."""
     if type(data_iter) is not Batches:
         return f"they take gluon_lenet's Batches, not a {type(data_iter).__name__}"
     if type(data_iter.transform) is not Transform:
@@ -194,10 +194,10 @@ def why_not_served(data_iter: Iterable) -> str | None:
 
 
 def half_frozen(net: Block) -> str | None:
-    """Which layer of the net MXNet would train on numbers from nowhere; None if there is none.
+    """Which layer of the net MXNet would train with uninitialized gradients; None if there is none.
 
-    Of a Dense whose weight is frozen, MXNet 1.9.1 never writes the gradient of the bias (oneDNN computes them together,
-    and neither if the weight's is not wanted): the bias would be trained on whatever is in that memory.
+    For a Dense with a frozen weight, MXNet 1.9.1 never writes the gradient of the bias (oneDNN computes both together,
+    or neither if the weight's is not requested): the bias would be trained with whatever is in that memory.
     """
     blocks = []
     net.apply(blocks.append)

@@ -1,8 +1,8 @@
-"""A net <-> Gluon's own `.params` file, for exchange with stock Gluon; a run itself is kept by checkpoint.py.
+"""A net <-> Gluon's own `.params` file, for exchange with stock Gluon; runs are stored by checkpoint.py.
 
 The file is MXNet's list of arrays (`src/ndarray/ndarray.cc`). It has no checksum, so that a flipped bit in a weight can
-go unnoticed, and MXNet's reader trusts it: a number of dimensions of -1 ends the process. Here it is read as plain
-numbers, nothing is made that the file does not hold, and everything is compared with the net before the net changes.
+go unnoticed, and MXNet's reader trusts it: a number of dimensions of -1 aborts the process. Here it is parsed as plain
+numbers, nothing is allocated beyond the file's size, and everything is checked against the net before the net changes.
 """
 
 from __future__ import annotations
@@ -21,17 +21,17 @@ from gluon_lenet.errors import InputError
 from gluon_lenet.training import checkpoint
 
 LIST_MAGIC = 0x112
-ARRAY_MAGIC, NUMPY_MAGIC = 0xF993FAC9, 0xF993FACA  # of an array since MXNet 0.12; under npx.set_np
+ARRAY_MAGIC, NUMPY_MAGIC = 0xF993FAC9, 0xF993FACA  # an array since MXNet 0.12; an array under npx.set_np
 DENSE, CPU = 0, 1
 DTYPES = ("float32", "float64", "float16", "uint8", "int32", "int8", "int64")  # position = MXNet's number
-LARGEST = 2**30  # bytes; LeNets have a quarter of a million
+LARGEST = 2**30  # bytes; a LeNet takes a quarter of a million
 
 
 def save_params(path: str | Path, net: Block) -> None:
-    """Write the net's weights as `net.save_parameters` does, byte for byte, but whole or not at all.
+    """Write the net's weights as `net.save_parameters` does, byte for byte, but atomically.
 
     Raises:
-        InputError: there is no folder for `path`, or it is one, or something else that is no file.
+        InputError: the folder of `path` does not exist, or `path` is a folder or another kind that cannot be replaced.
         DiskError: the disk is full, or fails.
     """
     path = Path(path)
@@ -42,14 +42,14 @@ def save_params(path: str | Path, net: Block) -> None:
 
 
 def load_params(path: str | Path, net: Block) -> None:
-    """Give `net`, initialized, the weights in `path`; it is not changed unless everything fits.
+    """Load the weights in `path` into `net`, initialized; it is not changed unless everything fits.
 
     The arrays may have the names of `net.save_parameters` ("0.weight"), or those of `net.collect_params().save`,
-    `save_params` and `HybridBlock.export` ("conv0_weight", "arg:lenet0_conv0_weight"). Which numbers layers have does
-    not matter, since Gluon counts on within a process: layers are taken in the order of their numbers.
+    `save_params` and `HybridBlock.export` ("conv0_weight", "arg:lenet0_conv0_weight"). The numbers of the
+    layers do not matter, since Gluon's counters run on within a process: layers are matched in order.
 
     Raises:
-        InputError: no such file, or it is not whole; or its names, shapes or dtypes are not the net's, a number is NaN,
+        InputError: the file is missing or incomplete, its names, shapes or dtypes are not the net's, a number is NaN,
             infinite or too large to compute with, or a constant of the net has another value.
     """
     path = Path(path)
@@ -61,7 +61,7 @@ def load_params(path: str | Path, net: Block) -> None:
     for name, place in places.items():
         param = parameters[place]
         if isinstance(param, gluon.Constant) and not np.array_equal(arrays[name], param.value.asnumpy()):
-            raise InputError(f"{path}: {name}, which is no weight but fixed, has other values than the net's")
+            raise InputError(f"{path}: {name}, which is a constant, has other values than the net's")
     checkpoint.set_weights(net, weights)
 
 
@@ -69,13 +69,13 @@ def read_params(path: str | Path) -> dict[str, np.ndarray]:
     """The arrays in a `.params` file by their names, in the file's order.
 
     Raises:
-        InputError: there is no such file, or it is empty, cut, or something else.
+        InputError: the file is missing, empty, truncated, or not a .params file.
     """
     data = read_regular(path, LARGEST)
     try:
         return _parse(data)
     except ValueError as error:
-        raise InputError(f"{path} is no .params file of Gluon: {error}") from None
+        raise InputError(f"{path} is not a .params file of Gluon: {error}") from None
 
 
 def _format(arrays: dict[str, np.ndarray]) -> bytes:
@@ -92,13 +92,13 @@ def _format(arrays: dict[str, np.ndarray]) -> bytes:
 
 
 def _parse(data: bytes) -> dict[str, np.ndarray]:
-    """What `_format` made; raises ValueError, which says why, for anything else."""
+    """The inverse of `_format`; raises ValueError, with the reason, for anything else."""
     at = 0
 
     def piece(size: int) -> bytes:
         nonlocal at
         if size > len(data) - at:
-            raise ValueError("it is cut" if data else "it is empty")
+            raise ValueError("it is truncated" if data else "it is empty")
         at += size
         return data[at - size : at]
 
@@ -106,10 +106,10 @@ def _parse(data: bytes) -> dict[str, np.ndarray]:
         return struct.unpack(f"<{form}", piece(struct.calcsize(f"<{form}")))[0]
 
     if number("Q") != LIST_MAGIC:
-        raise ValueError("it does not begin as one")
+        raise ValueError("its first bytes are wrong")
     piece(8)  # reserved
     arrays = []
-    for k in range(number("Q")):  # a false count ends where the file does
+    for k in range(number("Q")):  # a count that is too large fails at the end of the file
         magic, kind, ndim = number("I"), number("i"), number("i")
         if magic not in (ARRAY_MAGIC, NUMPY_MAGIC) or kind != DENSE or not 1 <= ndim <= 8:
             raise ValueError(f"array {k} has a form that is not MXNet 1's for dense arrays")
@@ -125,16 +125,16 @@ def _parse(data: bytes) -> dict[str, np.ndarray]:
         raise ValueError(f"it has {len(arrays)} arrays and {count} names")
     names = [piece(number("Q")).decode() for _ in arrays]
     if at != len(data):
-        raise ValueError(f"it goes on for {len(data) - at} bytes after its end")
+        raise ValueError(f"{len(data) - at} bytes follow its end")
     if not all(map(str.isprintable, names)):
         raise ValueError("it has a name that cannot be printed")
     if len(set(names)) < len(names):
-        raise ValueError("it has a name twice")
+        raise ValueError("a name occurs twice")
     return dict(zip(names, arrays, strict=True))
 
 
 def _match(path: Path, names: list[str], net: Block) -> dict[str, str]:
-    """The file's names -> the parameters' places in the net ("0.weight")."""
+    """The names in the file -> the parameters' structural names in the net ("0.weight")."""
     places = {id(param): place for place, param in net._collect_params_with_prefix().items()}
     if any("." in name for name in names):
         ours = {place: ("", *place.rpartition(".")[::2]) for place in places.values()}
@@ -163,7 +163,7 @@ def _match(path: Path, names: list[str], net: Block) -> dict[str, str]:
 
 
 def _by_rank(names: dict[str, tuple[str, str, str]]) -> dict[tuple[str, int, str], str]:
-    """Name -> kind of layer, layer, its parameter; turned into kind, rank of the layer in its kind, parameter -> name.
+    """name -> (kind of layer, layer, parameter), inverted: (kind, rank of the layer in its kind, parameter) -> name.
 
     Layers are ranked by the numbers in their names: conv9_ comes before conv10_.
     """

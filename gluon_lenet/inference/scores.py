@@ -1,4 +1,4 @@
-"""Labels and predictions -> counts of right and wrong, by class."""
+"""Labels and predictions -> counts of correct and wrong predictions, by class."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ import numpy as np
 
 @dataclass(frozen=True, eq=False)
 class Scores:
-    """Counts of right and wrong predictions, by class."""
+    """Counts of correct and wrong predictions, by class."""
 
-    confusion: np.ndarray  # int64 (classes, classes): images of the row's class predicted as the column's
+    confusion: np.ndarray  # int64 (classes, classes): rows are actual classes, columns predicted ones
 
     @classmethod
     def of(cls, labels: np.ndarray, predictions: np.ndarray, num_classes: int) -> Scores:
@@ -21,20 +21,20 @@ class Scores:
 
     @property
     def num_examples(self) -> int:
-        """All images."""
+        """The number of images."""
         return int(self.confusion.sum())
 
     @property
     def num_correct(self) -> int:
-        """Those predicted right."""
+        """The number of images predicted correctly."""
         return int(self.confusion.trace())
 
     @property
     def accuracy(self) -> float:
-        """The share of images predicted right."""
+        """The fraction of images predicted correctly."""
         return self.num_correct / self.num_examples
 
     @property
     def by_class(self) -> list[tuple[int, int]]:
-        """For each class: images of it, and how many of those were predicted right."""
+        """For each class: the number of images, and how many of them are predicted correctly."""
         return list(zip(self.confusion.sum(axis=1).tolist(), self.confusion.diagonal().tolist(), strict=True))

@@ -1,7 +1,7 @@
 """A run's directory -> its trained net with its recipe's preprocessing; images -> class probabilities, scores.
 
-Evaluation and prediction are fed by the `Transform` the run was trained with. In front of it stands, for the user's own
-pictures, what brings them into the form of the run's data set (pictures/forms.py).
+Evaluation and prediction use the `Transform` that the run was trained with. The user's own pictures are first converted
+to the form of the run's data set (pictures/forms.py).
 """
 
 from __future__ import annotations
@@ -29,22 +29,22 @@ from gluon_lenet.training import checkpoint
 from gluon_lenet.training.run_dir import BEST, CONFIG, LAST, RunDir
 
 WEIGHTS = {"best": BEST, "last": LAST}
-WORTH_LOADING = 1000  # images: for fewer, loading the fused kernels takes longer than MXNet takes for all of them
+WORTH_LOADING = 1000  # images: for fewer, loading the fused kernels takes longer than MXNet's whole computation
 
 
 class Trained:
-    """The net of a finished or interrupted run, on one device, as it was trained to be fed."""
+    """The net of a finished or interrupted run, on one device, with the preprocessing of its training."""
 
     def __init__(self, path: str | os.PathLike, weights: str | None = None, ctx: str = "auto"):
-        """Read the run in `path`; its data are not touched.
+        """Read the run in `path`; its data set is not read.
 
         Args:
             path: a run's directory.
-            weights: `best` (by the validation images) or `last`; by default the best if the run kept them.
+            weights: `best` (by validation accuracy) or `last`; by default the best if the run has them.
             ctx: the device, as `--ctx` names it.
 
         Raises:
-            InputError: no run there, no such weights, damaged ones or another net's, or a device that cannot be used.
+            InputError: there is no run, its weights are missing, damaged or another net's, or the device is unusable.
         """
         directory = RunDir(path)
         config = directory.read_config()
@@ -68,16 +68,16 @@ class Trained:
         self.net.initialize(ctx=self.ctx)
         blank = np.zeros((1, FIELD, FIELD), dtype=np.uint8)
         try:
-            with contextlib.redirect_stdout(None):  # where Gluon prints the shapes that do not fit
-                self.net(self.transform(blank, self.ctx))  # gives the layers their shapes
-        except (mx.base.MXNetError, ValueError):  # ValueError if a layer's shape cannot be told
+            with contextlib.redirect_stdout(None):  # Gluon prints shapes that do not fit
+                self.net(self.transform(blank, self.ctx))  # infers the layers' shapes
+        except (mx.base.MXNetError, ValueError):  # ValueError if a layer's shape cannot be inferred
             shape = self.transform.image_shape(blank)
             raise InputError(f"{directory.path / CONFIG}: {self.recipe.net} takes no images of shape {shape}") from None
         checkpoint.load(file, self.net)
         self.net.hybridize()
 
     def load_data(self, data_dir: str | None = None) -> Dataset:
-        """The data the net was trained and is tested on, from `data_dir` or where the run had them.
+        """The data set of the run, from `data_dir` or from where the run read it.
 
         Raises:
             InputError, DataError: as `load_dataset`.
@@ -85,10 +85,10 @@ class Trained:
         return load_dataset(self.recipe.dataset, data_dir or self.data_dir)
 
     def read_image(self, path: str | os.PathLike) -> np.ndarray:
-        """The user's picture in a file as the run's data set has it: uint8 (28, 28), 0 the background.
+        """The user's picture in a file, in the form of the run's data set: uint8 (28, 28), background 0.
 
         Raises:
-            InputError: it cannot be read, is blank or, read for a net of digits, no drawing of one digit; one line that
+            InputError: it cannot be read, is blank or, for a net of digits, not a drawing of one digit; one line that
                 begins with the path.
         """
         return FORMS[self.entry.form].read(path)
@@ -100,11 +100,11 @@ class Trained:
     def probabilities(self, images: np.ndarray, batch_size: int = 256) -> np.ndarray:
         """uint8 images (n, 28, 28) -> float32 (n, classes), the softmax of the net's outputs.
 
-        The outputs of `lenet5_1998` are minus the penalties of its RBF units: there it is the posterior of the paper's
-        equation 9, given that the image is one of the ten digits and not rubbish.
+        The outputs of `lenet5_1998` are minus the penalties of its RBF units; their softmax is the posterior of the
+        paper's equation 9, given that the image is one of the ten digits and not rubbish.
 
         Raises:
-            InputError: an output is NaN or infinite, as of weights that are too large.
+            InputError: an output is NaN or infinite, because the weights are too large.
         """
         if not len(images):
             return np.zeros((0, len(self.classes)), dtype=np.float32)
@@ -118,11 +118,11 @@ class Trained:
         return nd.softmax(nd.array(logits)).asnumpy()
 
     def score(self, images: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, Scores]:
-        """The predicted class of each image, int64 (n,), and how it compares with the labels (n,)."""
+        """The predicted class of each image, int64 (n,), and the scores against the labels (n,)."""
         predictions = self.probabilities(images).argmax(axis=1)
         return predictions, Scores.of(labels, predictions, len(self.classes))
 
 
 def probabilities(net: Block, batches: Iterable[nd.NDArray]) -> np.ndarray:
-    """The softmax of what `net` makes of the batches X (b, c, h, w), all rows together: float32 (n, classes)."""
+    """The softmax of the outputs of `net` for the batches X (b, c, h, w), concatenated: float32 (n, classes)."""
     return np.concatenate([nd.softmax(net(X)).asnumpy() for X in batches])

@@ -1,1 +1,1 @@
-"""This computer: its wheels, shared objects, packages and GPUs; needs only Python's standard library to import."""
+"""This computer: wheels, shared libraries, packages and GPUs; needs only Python's standard library to import."""

@@ -1,11 +1,11 @@
 """MXNet's shared objects -> the libraries they need and this system lacks: linked, fetched, or named, all at once.
 
-`python -m gluon_lenet.libraries`, which make runs when it has installed MXNet, puts what is missing beside libmxnet.so,
-whose RPATH, `${ORIGIN}`, has the loader look there first: links to what other wheels brought along, and files of Debian
-packages. What a library needs is read off its own NEEDED entries. Only Linux's libraries (ELF) are looked at.
+`python -m gluon_lenet.libraries`, which make runs after installing MXNet, puts missing libraries beside libmxnet.so,
+where the loader looks first (its RPATH is `${ORIGIN}`): links to libraries of other wheels, and files of Debian
+packages. The needed libraries are read from the NEEDED entries. Only Linux's libraries (ELF) are supported.
 
-MXNet's wheel for aarch64 was linked with Arm's compiler and its libraries, which nobody has. All it takes from them is
-CBLAS, LAPACK and LAPACKE, and some functions that the C library has as well: an OpenBLAS does for all three.
+MXNet's wheel for aarch64 was linked with the libraries of Arm's compiler, which are not distributed. It only uses their
+CBLAS, LAPACK and LAPACKE, and some functions that the C library has as well: an OpenBLAS replaces all three.
 """
 
 from __future__ import annotations
@@ -27,18 +27,18 @@ from gluon_lenet.machine import packages
 
 @dataclass(frozen=True)
 class Library:
-    """Where libraries are to be had."""
+    """Where to get libraries."""
 
-    names: str  # a pattern of their names, as they stand in NEEDED entries
-    apt: str = ""  # the package of Debian and Ubuntu that has them
-    dnf: str = ""  # the one of Fedora
-    advice: str = ""  # what to do where neither has them
-    stand_in: str = ""  # a pattern of files in site-packages that have the same functions under another name
-    wheel: packages.Wheel | None = None  # the one that has the stand-in, on whatever Python
+    names: str  # a pattern of their names, as in NEEDED entries
+    apt: str = ""  # their package in Debian and Ubuntu
+    dnf: str = ""  # their package in Fedora
+    advice: str = ""  # what to do if neither has them
+    stand_in: str = ""  # a pattern of files in site-packages with the same functions under another name
+    wheel: packages.Wheel | None = None  # the wheel that has the stand-in, for any Python
 
 
-# An OpenBLAS with kernels for every ARMv8 processor and functions under their plain names. The last SciPy that has one;
-# its folder of libraries is all that is taken, so that it need not be a SciPy for this Python.
+# An OpenBLAS with kernels for every ARMv8 processor and unmangled function names; the last SciPy that ships one. Only
+# its folder of libraries is used, so that it need not be a SciPy for this Python.
 OPENBLAS = packages.Wheel(
     "scipy==1.11.4",
     sha256="b030c6674b9230d37c5c60ab456e2cf12f6784596d15ce8da9365e70896effc4",
@@ -47,7 +47,7 @@ OPENBLAS = packages.Wheel(
     folder="scipy.libs",
 )
 
-LIBRARIES = (  # the first row that fits a name counts
+LIBRARIES = (  # the first row that matches a name counts
     Library("libgomp.so.1", apt="libgomp1", dnf="libgomp"),
     Library("libquadmath.so.0", apt="libquadmath0", dnf="libquadmath"),
     Library("libgcc_s.so.1", apt="libgcc-s1", dnf="libgcc"),
@@ -79,12 +79,12 @@ def library(name: str) -> Library:
 
 
 def can_provide(names: list[str]) -> bool:
-    """Whether `provide` has a way to some of `names`; there is none to NVIDIA's driver, for one."""
+    """Whether `provide` can get some of `names`; it cannot get NVIDIA's driver, for one."""
     return any(library(name).apt or library(name).stand_in for name in names)
 
 
 def needed(path: Path) -> list[str]:
-    """The names in the NEEDED entries of an ELF file; none if it is no such file."""
+    """The names in the NEEDED entries of an ELF file; none if it is not an ELF file."""
     from elftools.common.exceptions import ELFError
     from elftools.elf.dynamic import DynamicSegment
     from elftools.elf.elffile import ELFFile
@@ -98,17 +98,17 @@ def needed(path: Path) -> list[str]:
 
 
 def missing() -> list[str]:
-    """What the shared objects in MXNet's folder need and the loader does not find, sorted; nothing without MXNet."""
+    """The libraries that the files in MXNet's folder need and the loader does not find, sorted; none without MXNet."""
     home = _home()
     if home is None or sys.platform != "linux":
         return []
-    objects = [path for path in home.glob("*.so*") if path.exists()]  # a link may lead nowhere
+    objects = [path for path in home.glob("*.so*") if path.exists()]  # a link may be broken
     wanted = {name for path in objects for name in needed(path)}
     return _not_found(wanted - {path.name for path in [*objects, *_cuda_libraries()]})
 
 
 def advice(names: list[str]) -> str:
-    """One sentence that names all of `names`, libraries that MXNet lacks, and how to install them."""
+    """One sentence that names all missing libraries `names`, and how to install them."""
     rows = list(dict.fromkeys(map(library, names)))
     ways = []
     if packaged := [row for row in rows if row.apt]:
@@ -123,9 +123,9 @@ def advice(names: list[str]) -> str:
 
 
 def provide(say: Callable[[str], object]) -> None:
-    """Put what MXNet lacks beside libmxnet.so, with a line for each; raises InputError that names all that remains."""
+    """Put missing libraries beside libmxnet.so, one line for each; raises InputError naming those still missing."""
     home = _home()
-    while names := missing():  # what was found may need more
+    while names := missing():  # the new libraries may need others
         try:
             found = _link(names, home, say) or _unpack(names, home, say) or _fetch(names, home, say)
         except packages.PackageError as error:
@@ -137,35 +137,35 @@ def provide(say: Callable[[str], object]) -> None:
 def load_cuda() -> None:
     """Load CUDA 11 from PyPI's nvidia-*-cu11, if MXNet's GPU wheel is installed.
 
-    Links would not do: cuDNN opens libraries beside itself by name, which succeeds once they are loaded.
+    Links are not enough: cuDNN opens libraries in its own folder by name, which succeeds once they are loaded.
     """
     libraries = _cuda_libraries()
-    while libraries:  # in rounds, as they need one another
+    while libraries:  # in rounds, because they depend on each other
         failed = [library for library in libraries if not _loads(library)]
         if len(failed) == len(libraries):
-            return  # what cannot be loaded, MXNet will name
+            return  # MXNet's own error will name them
         libraries = failed
 
 
 def _home() -> Path | None:
-    """The folder of libmxnet.so, which is not loaded."""
+    """The folder of libmxnet.so; does not load it."""
     spec = PathFinder.find_spec("mxnet")
     return Path(spec.origin).parent if spec and spec.origin else None
 
 
 def _not_found(names: set[str]) -> list[str]:
-    """Those of `names` that the loader does not find, in a process of its own: in this one NumPy's may be loaded."""
+    """The `names` that the loader does not find; in a subprocess, since NumPy's libraries may be loaded in this one."""
     code = "import ctypes, sys\nfor name in sys.argv[1:]:\n try: ctypes.CDLL(name)\n except OSError: print(name)"
     command = [sys.executable, "-I", "-S", "-c", code, *sorted(names)]
     return subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout.split()
 
 
 def _link(names: list[str], home: Path, say: Callable[[str], object]) -> bool:
-    """Link what other wheels brought along; whether there was any."""
+    """Link libraries that other wheels ship; returns whether there were any."""
     found = {name: path for name in names if (path := _in_wheels(name))}
     for name, path in found.items():
-        target = os.path.relpath(path, home)  # an environment may be moved
-        (home / name).unlink(missing_ok=True)  # a link that leads nowhere, since NumPy is another one
+        target = os.path.relpath(path, home)  # relative, since an environment may be moved
+        (home / name).unlink(missing_ok=True)  # a broken link, after NumPy was replaced
         (home / name).symlink_to(target)
         say(f"MXNet needs {name}, which this system lacks: linked to {path.parent.name}/{path.name}")
     return bool(found)
@@ -174,7 +174,7 @@ def _link(names: list[str], home: Path, say: Callable[[str], object]) -> bool:
 def _in_wheels(name: str) -> Path | None:
     """The file of another wheel that is the library, or has its functions.
 
-    auditwheel, which packs libraries into wheels, gives them a hash: libquadmath-96973f99.so.0.0.0.
+    auditwheel, which packs libraries into wheels, adds a hash to their names: libquadmath-96973f99.so.0.0.0.
     """
     stem, _, version = name.partition(".so")
     patterns = [f"*.libs/{name}", f"*.libs/{stem}-*.so{version}*", library(name).stand_in]
@@ -186,7 +186,7 @@ def _in_wheels(name: str) -> Path | None:
 
 
 def _unpack(names: list[str], home: Path, say: Callable[[str], object]) -> bool:
-    """Unpack the libraries in wheels that need not be installed, for `_link` to find; whether there was any."""
+    """Unpack libraries from wheels without installing them, for `_link` to find; returns whether there were any."""
     wheels = {library(name).wheel for name in names} - {None}
     for wheel in wheels:
         say(f"fetching {wheel.requirement} for the libraries in its wheel ...")
@@ -199,7 +199,7 @@ def _unpack(names: list[str], home: Path, say: Callable[[str], object]) -> bool:
 
 
 def _fetch(names: list[str], home: Path, say: Callable[[str], object]) -> bool:
-    """Take what Debian's packages have, unpacked without root; whether there was any."""
+    """Fetch and unpack Debian packages without root; returns whether they had any of the libraries."""
     wanted = sorted({library(name).apt for name in names} - {""})
     if not wanted:
         return False

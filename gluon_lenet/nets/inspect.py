@@ -1,4 +1,4 @@
-"""A net and a batch -> what happens inside: the output of each layer, the size of each layer's gradient."""
+"""A net and a batch -> the output of each layer, the norm of each layer's gradient."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def layer_outputs(
     """X itself and the output of each layer of an initialized sequential net, in order, each with a name.
 
     Args:
-        net: initialized where X is.
+        net: initialized on the device of X.
         X: (b, c, h, w).
         names: one for X and one for each layer; by default `input` and the layers' descriptions.
     """
@@ -26,12 +26,13 @@ def layer_outputs(
 
 
 def gradient_norms(net: nn.Sequential | nn.HybridSequential, X: nd.NDArray, y: nd.NDArray) -> dict[str, float]:
-    """How strongly the loss of a batch pulls at each layer: the L2 norm of its weights' gradient, biases aside.
+    """The L2 norm of the gradient of each layer's weights, without biases, for the loss of a batch.
 
-    The loss is softmax cross-entropy averaged over the batch. Names are numbered, since two layers may read alike.
+    The loss is softmax cross-entropy averaged over the batch. Names are numbered, since two layers may have the same
+    description.
 
     Args:
-        net: initialized where X is; the gradients of its parameters are overwritten, the weights are not touched.
+        net: initialized on the device of X; its gradients are overwritten, its weights are not changed.
         X: (b, c, h, w).
         y: (b,).
     """

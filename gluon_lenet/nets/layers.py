@@ -1,7 +1,7 @@
 """float32 batches -> float32 batches: the layers of LeNet-5 (1998) that stock Gluon lacks, and the write-ups' blocks.
 
 "The paper" is LeCun, Bottou, Bengio, Haffner: Gradient-Based Learning Applied to Document Recognition, Proc. IEEE 86
-(11), 1998. `ScaledTanh`, `Subsampling`, `TableConv2D`, `RBFOutput` and the initializer `LeCun1998` are its own;
+(11), 1998. `ScaledTanh`, `Subsampling`, `TableConv2D`, `RBFOutput` and the initializer `LeCun1998` are from it;
 `PrintLayer` and `WithLoss` come from write-up 000, `Reshape` from write-up 004.
 """
 
@@ -16,9 +16,9 @@ from mxnet.gluon.loss import SoftmaxCrossEntropyLoss
 
 A, S = 1.7159, 2 / 3  # amplitude and slope of the paper's squashing function (equation 6 and appendix A)
 
-assert abs(A * tanh(S) - 1) < 1e-4  # f(1) = 1 and f(-1) = -1: the bitmaps' values lie well inside its range
+assert abs(A * tanh(S) - 1) < 1e-4  # f(1) = 1 and f(-1) = -1: the bitmaps' values are well inside its range
 
-# The paper's table I: column o has an X in row i where map o of C3 sees map i of S2.
+# The paper's table I: column o has an X in row i if map o of C3 sees map i of S2.
 TABLE_I = """
     X . . . X X X . . X X X X . X X
     X X . . . X X X . . X X X X . X
@@ -27,7 +27,7 @@ TABLE_I = """
     . . X X X . . X X X X . X X . X
     . . . X X X . . X X X X . X X X
 """
-# For each of C3's 16 maps the maps of S2 it sees: 6 x 3 contiguous, 6 x 4 contiguous, 3 x 4 discontinuous, 1 x all 6.
+# For each of C3's 16 maps, the maps of S2 it sees: 6 x 3 contiguous, 6 x 4 contiguous, 3 x 4 discontinuous, 1 x all 6.
 C3_CONNECTIONS = tuple(
     tuple(i for i, cross in enumerate(column) if cross == "X")
     for column in zip(*(row.split() for row in TABLE_I.strip().splitlines()), strict=True)
@@ -37,9 +37,9 @@ assert [len(seen) for seen in C3_CONNECTIONS] == 6 * [3] + 9 * [4] + [6]
 assert 6 * 3 + 6 * 4 + 3 * 4 + 1 * 6 == 60  # connected pairs of maps
 assert 60 * 25 + 16 == 1516  # C3's trainable parameters
 
-# The ten digits on 7 x 12 pixels, for the RBF units. The paper prints its bitmaps only as a picture (figure 3); the one
-# transcription of it in circulation could not be checked against the figure, so these are our own drawings in its
-# manner: upright digits, strokes two pixels wide. Any two differ in at least 14 of the 84 pixels (a test counts them).
+# The ten digits on 7 x 12 pixels, for the RBF units. The paper shows its bitmaps only as a picture (figure 3); the one
+# transcription in circulation could not be checked against it, so these are our own drawings in the same style:
+# upright digits, strokes two pixels wide. Any two differ in at least 14 of the 84 pixels (a test counts them).
 DIGITS = """
     ..###.. ...##.. .#####. .#####. ....##. ####### ..####. ####### .#####. .#####.
     .#####. ..###.. ####### ####### ...###. ####### .#####. ####### ####### #######
@@ -70,17 +70,17 @@ class ScaledTanh(HybridBlock):
     """
 
     def hybrid_forward(self, F, a):
-        """A tanh(S a); `Activation` is oneDNN's tanh, on a CPU some 25 times as fast as `F.tanh`."""
+        """A tanh(S a); `Activation` runs in oneDNN, on a CPU some 25 times as fast as `F.tanh`."""
         return F.Activation(a * S, act_type="tanh") * A
 
 
 class Subsampling(HybridBlock):
-    """S2 and S4: the four values of each 2 x 2 square added, times the map's coefficient, plus its bias (section II.B).
+    """S2 and S4: the sum of each 2 x 2 square, times the map's coefficient, plus its bias (section II.B).
 
-    (b, c, 2h, 2w) -> (b, c, h, w), before the squashing function. Two trainable parameters a map.
+    (b, c, 2h, 2w) -> (b, c, h, w), before the squashing function. Two trainable parameters per map.
 
-    It is the paper's sum, not the mean: coefficients that start at 1 then pass on a signal four times that of average
-    pooling, which, with weights as small as `LeCun1998` draws them, keeps the units of C3 and C5 off zero.
+    It is the paper's sum, not the mean: with coefficients that start at 1, the signal is four times that of average
+    pooling, which keeps the units of C3 and C5 away from zero with weights as small as those of `LeCun1998`.
 
     Args:
         channels: c, the number of maps.
@@ -94,9 +94,9 @@ class Subsampling(HybridBlock):
         self._channels = channels
 
     def hybrid_forward(self, F, X, coefficient, bias):
-        """4 x mean x coefficient + bias, the last two a 1 x 1 convolution of each map by itself.
+        """4 x mean x coefficient + bias; coefficient and bias as a 1 x 1 depthwise convolution.
 
-        So all of it is oneDNN's, several times as fast, backward, as broadcasting; and a factor of 4 rounds nothing.
+        It runs in oneDNN; its backward is several times faster than broadcasting. The factor of 4 is exact.
         """
         mean = F.Pooling(X, kernel=(2, 2), stride=(2, 2), pool_type="avg")
         return F.Convolution(
@@ -105,16 +105,16 @@ class Subsampling(HybridBlock):
 
 
 class TableConv2D(HybridBlock):
-    """A convolution whose maps each see only some of the input maps; C3 with the paper's table I (section II.B).
+    """A convolution in which each output map sees only some input maps; C3 with the paper's table I (section II.B).
 
     (b, c, h, w) -> (b, maps, h - k + 1, w - k + 1), before the squashing function.
 
-    Only connections have weights, one parameter for each fan-in: in C3 `weight3` of shape (6, 3, 5, 5) for the six maps
-    that see three, `weight4` (9, 4, 5, 5), `weight6` (1, 6, 5, 5). In the forward pass they are laid out, with zeros
-    between them, as the kernel of one dense convolution: that moves 2,400 numbers and spares 16 small convolutions.
+    Only connections have weights, in one parameter per fan-in: in C3 `weight3` of shape (6, 3, 5, 5) for the six maps
+    that see three, `weight4` (9, 4, 5, 5), `weight6` (1, 6, 5, 5). The forward pass scatters them into the kernel of
+    one dense convolution, zeros elsewhere: that copies 2,400 numbers and saves 16 small convolutions.
 
     Args:
-        connections: for each output map the input maps it sees, in the order of its weights.
+        connections: for each output map, the input maps it sees, in the order of its weights.
         in_channels: c.
         kernel_size: k.
     """
@@ -133,7 +133,9 @@ class TableConv2D(HybridBlock):
             for n in sorted({len(seen) for seen in connections})
         }
         pairs = [pair for group in self.pairs.values() for pair in group]
-        rows = np.full((len(connections), in_channels), len(pairs))  # which k x k weights; len(pairs): the row of zeros
+        rows = np.full(
+            (len(connections), in_channels), len(pairs)
+        )  # the row of k x k weights; len(pairs) is the row of zeros
         rows[tuple(zip(*pairs, strict=True))] = range(len(pairs))
         with self.name_scope():
             for n, group in self.pairs.items():
@@ -143,7 +145,7 @@ class TableConv2D(HybridBlock):
             self.rows = self.params.get_constant("rows", rows)
 
     def hybrid_forward(self, F, X, bias, rows, **weights):
-        """The weights laid out as a dense kernel (maps, c, k, k), and one convolution with it."""
+        """Scatter the weights into a dense kernel (maps, c, k, k); one convolution with it."""
         maps, _, k, _ = self.kernel_shape
         connected = [F.reshape(weights[f"weight{n}"], shape=(-1, k * k)) for n in self.pairs]  # 18, 36, 6 rows
         zeros = F.zeros_like(F.slice_axis(connected[0], axis=0, begin=0, end=1))
@@ -152,10 +154,10 @@ class TableConv2D(HybridBlock):
 
 
 class RBFOutput(HybridBlock):
-    """Euclidean radial basis functions on fixed centres (section II.B, equation 7), with the sign of logits.
+    """Euclidean radial basis functions with fixed centres (section II.B, equation 7), negated to serve as logits.
 
     (b, n) -> (b, classes): -y_i = -sum_j (x_j - w_ij)^2. The paper's y_i are penalties, the smallest of which is the
-    answer; logits are their negatives, so that argmax and `MAPLoss` find what they expect. No trainable parameters.
+    answer; their negatives are logits, as argmax and `MAPLoss` expect. No trainable parameters.
 
     Args:
         centres: w, (classes, n).
@@ -179,7 +181,7 @@ class LeCun1998(mx.init.Initializer):
     """Weights uniform within +-2.4 / fan-in, biases 0 (appendix A of the paper).
 
     The fan-in of a unit is the number of its inputs: 25 in C1, 75 to 150 in C3, 400 in C5, 120 in F6. The paper does
-    not say how biases start. Subsampling coefficients start at 1 whatever the initializer (`Subsampling`).
+    not specify initial biases. Subsampling coefficients start at 1 with any initializer (`Subsampling`).
     """
 
     def _init_weight(self, name, arr):
@@ -188,12 +190,12 @@ class LeCun1998(mx.init.Initializer):
 
 
 class PrintLayer(HybridBlock):
-    """Prints the shape of what passes, and passes it on: put it between the layers in question (write-up 000).
+    """Prints the shape of its input and returns it unchanged: put it between two layers (write-up 000).
 
-    Any shape -> the same. A hybridized net runs as a compiled graph that prints nothing: the first batch says so.
+    Any shape -> the same. A hybridized net runs as a compiled graph, which prints nothing: a message says so once.
 
     Args:
-        label: printed in front of the shape.
+        label: printed before the shape.
         values: whether to print the values too.
     """
 
@@ -215,16 +217,16 @@ class PrintLayer(HybridBlock):
 
 
 class Reshape(HybridBlock):
-    """Flat images back to pictures, as the first layer in front of a net (write-up 004): (b, 784) -> (b, 1, 28, 28).
+    """Reshapes flat images, as the first layer of a net (write-up 004): (b, 784) -> (b, 1, 28, 28).
 
-    MXNet's own `reshape` never compares sizes (1,000 values taken for 28 x 28 end in a crash, or in pixels that belong
-    to no image), so this block does.
+    MXNet's own `reshape` does not check sizes (1,000 values read as 28 x 28 cause a crash, or pixels that belong to no
+    image), so this block does.
 
     Args:
         shape: (c, h, w) of one image.
 
     Raises:
-        MXNetError: an image has not c * h * w values.
+        MXNetError: an image does not have c * h * w values.
     """
 
     def __init__(self, shape: tuple[int, ...] = (1, 28, 28), **kwargs):
@@ -232,20 +234,20 @@ class Reshape(HybridBlock):
         self._shape = shape
 
     def hybrid_forward(self, F, X):
-        """X with the shape (b, c, h, w). The sum's only purpose is that both sides must have equal sizes."""
+        """X with the shape (b, c, h, w). The addition only checks that the sizes are equal."""
         flat = F.broadcast_add(F.flatten(X), F.zeros((1, prod(self._shape))))
         return F.reshape(flat, shape=(-1, *self._shape))
 
 
 class WithLoss(Block):
-    """A net that also returns its loss when it is given labels (write-up 000).
+    """A net that also returns its loss if labels are given (write-up 000).
 
     `model(X)` -> logits (b, classes); `model(X, y)` -> (loss, logits), the loss averaged over the batch, shape (1,).
     Since the loss is an average, its step is `loss.backward(); trainer.step(1)`. The parameters are the net's.
 
     Args:
         net: maps X to logits.
-        loss: maps (logits, y) to one loss an image; softmax cross-entropy by default.
+        loss: maps (logits, y) to one loss per image; softmax cross-entropy by default.
     """
 
     def __init__(self, net: Block, loss: Block | None = None, **kwargs):

@@ -1,4 +1,4 @@
-"""Logits (b, classes) and labels (b,) -> one loss an image (b,): the loss of 1998, which stock Gluon lacks."""
+"""Logits (b, classes) and labels (b,) -> one loss per image (b,): LeNet-5's MAP loss (equation 9)."""
 
 from math import exp
 
@@ -12,14 +12,14 @@ class MAPLoss(Loss):
 
         y_D + log(e^-j + sum_i e^-y_i)
 
-    The first term pulls the right unit's penalty down, the second pushes the others up ("maximum a posteriori"); j, a
-    rubbish class of constant penalty, keeps penalties that are already large from being pushed further. Unlike softmax
-    cross-entropy it depends on the penalties themselves, not only on their differences.
+    The first term lowers the correct unit's penalty, the second raises the others ("maximum a posteriori"); j, the
+    constant penalty of a rubbish class, keeps penalties that are already large from growing further. Unlike softmax
+    cross-entropy, it depends on the penalties themselves, not only on their differences.
 
-    The penalties are squared distances, at least 0: nothing overflows, and the logarithm's argument is at least e^-j.
+    Penalties are squared distances, at least 0, so nothing overflows, and the logarithm's argument is at least e^-j.
 
     Args:
-        j: positive. The paper says no more than that; 0.1 was used in the reference run.
+        j: positive. The paper gives no value; the reference run used 0.1.
     """
 
     def __init__(self, j: float = 0.1, **kwargs):

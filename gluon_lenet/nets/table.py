@@ -13,29 +13,29 @@ from mxnet.gluon import Block, nn
 
 @dataclass(frozen=True)
 class LayerRow:
-    """One layer of a net, as a batch goes through it."""
+    """One layer of a net, with the shapes of a batch that passes through it."""
 
     name: str
-    input_shape: tuple[int, ...]  # (b, c, h, w), or (b, n) for a Dense, which flattens its input itself
+    input_shape: tuple[int, ...]  # (b, c, h, w), or (b, n) for a Dense that flattens its input
     output_shape: tuple[int, ...]
     weight_shapes: tuple[tuple[int, ...], ...]  # of its trainable parameters
     num_parameters: int
 
 
 def layer_rows(net: nn.Sequential | nn.HybridSequential, input_shape: tuple[int, ...], bias=True) -> list[LayerRow]:
-    """The layers of an initialized sequential net; a batch of zeros goes through it.
+    """The layers of an initialized sequential net, found by passing a batch of zeros through it.
 
     Args:
         net: initialized, on any device.
         input_shape: (b, c, h, w) of that batch.
-        bias: whether biases are among the parameters.
+        bias: whether to count biases among the parameters.
     """
     ctx = next(iter(net.collect_params().values())).list_ctx()[0]
     X, rows = mx.nd.zeros(input_shape, ctx=ctx), []
     for layer in net:
         taken = (X.shape[0], prod(X.shape[1:])) if isinstance(layer, nn.Dense) and layer._flatten else X.shape
         X = layer(X)
-        # what is fixed, the RBF units' bitmaps or the averages of a batch normalization, has no gradient
+        # constants, such as the RBF units' bitmaps or the averages of a batch normalization, have no gradient
         shapes = [
             param.shape
             for name, param in layer.collect_params().items()
@@ -48,11 +48,9 @@ def layer_rows(net: nn.Sequential | nn.HybridSequential, input_shape: tuple[int,
 def layer_table(net: nn.Sequential | nn.HybridSequential, input_shape: tuple[int, ...]) -> str:
     """The layers of an initialized sequential net with their output shapes, and the sum of their parameters.
 
-    A batch of zeros goes through the net.
-
     Args:
         net: initialized, on any device.
-        input_shape: (b, c, h, w) of that batch.
+        input_shape: (b, c, h, w) of a batch of zeros that is passed through the net.
     """
     layers = layer_rows(net, input_shape)
     rows = [("layer", "output shape", "parameters"), ("input", str(input_shape), "")]
@@ -62,7 +60,7 @@ def layer_table(net: nn.Sequential | nn.HybridSequential, input_shape: tuple[int
 
 
 def weight_table(net: nn.Sequential | nn.HybridSequential, input_shape: tuple[int, ...], bias: bool = True) -> str:
-    """As `layer_table`, with each layer's input and the shapes of its weights (write-up 000, table 4-1)."""
+    """Like `layer_table`, with each layer's input and the shapes of its weights (write-up 000, table 4-1)."""
     layers = layer_rows(net, input_shape, bias)
     rows = [("layer", "input shape", "output shape", "weight shapes", "parameters")]
     for layer in layers:
@@ -74,7 +72,7 @@ def weight_table(net: nn.Sequential | nn.HybridSequential, input_shape: tuple[in
 
 
 def align(rows: Sequence[Sequence[str]], sides: str) -> str:
-    """Rows of cells -> lines of columns two spaces apart; `sides` has a column's `<` (left) or `>` (right)."""
+    """Rows of cells -> lines with aligned columns; `sides` has a `<` (left) or `>` (right) for each column."""
     widths = [max(map(_columns, column)) for column in zip(*rows, strict=True)]
     lines = (
         "  ".join(_pad(cell, side, width) for cell, side, width in zip(row, sides, widths, strict=True)) for row in rows
@@ -83,7 +81,7 @@ def align(rows: Sequence[Sequence[str]], sides: str) -> str:
 
 
 def _columns(text: str) -> int:
-    """The width of a text on a terminal: a Chinese character takes two columns."""
+    """The width of a text on a terminal, where a Chinese character takes two columns."""
     return sum(2 if unicodedata.east_asian_width(character) in "WF" else 1 for character in text)
 
 
@@ -97,7 +95,7 @@ def _count(layer: LayerRow) -> str:
 
 
 def describe(layer: Block) -> str:
-    """`Conv2D 5x5, sigmoid`: what a reader needs to tell the layers of a LeNet apart."""
+    """A short description that tells the layers of a LeNet apart: `Conv2D 5x5, sigmoid`."""
     name = type(layer).__name__
     settings = getattr(layer, "_kwargs", {})
     if "kernel" in settings:

@@ -1,7 +1,7 @@
 """A net's name -> the net, uninitialized; each net is one function, its shapes beside its layers.
 
-Shapes are (batch, channels, height, width), for the input the source of the net uses. A net's output is logits: the
-softmax that write-up 003 puts at the end belongs to the loss and to prediction.
+Shapes are (batch, channels, height, width), for the input of the net's source. A net outputs logits: the softmax that
+write-up 003 puts at the end belongs to the loss and to prediction.
 """
 
 from mxnet.gluon import nn
@@ -51,7 +51,7 @@ def lenet5_sigmoid_avgpool(classes: int = 10) -> nn.HybridSequential:
     return net
 
 
-assert 156 + 2416 + 48120 + 10164 + 850 == 61_706  # and so for the other three of 61,706
+assert 156 + 2416 + 48120 + 10164 + 850 == 61_706  # likewise for the other three nets of 61,706
 
 
 def lenet5_relu_maxpool(classes: int = 10) -> nn.HybridSequential:
@@ -73,10 +73,10 @@ assert 150 + 2400 + 48000 + 10080 + 840 == 61_470 == 61_706 - (6 + 16 + 120 + 84
 
 
 def lenet5_relu_maxpool_wide(classes: int = 10) -> nn.HybridSequential:
-    """`lenet5_relu_maxpool` with 24 and 48 maps, in answer to the chapter's exercise; 184,606 parameters.
+    """`lenet5_relu_maxpool` with 24 and 48 maps, an answer to the chapter's exercise; 184,606 parameters.
 
-    Four times the first maps and three times the second; nothing else is new, so the gain is the width's, and the
-    recipe's augmentation.
+    Four times as many maps in the first convolution, three times in the second; nothing else changes, so the gain comes
+    from the width, and from the recipe's augmentation.
     """
     net = nn.HybridSequential()
     net.add(
@@ -95,9 +95,9 @@ assert 624 + 28848 + 144120 + 10164 + 850 == 184_606
 
 
 def lenet5_sigmoid_avgpool_c5(classes: int = 10) -> nn.HybridSequential:
-    """The LeNet of write-up 002: C1 S2 C3 S4 C5 F6, C5 a convolution; nothing bends after C5 and F6; 61,706 parameters.
+    """The LeNet of write-up 002: C1 S2 C3 S4 C5 F6, C5 a convolution; no activation after C5 and F6; 61,706 parameters.
 
-    C5, F6 and the output are thus one linear map of S4: the write-up's own choice, kept.
+    C5, F6 and the output are thus one linear map of S4, as in the write-up.
     """
     net = nn.HybridSequential()
     net.add(
@@ -133,11 +133,11 @@ def lenet5_1998(classes: int = 10) -> nn.HybridSequential:
     """LeNet-5 as LeCun et al. (1998) describe it in section II.B; 60,000 trainable parameters.
 
     Input: 28 x 28 digits with 2 pixels of paper around them, paper -0.1 and ink 1.175. Initializer: `LeCun1998`. Loss:
-    `losses.MAPLoss` (equation 9). Output: minus the penalties of the RBF units, so the answer is the argmax as
-    everywhere. Every layer's squashing function stands as a layer of its own.
+    `losses.MAPLoss` (equation 9). Output: minus the penalties of the RBF units, so that the answer is the argmax.
+    Each squashing function is a separate layer.
 
     Raises:
-        InputError: `classes` is not 10. The output units are fixed pictures of the ten digits.
+        InputError: `classes` is not 10: the output units are fixed pictures of the ten digits.
     """
     if classes != 10:
         raise InputError(
@@ -174,14 +174,14 @@ def lenet_variant(
     units: tuple[int, ...] = (120, 84),
     classes: int = 10,
 ) -> nn.HybridSequential:
-    """The chapter's net with what its exercise varies; as it stands, `lenet5_sigmoid_maxpool`.
+    """The chapter's net with the settings that its exercise varies; by default, `lenet5_sigmoid_maxpool`.
 
-    For 28 x 28 images `kernel_size` may be up to 9: the second convolution's input is then 10 x 10.
+    For 28 x 28 images `kernel_size` may be at most 9: the second convolution's input is then 10 x 10.
 
     Args:
         kernel_size: side of both convolutions' windows.
         channels: outputs of the two convolutions.
-        activation: after every layer but the last and the pooling: sigmoid, tanh, relu, softrelu, softsign.
+        activation: after every convolution and every dense layer but the last: sigmoid, tanh, relu, softrelu, softsign.
         units: outputs of the dense layers before the last.
         classes: number of outputs.
     """
@@ -204,7 +204,7 @@ NETS = {
     "lenet5_1998": lenet5_1998,
 }
 
-# (c, h, w) of one image, for what must know it before there is data: tables of layers, exports.
+# (c, h, w) of one image, for uses without data: tables of layers, exports.
 INPUT_SHAPES = {name: (1, 28, 28) for name in NETS} | {"lenet5_tanh_avgpool": (1, 32, 32), "lenet5_1998": (1, 32, 32)}
 
 
@@ -212,7 +212,7 @@ def get_net(name: str, classes: int = 10) -> nn.HybridSequential:
     """The net called `name`, uninitialized and hybridizable, with `classes` outputs.
 
     Raises:
-        InputError: no net has that name (the message lists those there are), or the net cannot have so many classes.
+        InputError: no net has that name (the message lists the names), or the net cannot have so many classes.
     """
     if name not in NETS:
         raise InputError(f"unknown net {name!r}; choose from {', '.join(NETS)}")

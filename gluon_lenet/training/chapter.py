@@ -1,4 +1,4 @@
-"""The book's functions: a net and its loaders -> an accuracy, or the net trained as chapter or lesson do it."""
+"""The book's functions: a net and its loaders -> an accuracy, or the net trained as in the chapter or lesson."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from gluon_lenet.training.metrics import EpochResult, Progress
 
 
 def evaluate_accuracy(data_iter: Iterable, net: gluon.Block, ctx: mx.Context | list[mx.Context] | None = None) -> float:
-    """The share of correct predictions of `net` over `data_iter`, counted over all images.
+    """The fraction of correct predictions of `net` over `data_iter`, counted over all images.
 
     Args:
         data_iter: yields X (b, c, h, w), y (b,).
@@ -25,27 +25,27 @@ def evaluate_accuracy(data_iter: Iterable, net: gluon.Block, ctx: mx.Context | l
 
 
 def evaluate_accuracy_gpu(net, data_iter, device=None) -> float:
-    """`evaluate_accuracy` by the d2l course's name and order of arguments; the device of the net by default."""
+    """`evaluate_accuracy` with the d2l course's name and argument order; the device of the net by default."""
     return evaluate_accuracy(data_iter, net, device or next(iter(net.collect_params().values())).list_ctx())
 
 
 def train_ch5(net, train_iter, test_iter, batch_size, trainer, ctx, num_epochs) -> list[EpochResult]:
     """Train as the chapter does: softmax cross-entropy, a test pass and a printed line after each epoch.
 
-    As in the book, every step divides the gradient by `batch_size`, also on the last batch, which may be smaller.
-    Unlike the book's, the loop reads no number back from the device batch by batch.
+    As in the book, every step divides the gradient by `batch_size`, even for a smaller last batch. Unlike the book's,
+    the loop does not wait for the device after each batch.
 
     Args:
         net: initialized on `ctx`; maps X (b, c, h, w) to logits (b, classes).
-        train_iter: yields X float32 (b, c, h, w), y (b,), once an epoch.
-        test_iter: likewise.
+        train_iter: yields X float32 (b, c, h, w), y (b,); iterated once per epoch.
+        test_iter: the same for the test data.
         batch_size: what the summed gradient is divided by.
         trainer: a `gluon.Trainer` of the net's parameters.
         ctx: one context, or a list that shares each batch.
         num_epochs: passes over `train_iter`.
 
     Returns:
-        One result an epoch.
+        One result per epoch.
 
     Raises:
         DivergedError: the loss or a weight is NaN or infinite.
@@ -62,17 +62,17 @@ def train_ch5(net, train_iter, test_iter, batch_size, trainer, ctx, num_epochs) 
 def train_ch6(net, train_iter, test_iter, num_epochs, lr, device) -> list[EpochResult]:
     """Train as lesson 21 of the d2l course does: Xavier weights, SGD on the mean loss of each batch, a live plot.
 
-    The plot moves in a notebook, five times an epoch; elsewhere it is written to train_ch6.png after each epoch.
+    In a notebook the plot is updated five times per epoch; elsewhere it is written to train_ch6.png after each epoch.
 
     Args:
-        net: maps X (b, c, h, w) to logits (b, classes); its weights are drawn anew.
+        net: maps X (b, c, h, w) to logits (b, classes); its weights are initialized again.
         train_iter, test_iter: yield X float32 (b, c, h, w), y (b,).
         num_epochs: passes over `train_iter`.
-        lr: learning rate, on the mean gradient of a batch.
+        lr: learning rate, for the mean gradient of a batch.
         device: one context, or a list that shares each batch.
 
     Returns:
-        One result an epoch.
+        One result per epoch.
 
     Raises:
         DivergedError: the loss or a weight is NaN or infinite.
@@ -92,10 +92,10 @@ def train_ch6(net, train_iter, test_iter, num_epochs, lr, device) -> list[EpochR
 
 
 class _Plot(Watcher):
-    """The lesson's curves: training loss and accuracy five times an epoch, test accuracy after each."""
+    """The lesson's curves: training loss and accuracy five times per epoch, test accuracy after each epoch."""
 
     def __init__(self, progress: Progress, num_batches: int, num_epochs: int):
-        from gluon_lenet.viz.animator import Animator  # here, as in run.py: matplotlib takes half a second to import
+        from gluon_lenet.viz.animator import Animator  # here: matplotlib takes half a second to import
 
         self.progress, self.num_batches, self.num_examples = progress, num_batches, 0
         self.animator = Animator(
@@ -103,7 +103,7 @@ class _Plot(Watcher):
         )
 
     def batch(self, num_examples: int) -> None:
-        """Add a point, every fifth of an epoch."""
+        """Add a point every fifth of an epoch."""
         self.num_examples += num_examples
         now = self.progress
         if now.batch % max(1, self.num_batches // 5) == 0 or now.batch == self.num_batches:

@@ -1,4 +1,4 @@
-"""A net and its trainer <-> one safetensors file with a JSON header: verified, whole or absent, never a pickle."""
+"""A net and its trainer <-> one safetensors file with a JSON header: hashed, written atomically, never a pickle."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from gluon_lenet.errors import InputError
 from gluon_lenet.fields import decode
 from gluon_lenet.training.config import Header, Updates
 
-LARGEST = 2**30  # bytes; LeNets with their optimizer's states have a million
+LARGEST = 2**30  # bytes; a LeNet with its optimizer's states takes a million
 
 
 class _Entry(msgspec.Struct):
@@ -31,32 +31,32 @@ class _Entry(msgspec.Struct):
 def save(path: Path, net: Block, trainer: gluon.Trainer | None, header: Header) -> None:
     """Write the net's weights and, with a trainer, its optimizer's states as one safetensors file.
 
-    Tensors are named by their place: "weights/0.weight", "optimizer/0.weight/1". `header` is stored as JSON beside the
-    optimizer's update counts and a SHA-256 over all of it, since safetensors does not notice a flipped bit.
+    Tensors are named by structure: "weights/0.weight", "optimizer/0.weight/1". `header` is stored as JSON with the
+    optimizer's update counts and a SHA-256 of header and tensors, since safetensors does not detect flipped bits.
     """
     arrays = {f"weights/{name}": _array(param) for name, param in _parameters(net).items()}
     if trainer is not None:
         arrays |= _optimizer_arrays(net, trainer)
         header = msgspec.structs.replace(header, updates=_update_counts(net, trainer))
     text = msgspec.json.encode(header).decode()
-    # one entry, because safetensors writes several in no fixed order, and equal states of a run are to give equal files
+    # one entry: safetensors writes several in arbitrary order, but equal states of a run must give equal files
     metadata = {"gluon_lenet": json.dumps({"header": text, "sha256": _digest(arrays, text)})}
     write_atomically(path, safetensors.save(arrays, metadata))
 
 
 def load(path: str | Path, net: Block, trainer: gluon.Trainer | None = None) -> Header:
-    """Give `net`, initialized, the weights in `path`, and the trainer its optimizer's states; returns the header.
+    """Load weights from `path` into `net`, initialized, and optimizer states into the trainer; returns the header.
 
-    Nothing is changed unless everything fits. Whether the file is the run's is what `RunConfig.check_owns` knows.
+    Nothing is changed unless everything fits. `RunConfig.check_owns` checks whether the file belongs to the run.
 
     Raises:
-        InputError: the file cannot be read, was changed after it was written, or its names, shapes or dtypes are not
-            those of the net and the optimizer, or a number is NaN, infinite or too large to compute with.
+        InputError: the file cannot be read or was changed after it was written, its names, shapes or dtypes do not
+            match the net and the optimizer, or a number is NaN, infinite or too large to compute with.
     """
     arrays, header = _read(Path(path))
     for name in arrays:
         if not name.startswith(("weights/", "optimizer/")):
-            raise InputError(f"{path} holds {name!r:.100}, which is no weight or state of an optimizer")
+            raise InputError(f"{path} holds {name!r:.100}, which is not a weight or state of an optimizer")
     weights = {name.removeprefix("weights/"): array for name, array in arrays.items() if name.startswith("weights/")}
     check_fit(path, weights, _parameters(net))
     check_numbers(path, arrays)
@@ -69,12 +69,12 @@ def load(path: str | Path, net: Block, trainer: gluon.Trainer | None = None) -> 
 
 
 def read_header(path: str | Path) -> Header:
-    """The header `save` was given; raises InputError as `load` does."""
+    """The header given to `save`; raises InputError as `load` does."""
     return _read(Path(path))[1]
 
 
 def set_weights(net: Block, weights: dict[str, np.ndarray]) -> None:
-    """Give `net`, initialized, the weights by their places in it ("0.weight"), which must fit (`check_fit`)."""
+    """Set the weights of `net`, initialized, by structural name ("0.weight"); they must fit (`check_fit`)."""
     for name, param in _parameters(net).items():
         param.set_data(nd.array(weights[name], dtype=weights[name].dtype))
 
@@ -85,7 +85,7 @@ def check_fit(path: str | Path, arrays: dict, parameters: dict) -> None:
         odd = sorted(arrays.keys() ^ parameters.keys())
         raise InputError(f"{path} holds other parameters than the net: {', '.join(map(repr, odd))} on one side only")
     for name, param in parameters.items():
-        # a net that has seen no data does not know all of its shapes: 0 stands for any
+        # before the first batch some shapes are unknown: 0 matches any size
         fits = len(param.shape) == arrays[name].ndim and all(
             want in (0, got) for want, got in zip(param.shape, arrays[name].shape, strict=True)
         )
@@ -112,7 +112,7 @@ def _read(path: Path) -> tuple[dict[str, np.ndarray], Header]:
         arrays = safetensors.load(data)
     except (SafetensorError, KeyError) as error:  # KeyError: a dtype that NumPy does not have
         raise InputError(f"{path} cannot be read as safetensors: {error}") from None
-    size = int.from_bytes(data[:8], "little")  # of the JSON that follows, which safetensors has found right
+    size = int.from_bytes(data[:8], "little")  # of the JSON that follows, validated by safetensors
     try:
         metadata = json.loads(data[8 : 8 + size])["__metadata__"]["gluon_lenet"]
     except KeyError:
@@ -139,7 +139,7 @@ def _flat(state) -> list[nd.NDArray]:
 
 
 def _places(net: Block, trainer: gluon.Trainer) -> dict[int, str]:
-    """The trainer's number of a parameter -> the parameter's place in the net."""
+    """The trainer's index of a parameter -> its structural name in the net."""
     places = {id(param): name for name, param in _parameters(net).items()}
     return {index: places[id(param)] for index, param in enumerate(trainer._params)}
 
@@ -164,16 +164,16 @@ def _update_counts(net: Block, trainer: gluon.Trainer) -> Updates:
 
 
 def _optimizer_states(path, arrays: dict, header: Header, net: Block, trainer: gluon.Trainer) -> dict[int, object]:
-    """Fresh states of the trainer's optimizer by parameter number, filled from the file; the trainer is not touched."""
+    """New states of the trainer's optimizer by parameter index, filled from the file; the trainer is not changed."""
     name, updates, places = type(trainer._optimizer).__name__, header.updates, _places(net, trainer)
     if updates is None or updates.optimizer != name:
         raise InputError(f"{path} holds no states of the optimizer {name}")
     for place in updates.counts.keys() - places.values():
-        raise InputError(f"{path}, header: updates.counts names {place!r}, which is no parameter that is trained")
+        raise InputError(f"{path}, header: updates.counts names {place!r}, which is not a trained parameter")
     states, odd = {}, {key for key in arrays if key.startswith("optimizer/")}
     for index, place in places.items():
         if place not in updates.counts:
-            continue  # was not updated yet
+            continue  # not updated yet
         states[index] = trainer._optimizer.create_state_multi_precision(index, nd.array(arrays[f"weights/{place}"]))
         for k, array in enumerate(_flat(states[index])):
             key = f"optimizer/{place}/{k}"
@@ -199,7 +199,7 @@ def _set_optimizer_states(net: Block, trainer: gluon.Trainer, states: dict, upda
 
 
 def _parameters(net: Block) -> dict:
-    """Parameters by their place in the net, which does not change with the names Gluon counts up."""
+    """Parameters by structural name, which does not depend on Gluon's global counters."""
     return dict(sorted(net._collect_params_with_prefix().items()))
 
 

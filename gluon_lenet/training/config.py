@@ -2,9 +2,9 @@
 
 Formats of config.json:
 
-1  has neither version nor id, and its checkpoints do not say which run they belong to
-2  has a recipe's transform, augmentation, loss, initializer and schedule as numbers and names
-3  has them as objects
+1  no version and no id; checkpoints do not name their run
+2  a recipe's transform, augmentation, loss, initializer and schedule are numbers and names
+3  they are objects
 
 Runs of formats 1 and 2 can be evaluated but not resumed.
 """
@@ -26,7 +26,7 @@ from gluon_lenet.training.metrics import Progress
 from gluon_lenet.training.recipes import Recipe
 
 VERSION = 3
-# What may differ between two versions of the package, or from one `--resume` to the next, in one and the same run.
+# What may change within a run, between two versions of the package or from one `--resume` to the next.
 _NO_DECISION = {"source", "published", "num_epochs"}
 
 Threads = Annotated[int, Meta(ge=1, le=MOST_THREADS, description=f"a number of threads from 1 to {MOST_THREADS}")]
@@ -34,7 +34,7 @@ RunId = Annotated[str, Meta(pattern="^[0-9a-f]{32}$", description="32 hexadecima
 
 
 def new_id() -> RunId:
-    """The name of a run that no other has."""
+    """A unique id of a run."""
     return secrets.token_hex(16)
 
 
@@ -42,7 +42,7 @@ class RunConfig(msgspec.Struct, frozen=True, kw_only=True):
     """Everything needed to repeat a run: config.json."""
 
     version: Count = 1
-    id: RunId | None = None  # drawn when the run begins; its checkpoints bear it; None in format 1
+    id: RunId | None = None  # drawn when the run begins and stored in its checkpoints; None in format 1
     recipe: Text  # its name
     settings: Recipe
     seed: Count
@@ -58,7 +58,7 @@ class RunConfig(msgspec.Struct, frozen=True, kw_only=True):
 
     @classmethod
     def from_json(cls, data: bytes, path: object) -> RunConfig:
-        """What `to_json` made, or a version before it.
+        """The inverse of `to_json`; also reads older formats.
 
         Raises:
             InputError: a field is missing or wrong, or it comes from a newer version; the line begins with `path`.
@@ -73,18 +73,18 @@ class RunConfig(msgspec.Struct, frozen=True, kw_only=True):
         return decode(data, cls, str(path))
 
     def to_json(self) -> bytes:
-        """The file's bytes, indented for readers."""
+        """The file's bytes, indented."""
         return msgspec.json.format(msgspec.json.encode(self), indent=2) + b"\n"
 
     def with_epochs(self, num_epochs: int) -> RunConfig:
-        """The same run, to be trained to the end of another epoch."""
+        """The same run with another number of epochs."""
         return msgspec.structs.replace(self, settings=replace(self.settings, num_epochs=num_epochs))
 
     @property
     def decisions(self) -> dict[str, Any]:
-        """What decides the weights after so many batches: a run with another value in one of these has others.
+        """The settings that determine the weights after a number of batches.
 
-        The number of epochs is not among them: a run may go on to a later one, though a cosine schedule follows it.
+        The number of epochs is not among them: a resumed run may have more, although a cosine schedule depends on it.
         """
         settings = msgspec.to_builtins(self.settings)
         settings = {name: value for name, value in settings.items() if name not in _NO_DECISION}
@@ -92,7 +92,7 @@ class RunConfig(msgspec.Struct, frozen=True, kw_only=True):
         return settings | {name: getattr(self, name) for name in others}
 
     def check_resumable(self, path: object) -> None:
-        """Raise InputError, with the `path` of the file, if the run is of a version that did not mark checkpoints."""
+        """Raise InputError, with the `path` of the file, if the run has an older format."""
         if self.version < VERSION:
             raise InputError(
                 f"{path} is of an older version of gluon_lenet (format {self.version}): the run can be evaluated, but "
@@ -100,7 +100,7 @@ class RunConfig(msgspec.Struct, frozen=True, kw_only=True):
             )
 
     def check_owns(self, path: object, header: Header) -> None:
-        """Raise InputError unless the checkpoint in `path`, with this header, was written by this run as it is set."""
+        """Raise InputError unless the checkpoint in `path`, with this header, is of this run and its settings."""
         if header.run != self.id:
             raise InputError(f"{path} belongs to another run than the config.json beside it")
         was = {"net": header.net, "seed": header.seed}
@@ -115,7 +115,7 @@ _OLD_AUGMENTATIONS = {"handwriting": HANDWRITING, "lecun1998": LECUN_1998, "clot
 
 
 def with_objects(settings: dict[str, Any], path: object) -> dict[str, Any]:
-    """A recipe's settings as in formats 1 and 2 -> as they are today; what is neither stays, for `decode` to refuse."""
+    """A recipe's settings of format 1 or 2 -> of the current format; unknown fields stay, for `decode` to reject."""
     settings = dict(settings)
     transform = {name: settings.pop(name) for name in ("resize", "pad", "mean", "std") if name in settings}
     if transform:
@@ -132,22 +132,22 @@ def with_objects(settings: dict[str, Any], path: object) -> dict[str, Any]:
 
 
 class Updates(msgspec.Struct, frozen=True):
-    """How often each parameter was updated: Adam's bias correction and every schedule go by it."""
+    """How often each parameter was updated; Adam's bias correction and every schedule depend on it."""
 
-    optimizer: str  # its class in MXNet
+    optimizer: str  # its MXNet class
     num_update: Count
-    counts: dict[str, Count]  # by the parameter's place in the net
+    counts: dict[str, Count]  # by the parameter's structural name
 
 
 class Generator(msgspec.Struct, frozen=True):
-    """Where a generator of random numbers stands: what it was seeded with last."""
+    """The state of a random number generator: its last seed."""
 
     generator: str
     seed: int | list[int]
 
 
 class Header(msgspec.Struct, frozen=True, kw_only=True):
-    """What a checkpoint holds beside tensors."""
+    """What a checkpoint holds besides tensors."""
 
     run: RunId | None = None  # `RunConfig.id`
     recipe: Text
@@ -156,4 +156,4 @@ class Header(msgspec.Struct, frozen=True, kw_only=True):
     decisions: dict[str, Any] | None = None  # `RunConfig.decisions`
     progress: Progress
     rng: dict[str, Generator]
-    updates: Updates | None = None  # of weights without an optimizer's states
+    updates: Updates | None = None  # None without an optimizer's states

@@ -1,4 +1,4 @@
-"""A net, its trainer and an engine -> the net trained, epoch by epoch, and what each epoch measured."""
+"""A net, its trainer and an engine -> the trained net, and the result of each epoch."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ class Data(NamedTuple):
 
 
 class Watcher:
-    """Is told how the training goes, and may stop it. This one only looks on."""
+    """Is notified of the training's progress, and may stop it. This base class does nothing."""
 
     def batch(self, num_examples: int) -> None:
-        """A batch of this many images is done, on the device, too."""
+        """Called when the device has finished a batch of this many images."""
 
     def should_stop(self) -> bool:
-        """Asked before each batch: is the training to stop there?"""
+        """Called before each batch: whether to stop the training there."""
         return False
 
 
@@ -46,8 +46,8 @@ class Loop:
     Args:
         trainer: a `gluon.Trainer` of the net's parameters.
         engine: computes with the net; it may give the trainer an updater that computes the same bits (`Engine.adopt`).
-        batch_size: what summed gradients are divided by; None divides by the size of each batch, so that the last,
-            smaller one counts in full.
+        batch_size: the divisor of summed gradients; None divides by the size of each batch, so that a smaller last
+            batch has full weight.
         seed: from which, with the epoch and the batch, the net's random numbers (dropout) follow; None leaves MXNet's
             generator alone, which `mx.random.seed` governs.
     """
@@ -59,18 +59,18 @@ class Loop:
     def epochs(
         self, data: Data, num_epochs: int, progress: Progress | None = None, watcher: Watcher | None = None
     ) -> Iterator[EpochResult]:
-        """Train to the end of epoch `num_epochs`; yields each epoch's result when its test pass is done.
+        """Train to the end of epoch `num_epochs`; yields each epoch's result after its test pass.
 
         Args:
-            data: `data.train` must begin with the pass of the epoch under way.
-            num_epochs: counted from the beginning of the training.
-            progress: where to go on, and kept up to date; by default at the beginning.
-            watcher: when it says stop, the iterator ends, `progress` stands after the last batch done and the weights
-                are of that moment.
+            data: `data.train` must begin with the pass of the current epoch.
+            num_epochs: counted from the start of the training.
+            progress: where to start, updated in place; by default at the first batch.
+            watcher: if it stops the training, the iterator ends; `progress` and the weights are those after the last
+                finished batch.
 
         Raises:
             DivergedError: the loss or a weight is NaN or infinite.
-            InputError: there are no batches, or labels that are no classes of the net.
+            InputError: there are no batches, or labels that are not classes of the net.
         """
         progress, watcher = progress or Progress(), watcher or Watcher()
         while progress.epoch <= num_epochs:
@@ -85,8 +85,8 @@ class Loop:
             yield result
 
     def _train(self, train_iter: Iterable, progress: Progress, watcher: Watcher) -> bool:
-        """The rest of one pass over the training data, counted up in `progress`; False if it was stopped on the way."""
-        steps: deque[Pending] = deque()  # taken; the device may still be computing them
+        """The rest of one pass over the training data, added to `progress`; False if it was stopped early."""
+        steps: deque[Pending] = deque()  # steps that the device may still be computing
         stopped = False
         for number, batch in enumerate(islice(self.engine.batches(train_iter), progress.batch, None), progress.batch):
             stopped = watcher.should_stop()
@@ -106,7 +106,7 @@ class Loop:
         return not stopped
 
     def _measure(self, data: Data, progress: Progress) -> EpochResult:
-        """The result of the epoch that has just been trained."""
+        """Evaluate after an epoch; returns its result."""
         start = time.perf_counter()
         test = self.engine.evaluate(data.test)
         validation = self.engine.evaluate(data.validation) if data.validation else None
@@ -123,7 +123,7 @@ class Loop:
 
 
 def _count(step: Pending, progress: Progress) -> int:
-    """Wait for a step and count it up in `progress`; returns its number of images."""
+    """Wait for a step and add it to `progress`; returns its number of images."""
     (loss_sum, num_correct, num_examples), is_finite = step.wait()
     progress.batch += 1
     where = f"epoch {progress.epoch}, batch {progress.batch}"

@@ -1,4 +1,4 @@
-"""What training counts and measures: where a run stands, the result of each epoch, sums and stopwatches."""
+"""What training counts and measures: progress, the result of each epoch, sums and stopwatches."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from gluon_lenet.fields import Count, Natural, NotNegative, Number, Share
 
 @dataclass(frozen=True)
 class EpochResult:
-    """What one epoch measured."""
+    """The results of one epoch."""
 
-    epoch: Natural  # 1 is the first
-    train_loss: Number  # mean over the training images, each at its batch's weights
+    epoch: Natural  # from 1
+    train_loss: Number  # mean over the training images, each with the weights at its batch
     train_acc: Share  # likewise
     test_acc: Share  # after the epoch
     train_seconds: NotNegative
@@ -38,9 +38,9 @@ class EpochResult:
 
 
 def best_epoch(history: Sequence[EpochResult]) -> EpochResult:
-    """The epoch whose weights a run recommends: the best by the validation images, of equals the first; else the last.
+    """The epoch with the best validation accuracy, the first of equals; the last epoch without validation images.
 
-    There is at least one.
+    `history` must not be empty.
     """
     if history[0].val_acc is None:
         return history[-1]
@@ -49,17 +49,17 @@ def best_epoch(history: Sequence[EpochResult]) -> EpochResult:
 
 @dataclass
 class Progress:
-    """Where a training stands: what `Loop.epochs` goes on from, and keeps up to date."""
+    """How far a training has got; `Loop.epochs` starts from it and updates it."""
 
-    epoch: Natural = 1  # the epoch under way
-    batch: Count = 0  # its batches done so far
+    epoch: Natural = 1  # the current epoch, from 1
+    batch: Count = 0  # number of its batches done
     loss_sum: Number = 0.0  # over the images of those batches
     num_correct: NotNegative = 0.0
     num_examples: Count = 0
     train_seconds: NotNegative = 0.0
 
     def begin_next_epoch(self) -> None:
-        """Stand before the first batch of the next epoch."""
+        """Move to the start of the next epoch."""
         vars(self).update(vars(Progress(epoch=self.epoch + 1)))
 
 
@@ -74,7 +74,7 @@ class Accumulator:
         self.data = [total + float(number) for total, number in zip(self.data, args, strict=True)]
 
     def reset(self) -> None:
-        """Begin again at 0."""
+        """Set all sums to 0."""
         self.data = [0.0] * len(self.data)
 
     def __getitem__(self, i: int) -> float:
@@ -82,7 +82,7 @@ class Accumulator:
 
 
 class Timer:
-    """A stopwatch of several laps, in seconds, as the d2l course has it; it runs from the beginning.
+    """A stopwatch of several laps, in seconds, as the d2l course has it; starts running when created.
 
     MXNet computes in the background: call `mx.nd.waitall()` before `start` and `stop`.
     """
@@ -92,7 +92,7 @@ class Timer:
         self.start()
 
     def start(self) -> None:
-        """Begin a lap."""
+        """Start a lap."""
         self._began = time.perf_counter()
 
     def stop(self) -> float:
@@ -105,11 +105,11 @@ class Timer:
         return sum(self.times)
 
     def avg(self) -> float:
-        """Seconds of a lap on average; raises ZeroDivisionError before the first is ended."""
+        """Mean seconds per lap; raises ZeroDivisionError before the end of the first."""
         return sum(self.times) / len(self.times)
 
     def cumsum(self) -> list[float]:
-        """Seconds from the beginning to the end of each lap, laps only."""
+        """Cumulative seconds at the end of each lap, without the time between laps."""
         return list(accumulate(self.times))
 
 

@@ -11,34 +11,34 @@ from gluon_lenet.errors import InputError
 from gluon_lenet.fields import Count, Natural, NotNegative, Positive, Share, Text
 from gluon_lenet.training.settings import MAP, Cosine, CrossEntropy, LeCun1998, Step, Xavier
 
-if TYPE_CHECKING:  # the command line reads recipes before it loads MXNet
+if TYPE_CHECKING:  # the command line reads recipes before MXNet is loaded
     from mxnet import gluon
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """One write-up's training run; two recipes read side by side like rows of a table."""
+    """One write-up's training run; recipes read like rows of a table."""
 
     source: Text
-    published: Text  # what the source, or a reference run, reached
+    published: Text  # the result of the source or of a reference run
     net: Text  # a name in nets.zoo.NETS
     dataset: Text  # a name in data.catalogue.DATASETS
-    optimizer: Literal["sgd", "adam"]  # by MXNet's name
-    lr: Positive  # on the gradient averaged over the batch
+    optimizer: Literal["sgd", "adam"]  # MXNet's name
+    lr: Positive  # for the gradient averaged over the batch
     batch_size: Natural
     num_epochs: Natural
     last_batch_in_full: bool = True  # False divides its gradient by batch_size too, as the book's train_ch5
     momentum: Share | None = None  # of sgd
-    wd: NotNegative = 0.0  # weight decay: times the weight, added to the gradient
+    wd: NotNegative = 0.0  # weight decay: wd * weight is added to the gradient
     schedule: Step | Cosine | None = None  # of lr; None keeps it constant
     init: Xavier | LeCun1998 = Xavier()  # of the weights
     loss: CrossEntropy | MAP = CrossEntropy()
-    transform: Transform = Transform()  # what the net is fed
-    augment: Augmentation | None = None  # how training images are changed at random
-    num_validation: Count = 0  # training images held out to choose the best weights by
+    transform: Transform = Transform()  # preprocessing of the net's input
+    augment: Augmentation | None = None  # random changes of training images
+    num_validation: Count = 0  # training images held out to select the best weights
 
     def build_trainer(self, net: gluon.Block, num_batches: int) -> gluon.Trainer:
-        """The trainer of an initialized net, for epochs of so many batches."""
+        """The trainer of an initialized net, for epochs of `num_batches` batches."""
         from mxnet import gluon
 
         settings = {"learning_rate": self.lr, "wd": self.wd}
@@ -72,7 +72,7 @@ RECIPES = {
         num_epochs=10,
     ),
     "relu_adam_mnist": Recipe(
-        source="a book's section 4.4 (write-up 000), fed 0-1 pixels, where it feeds a net trained on those 0-255",
+        source="a book's section 4.4 (write-up 000), fed 0-1 pixels; there 0-255 to a net trained on 0-1",
         published="0.9812 test accuracy",
         net="lenet5_relu_maxpool",
         dataset="mnist",
@@ -82,7 +82,7 @@ RECIPES = {
         num_epochs=3,
     ),
     "sgd_step_mnist": Recipe(
-        source="a tutorial (write-up 002), its schedule stepped and its best weights chosen on held-out training data",
+        source="a tutorial (write-up 002), its schedule stepped, its best weights selected on held-out training data",
         published="none; 0.944-0.959 test accuracy in three reference runs",
         net="lenet5_sigmoid_avgpool_c5",
         dataset="mnist",
@@ -171,7 +171,7 @@ def get_recipe(name: str) -> Recipe:
     """The recipe called `name`.
 
     Raises:
-        InputError: no recipe has that name; the message lists those there are.
+        InputError: no recipe has that name; the message lists the names.
     """
     if name not in RECIPES:
         raise InputError(f"unknown recipe {name!r}; choose from {', '.join(RECIPES)}")

@@ -16,34 +16,34 @@ from gluon_lenet.training.setup import Setup
 
 
 class RunWatcher(Watcher):
-    """A watcher that is told of a run's beginning and of its epochs, too."""
+    """A watcher that is also notified of the start of a run and of its epochs."""
 
     def begin(self, run: Run) -> None:
-        """Training is about to begin."""
+        """Called before the training starts."""
 
     def epoch(self, result: EpochResult) -> None:
-        """An epoch and its test pass are done, and saved."""
+        """Called when an epoch and its test pass are done and saved."""
 
 
 class Run:
-    """A training in its directory; made by `create` or `resume`, by a process that holds the directory.
+    """A training and its directory; made by `create` or `resume`, while the directory is locked.
 
     Attributes:
         setup: the net, its trainer and its data.
         directory: its files.
-        config: what its config.json holds.
-        progress: where it stands.
+        config: the contents of config.json.
+        progress: how far it has got.
         history: the results of its epochs.
     """
 
     def __init__(self, setup: Setup, directory: RunDir, config: RunConfig, progress: Progress):
         self.setup, self.directory, self.config, self.progress = setup, directory, config, progress
         self.history: list[EpochResult] = []
-        self._saved = copy(progress)  # where the last checkpoint stands
+        self._saved = copy(progress)  # of the last checkpoint
 
     @classmethod
     def create(cls, setup: Setup, directory: RunDir, run_id: str | None = None) -> Run:
-        """A new run in a directory of none: its configuration and the initial weights are written.
+        """A new run in an empty directory; writes its configuration and initial weights.
 
         Raises:
             DiskError: they cannot be written; the directory is left empty.
@@ -60,19 +60,19 @@ class Run:
 
     @classmethod
     def resume(cls, setup: Setup, directory: RunDir) -> Run:
-        """The run in `directory`, which the recipe, seed and devices of `setup` were read from, where it stopped.
+        """The run in `directory`, where it stopped; recipe, seed and devices of `setup` were read from there.
 
-        If the recipe has another number of epochs than the run had, this is the run's from now on.
+        If the recipe has another number of epochs than the run had, the run's number is changed.
 
         Raises:
-            InputError: its files are damaged or another run's, or of an older version; or it has already been trained
-                for more epochs than the recipe has now.
-            DiskError: a file cannot be written; the message says what is left, as `explain` does.
+            InputError: its files are damaged, another run's or of an older version, or it has already been trained for
+                more epochs than the recipe has.
+            DiskError: a file cannot be written; the message is that of `explain`.
         """
         path, config = directory.path / LAST, directory.read_config()
         config.check_resumable(directory.path / CONFIG)
         directory.remove_half_written()
-        if directory.is_unbegun():  # killed before its first checkpoint: this is the beginning
+        if directory.is_unbegun():  # killed before its first checkpoint: start again
             return cls.create(setup, directory, config.id)
         setup.configuration(config.id).check_owns(path, checkpoint.read_header(path))
         header = checkpoint.load(path, setup.net, setup.trainer)
@@ -81,7 +81,7 @@ class Run:
             raise InputError(f"{path}, header: progress.batch must be at most {len(setup.data.train)}")
         if header.rng != setup.rng_state(progress):
             raise InputError(
-                f"{path} cannot be resumed bit for bit: its random numbers stand at {header.rng}, this version's at "
+                f"{path} cannot be resumed bit for bit: the RNG state differs: it is {header.rng}, this version's is "
                 f"{setup.rng_state(progress)}"
             )
         begun = progress.epoch if progress.batch else progress.epoch - 1
@@ -97,14 +97,14 @@ class Run:
         return run
 
     def train(self, watcher: RunWatcher) -> bool:
-        """Train to the recipe's last epoch; False if the watcher stopped it, with the state of that batch saved.
+        """Train to the recipe's last epoch; False if the watcher stopped it, after saving the state of that batch.
 
-        One seed and one number of threads give the same bits, stopped and resumed or not. Whatever ends the training,
+        The same seed and number of threads give the same bits, stopped and resumed or not. However the training ends,
         the directory keeps the results of the finished epochs, their curves, and the last good weights.
 
         Raises:
             DivergedError: the loss or a weight became NaN or infinite.
-            DiskError: a file cannot be written, or the directory is gone; `explain` says what is left.
+            DiskError: a file cannot be written, or the directory is gone; see `explain`.
         """
         setup, num_epochs = self.setup, self.setup.recipe.num_epochs
         setup.data.train.epoch = self.progress.epoch - 1
@@ -114,7 +114,7 @@ class Run:
                 self._keep(result)
                 watcher.epoch(result)
         except BaseException:
-            with contextlib.suppress(OSError, InputError):  # which would hide what ended the training
+            with contextlib.suppress(OSError, InputError):  # it would hide the original exception
                 self._draw_curves()
             raise
         self._draw_curves()
@@ -124,7 +124,7 @@ class Run:
         return is_whole
 
     def save(self, file: str) -> None:
-        """Write where the run stands; the file's previous state is kept until this one is whole.
+        """Write a checkpoint; the previous file is kept until the new one is complete.
 
         Raises:
             DiskError: it cannot be written.
@@ -145,19 +145,19 @@ class Run:
             self._saved = copy(self.progress)
 
     def explain(self, error: DiskError) -> str:
-        """What failed during training, what a user still has, and how to resume it, in one line."""
+        """One line: what failed during training, what was saved, and how to resume."""
         try:
             self.directory.check_in_place()
-        except DiskError as gone:  # which is why the write failed, whatever the system said
-            return f"{gone}; if it was moved, go on with --resume and its new name, else its checkpoints are gone, too"
+        except DiskError as gone:  # the actual reason, whatever the system reported
+            return f"{gone}; if it was moved, continue with --resume and its new name, else its checkpoints are lost"
         where = f"epoch {self._saved.epoch}, batch {self._saved.batch}"
         return (
             f"{error}; {self.directory.path / LAST} is safe and stands at {where}; "
-            f"once the disk can be written to, go on with --resume {self.directory.path}"
+            f"once the disk can be written to, continue with --resume {self.directory.path}"
         )
 
     def _keep(self, result: EpochResult) -> None:
-        """Write what an epoch came to."""
+        """Write an epoch's results and checkpoints."""
         if result.val_loss is not None and not math.isfinite(result.val_loss):
             raise DivergedError(f"epoch {result.epoch}: the validation loss is {result.val_loss}")
         self.directory.append_metrics(result)

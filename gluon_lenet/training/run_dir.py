@@ -1,4 +1,4 @@
-"""A run's directory: config.json, metrics.jsonl, curves.png, last.safetensors; each file is whole or absent."""
+"""A run's directory: config.json, metrics.jsonl, curves.png, last.safetensors; files are written atomically."""
 
 from __future__ import annotations
 
@@ -26,17 +26,17 @@ class RunDir:
 
     def __init__(self, path: str | Path):
         self.path = Path(path)
-        self._locked = None  # what the system says of the folder that this process holds
+        self._locked = None  # os.stat_result of the folder, while this process has it locked
 
     @classmethod
     @contextlib.contextmanager
     def create(cls, path: str | Path | None, recipe: str) -> Iterator[RunDir]:
-        """Make the folder `path`, or `runs/<recipe>-<time>` if it is None, and hold it as `alone` does.
+        """Make the folder `path`, or `runs/<recipe>-<time>` if it is None, and lock it as `lock` does.
 
-        What is already there is never touched. Of two processes that name one folder, one gets it.
+        Existing files are never changed. Of two processes that name the same folder, one gets it.
 
         Raises:
-            InputError: it is a file, holds a run already, is held by another process, or cannot be written to.
+            InputError: it is a file, holds a run already, is locked by another process, or cannot be written to.
         """
         with contextlib.ExitStack() as stack:
             try:
@@ -44,7 +44,7 @@ class RunDir:
                     path = _default_path(recipe)
                 else:
                     Path(path).mkdir(parents=True, exist_ok=True)
-                directory = stack.enter_context(cls(path).alone())
+                directory = stack.enter_context(cls(path).lock())
                 directory._check_free()
             except (FileExistsError, NotADirectoryError):
                 if os.path.islink(path) and not os.path.exists(path):
@@ -61,14 +61,14 @@ class RunDir:
         if taken:
             raise InputError(f"run directory {self.path} already holds a run ({taken[0]}); name a new folder")
         with tempfile.TemporaryFile(dir=self.path):
-            pass  # to find out now, not after the first epoch, that nothing can be written there
+            pass  # so that a folder that cannot be written to fails now, not after the first epoch
 
     @contextlib.contextmanager
-    def alone(self) -> Iterator[RunDir]:
-        """While this holds, no other process may write here; the system lets go when the process ends, however it does.
+    def lock(self) -> Iterator[RunDir]:
+        """Lock the folder against other processes; the system releases the lock whenever the process ends.
 
         Raises:
-            InputError: there is no such folder, or another process holds it.
+            InputError: there is no such folder, or another process has locked it.
         """
         try:
             folder = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -82,7 +82,7 @@ class RunDir:
                 f"run directory {self.path}: another process is training there; wait for its end"
             ) from None
         except OSError:
-            pass  # a file system that knows no locks
+            pass  # a file system without locks
         try:
             self._locked = os.fstat(folder)
             yield self
@@ -91,7 +91,7 @@ class RunDir:
             os.close(folder)
 
     def check_in_place(self) -> None:
-        """Raise DiskError if the folder that `alone` holds is no longer the one at its path."""
+        """Raise DiskError if the locked folder is no longer the one at its path."""
         if self._locked is None:
             return
         try:
@@ -106,24 +106,24 @@ class RunDir:
         write_atomically(self.path / CONFIG, config.to_json())
 
     def read_config(self) -> RunConfig:
-        """What `write_config` wrote; raises InputError if the folder holds no run."""
+        """The configuration in config.json; raises InputError if the folder holds no run."""
         path = self.path / CONFIG
         if not os.path.lexists(path):
             raise InputError(f"{self.path} holds no run: {CONFIG} is not there")
         return RunConfig.from_json(read_regular(path, _LARGEST), path)
 
     def is_unbegun(self) -> bool:
-        """Whether there is a configuration and nothing else, as a process leaves it that was killed right then."""
+        """Whether there is only a configuration, because the process was killed right after writing it."""
         return not any(os.path.lexists(self.path / name) for name in (METRICS, CURVES, LAST, BEST))
 
     def remove_half_written(self) -> None:
-        """Remove what a process that was killed in the middle of `write_atomically` left."""
+        """Remove temporary files of a process that was killed in `write_atomically`."""
         for name in (CONFIG, METRICS, CURVES, LAST, BEST):
             for temporary in self.path.glob(f".{name}.*.tmp"):
                 temporary.unlink(missing_ok=True)
 
     def append_metrics(self, result: EpochResult) -> None:
-        """Append an epoch's result as one line, on disk before this returns; raises DiskError if that fails."""
+        """Append an epoch's result as one line and flush it to disk; raises DiskError if that fails."""
         self.check_in_place()
         path = self.path / METRICS
         try:
@@ -135,21 +135,21 @@ class RunDir:
             raise DiskError(f"{path} cannot be written: {error.strerror}") from error
 
     def keep_metrics_before(self, epoch: int) -> list[EpochResult]:
-        """The results of the epochs before `epoch`; later ones, of a run that was killed, go from the file.
+        """The results of the epochs before `epoch`; later ones, of a run that was killed, are removed from the file.
 
         Raises:
             InputError: the file is damaged, or does not have one line for each of these epochs, in order.
         """
         path = self.path / METRICS
         data = read_regular(path, _LARGEST) if os.path.lexists(path) else b""
-        *lines, rest = data.split(b"\n")  # the rest was cut when the process was killed
+        *lines, rest = data.split(b"\n")  # a partial last line, if the process was killed
         history = [decode(line, EpochResult, f"{path}, line {number}") for number, line in enumerate(lines, 1)]
         for number, result in enumerate(history, 1):
             if result.epoch != number:
                 raise InputError(f"{path}, line {number}: epoch must be {number}, not {result.epoch}")
         if len(history) < epoch - 1:
             cut = f"; its last line, {rest.decode(errors='replace')!r:.40}, has no end of line" if rest else ""
-            raise InputError(f"{path} lacks results of epochs before {epoch}, where {LAST} goes on{cut}")
+            raise InputError(f"{path} lacks results of epochs before {epoch}, where {LAST} continues{cut}")
         history = history[: epoch - 1]
         if data:
             write_atomically(path, "".join(result.to_json() + "\n" for result in history).encode())
@@ -157,7 +157,7 @@ class RunDir:
 
 
 def _default_path(recipe: str) -> Path:
-    """A new folder, named by the time; several runs may start in one second."""
+    """A new folder, named after the time; several runs may start in the same second."""
     stamp = time.strftime("%Y%m%d-%H%M%S")
     for suffix in ["", *(f"-{n}" for n in range(2, 1000))]:
         path = Path("runs", f"{recipe}-{stamp}{suffix}")

@@ -1,7 +1,7 @@
-"""What a recipe chooses -> MXNet's objects: initializers, losses, learning rate schedules.
+"""A recipe's settings -> MXNet's objects: initializers, losses, learning rate schedules.
 
 Each is a tagged msgspec.Struct: in config.json it is an object with a "type". MXNet is imported where it is used, since
-a recipe is read before it is loaded.
+recipes are read before MXNet is loaded.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ class Xavier(msgspec.Struct, frozen=True, tag="xavier"):
     """Uniform weights within +-sqrt(6 / (fan-in + fan-out)) (Glorot and Bengio 2010)."""
 
     def build(self) -> mx.init.Initializer:
-        """For `net.initialize`."""
+        """The initializer for `net.initialize`."""
         import mxnet as mx
 
         return mx.init.Xavier()
@@ -31,7 +31,7 @@ class LeCun1998(msgspec.Struct, frozen=True, tag="lecun1998"):
     """Uniform weights within +-2.4 / fan-in (LeCun et al. 1998, appendix A)."""
 
     def build(self) -> mx.init.Initializer:
-        """For `net.initialize`."""
+        """The initializer for `net.initialize`."""
         from gluon_lenet.nets.layers import LeCun1998
 
         return LeCun1998()
@@ -66,10 +66,10 @@ class Step(msgspec.Struct, frozen=True, tag="step"):
     factor: Share = 0.1
 
     def build(self, lr: float, num_batches: int, num_epochs: int) -> mx.lr_scheduler.LRScheduler:
-        """From `lr`, over epochs of so many batches, the training being `num_epochs` long."""
+        """From `lr`, for a training of `num_epochs` epochs of `num_batches` batches."""
         import mxnet as mx
 
-        # one more than are reached, since the scheduler wants at least one
+        # one more than is reached, since the scheduler requires at least one
         steps = [num_batches * epoch for epoch in range(self.num_epochs, num_epochs + self.num_epochs, self.num_epochs)]
         return mx.lr_scheduler.MultiFactorScheduler(steps, factor=self.factor, base_lr=lr)
 
@@ -78,7 +78,7 @@ class Cosine(msgspec.Struct, frozen=True, tag="cosine"):
     """The learning rate falls along half a cosine, to 0 at the last batch of the training."""
 
     def build(self, lr: float, num_batches: int, num_epochs: int) -> mx.lr_scheduler.LRScheduler:
-        """From `lr`, over epochs of so many batches, the training being `num_epochs` long."""
+        """From `lr`, for a training of `num_epochs` epochs of `num_batches` batches."""
         import mxnet as mx
 
         return mx.lr_scheduler.CosineScheduler(num_batches * num_epochs, base_lr=lr, final_lr=0)

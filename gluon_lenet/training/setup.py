@@ -1,4 +1,4 @@
-"""A recipe, devices, a seed -> data, net, trainer and engine, ready to train; nothing is written."""
+"""A recipe, devices, a seed -> data, net, trainer and engine, ready to train; writes no files."""
 
 from __future__ import annotations
 
@@ -25,19 +25,19 @@ from gluon_lenet.training.recipes import Recipe
 
 
 class Setup:
-    """What trains, and on what: the net, its trainer, its engine, the loaders.
+    """Everything a training needs: the net, its trainer, its engine, the loaders.
 
     Args:
-        name: the recipe's, for files and figures.
-        recipe: everything that decides the result.
+        name: of the recipe, for files and figures.
+        recipe: everything that determines the result.
         contexts: the devices that share each batch.
-        seed: of weights, shuffling, augmentation and dropout.
+        seed: for weights, shuffling, augmentation and dropout.
         data_dir: a folder with the four IDX files; None finds or fetches them.
         mode: the engine, one of `engines.choice.MODES`.
 
     Raises:
-        InputError: a batch size the data or devices cannot serve, or kernels that cannot serve the net.
-        DataError: the data cannot be had.
+        InputError: the batch size does not suit the data or the devices, or the kernels do not support the net.
+        DataError: the data are unavailable.
     """
 
     def __init__(
@@ -51,13 +51,13 @@ class Setup:
     ):
         self.name, self.recipe, self.contexts, self.seed, self.data_dir = name, recipe, contexts, seed, data_dir
         if data_dir is not None and _as_text(data_dir) != data_dir:
-            raise InputError(f"data folder {_as_text(data_dir)}: its name is no text that config.json could hold")
+            raise InputError(f"data folder {_as_text(data_dir)}: its name is not valid text for config.json")
         self.dataset = load_dataset(recipe.dataset, data_dir)
         self.data = self._loaders()
         mx.random.seed(seed)
         self.net = get_net(recipe.net, classes=len(self.dataset.classes))
         self.net.initialize(recipe.init.build(), ctx=contexts)
-        self.net(mx.nd.zeros(self.input_shape, ctx=contexts[0]))  # gives the layers shapes and weights
+        self.net(mx.nd.zeros(self.input_shape, ctx=contexts[0]))  # infers shapes and initializes weights
         self.net.hybridize(static_alloc=True, static_shape=True)
         self.trainer = recipe.build_trainer(self.net, len(self.data.train))
         self.engine = choose(self.net, contexts, self.data.train, mode, recipe.loss.build())
@@ -73,7 +73,7 @@ class Setup:
         return Loop(self.trainer, self.engine, batch_size, self.seed)
 
     def configuration(self, run_id: str) -> RunConfig:
-        """Everything needed to repeat this, as a run with this id."""
+        """Everything needed to repeat the training, as a run with this id."""
         return RunConfig(
             version=VERSION,
             id=run_id,
@@ -97,11 +97,11 @@ class Setup:
         )
 
     def rng_state(self, progress: Progress) -> dict[str, Generator]:
-        """Where the generators of random numbers stand: the numbers they are seeded with."""
-        seeds = self.data.train.seeds(progress.epoch - 1)  # anew each epoch
+        """The state of the random number generators: their seeds."""
+        seeds = self.data.train.seeds(progress.epoch - 1)  # reseeded each epoch
         return {
             **{name: Generator("numpy PCG64", seed) for name, seed in seeds.items()},
-            "dropout": Generator("mxnet", dropout_seed(self.seed, progress.epoch, progress.batch)),  # anew each batch
+            "dropout": Generator("mxnet", dropout_seed(self.seed, progress.epoch, progress.batch)),  # each batch
         }
 
     def _loaders(self) -> Data:
@@ -110,7 +110,7 @@ class Setup:
         if recipe.num_validation:
             train, held = _hold_out(len(images), recipe.num_validation)
             held_out, images = images[held], images[train]
-            held_out.flags.writeable = images.flags.writeable = False  # so that they are resized only once
+            held_out.flags.writeable = images.flags.writeable = False  # read-only, so that they are resized only once
             validation = self._batches(held_out, labels[held])
             labels = labels[train]
         train = self._batches(images, labels, shuffle=True, augment=recipe.augment)
@@ -121,7 +121,7 @@ class Setup:
         order = {"shuffle": shuffle, "seed": self.seed, "augment": augment}
         batches = Batches(images, labels, batch_size, transform=self.recipe.transform, **order)
         smallest = batches.num_examples % batch_size or batch_size
-        if smallest < len(self.contexts):  # every batch, the last one too, must have an image for each device
+        if smallest < len(self.contexts):  # every batch, including the last, needs an image for each device
             raise InputError(
                 f"batch size {batch_size} leaves a batch of {smallest} of the {batches.num_examples} images for "
                 f"{len(self.contexts)} devices; choose another batch size"
@@ -130,11 +130,11 @@ class Setup:
 
 
 def _as_text(name: str) -> str:
-    """A file's name, whose bytes may be no text, as a text that JSON can hold."""
+    """A file name, whose bytes may not be valid UTF-8, as text for JSON."""
     return os.fsencode(name).decode("utf-8", "backslashreplace")
 
 
 def _hold_out(num_images: int, num_validation: int) -> tuple[np.ndarray, np.ndarray]:
-    """Which images to train on and which to validate on: the same split whatever the seed of the run."""
+    """Indices of the training and the validation images: the same split for every seed of a run."""
     order = np.random.default_rng(1998).permutation(num_images)
     return np.sort(order[num_validation:]), np.sort(order[:num_validation])

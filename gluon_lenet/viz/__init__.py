@@ -1,1 +1,1 @@
-"""Arrays and results -> figures, in Chinese too."""
+"""Arrays and results -> figures, with Chinese text."""

@@ -1,4 +1,4 @@
-"""Numbers, one after the other -> curves that grow while a net trains: live in a notebook, a file elsewhere."""
+"""Points, added one by one -> curves that grow during training: live in a notebook, a file elsewhere."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from gluon_lenet.viz.fonts import chinese
 
 
 class Animator:
-    """Curves that grow while a net trains, as the d2l course has it: live in a notebook, a file elsewhere.
+    """Curves that grow during training, as in the d2l course: live in a notebook, a file elsewhere.
 
     Args:
-        xlabel, ylabel, xlim, ylim, xscale, yscale, figsize: of the one axis.
-        legend: a label a curve.
-        fmts: a matplotlib format a curve.
-        file: what `save` writes outside a notebook.
+        xlabel, ylabel, xlim, ylim, xscale, yscale, figsize: of the axis.
+        legend: one label per curve.
+        fmts: one matplotlib format per curve.
+        file: the file that `save` writes outside a notebook.
     """
 
     def __init__(
@@ -39,12 +39,12 @@ class Animator:
         self.legend, self.fmts, self.file = legend, fmts, file
         self.figure = Figure(figsize=figsize, layout="constrained")
         self.axis = self.figure.subplots()
-        self.points = {}  # number of the curve -> its x and its y
+        self.points = {}  # index of the curve -> its x and its y
         self._display = _notebook_display()
         self._shown = None
 
     def add(self, x: float, y) -> None:
-        """Add a point at `x` to each curve: a number, or one a curve, None where a curve has none."""
+        """Add a point at `x` to each curve; `y` is a number, or one per curve, None for curves without a point."""
         for i, value in enumerate(y if hasattr(y, "__len__") else [y]):
             if value is not None:
                 xs, ys = self.points.setdefault(i, ([], []))
@@ -62,7 +62,7 @@ class Animator:
             self._shown.update(picture)
 
     def save(self) -> None:
-        """Write the file, outside a notebook."""
+        """Write the file if not in a notebook."""
         if self._display is None:
             self._draw()
             self.figure.savefig(self.file, dpi=120)
@@ -80,7 +80,7 @@ class Animator:
 
 
 def _notebook_display():
-    """The module `IPython.display` in a notebook's kernel, None elsewhere; IPython is not imported to find out."""
+    """The module `IPython.display` in a notebook's kernel, None elsewhere; does not import IPython."""
     ipython = sys.modules.get("IPython")
     shell = ipython.get_ipython() if ipython is not None else None
     return ipython.display if shell is not None and hasattr(shell, "kernel") else None

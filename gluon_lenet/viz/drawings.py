@@ -1,4 +1,4 @@
-"""What a net saw and said of users' pictures -> a matplotlib figure."""
+"""Users' pictures as a net sees them, and its predictions -> a matplotlib figure."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from gluon_lenet.viz import fonts
 def show_drawings(
     drawings: Sequence[np.ndarray], predictions: Sequence[str], probabilities: Sequence[float], names: Sequence[str]
 ) -> Figure:
-    """What the net saw, each drawing under its file's name, the predicted class and its probability.
+    """The net's input images, each below its file's name, the predicted class and its probability.
 
     Args:
         drawings: n arrays (28, 28), 0 to 255.
         predictions: n class names.
         probabilities: of each prediction, 0 to 1.
-        names: n file names, in any script; what no installed font can show is written as an escape.
+        names: n file names, in any script; characters that no installed font has are escaped.
     """
     columns = min(len(drawings), 5) or 1
     rows = math.ceil(len(drawings) / columns) or 1
@@ -40,11 +40,11 @@ def show_drawings(
 
 
 def _escape(text: str, drawable: Set[int]) -> str:
-    """The text with what the fonts cannot draw, and control characters, as Python escapes: 数.png -> \\u6570.png."""
+    """The text with control characters, and those that the fonts lack, as Python escapes: 数.png -> \\u6570.png."""
     return "".join(c if ord(c) in drawable or c == "\n" else c.encode("unicode_escape").decode("ascii") for c in text)
 
 
 def _shorten(name: str, longest: int = 22) -> str:
-    """A file name without its folders, its middle left out where it is too long to stand over a picture."""
+    """A file name without its folders, shortened in the middle if it is too long."""
     name = printable(os.path.basename(os.fsdecode(name)) or os.fsdecode(name))
     return name if len(name) <= longest else f"{name[: longest - 9]}…{name[-8:]}"

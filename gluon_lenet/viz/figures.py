@@ -23,18 +23,18 @@ PICTURES = (".png", ".jpg", ".pdf", ".svg")
 
 
 def get_fashion_mnist_labels(labels) -> list[str]:
-    """The class names, in the book's words, of the numbers in `labels`."""
+    """The class names, as in the book, of the numbers in `labels`."""
     return [FASHION_MNIST_LABELS[int(i)] for i in labels]
 
 
 def show_fashion_mnist(images, labels: Sequence[str]) -> None:
-    """Draw a row of images under their labels with pyplot, as the book's function of this name does.
+    """Draw a row of images below their labels with pyplot, like the book's function of this name.
 
     Args:
         images: NDArrays or arrays of 28 * 28 values each, in any shape.
-        labels: one text an image.
+        labels: one text per image.
     """
-    from matplotlib import pyplot as plt  # here, because it chooses a window system for the whole process
+    from matplotlib import pyplot as plt  # here, because it selects a window system for the whole process
 
     _, axes = plt.subplots(1, len(images), figsize=(12, 12), squeeze=False)
     for axis, image, label in zip(axes[0], images, labels, strict=True):
@@ -46,7 +46,7 @@ def show_fashion_mnist(images, labels: Sequence[str]) -> None:
 
 @chinese()
 def curves(history: Sequence, title: str) -> Figure:
-    """Loss and accuracy by epoch, side by side, from a list of `training.EpochResult`."""
+    """Loss and accuracy by epoch, side by side, from a list of `EpochResult`."""
     epochs = [result.epoch for result in history]
     figure = Figure(figsize=(9, 3.4), layout="constrained")
     loss_axis, acc_axis = figure.subplots(1, 2)
@@ -69,10 +69,10 @@ def curves(history: Sequence, title: str) -> Figure:
 
 @chinese()
 def confusion_matrix(confusion: np.ndarray, classes: Sequence[str], title: str) -> Figure:
-    """The counts as a square of cells, a row for each actual class, shaded by their share of the row.
+    """A confusion matrix, one row per actual class, cells shaded by their fraction of the row.
 
     Args:
-        confusion: counts (n, n), images of the row's class predicted as the column's.
+        confusion: counts (n, n); rows are actual classes, columns predicted ones.
         classes: the n class names.
         title: above it.
     """
@@ -95,7 +95,7 @@ def confusion_matrix(confusion: np.ndarray, classes: Sequence[str], title: str) 
 def prediction_grid(
     images: np.ndarray, predictions: Sequence[str], labels: Sequence[str], title: str, columns: int = 10
 ) -> Figure:
-    """Images under their predicted classes; a wrong one is red, in a red frame, the actual class in brackets.
+    """Images below their predicted classes; wrong ones in red, with a red frame and the actual class in brackets.
 
     Args:
         images: n images (h, w), 0 to 255.
@@ -125,10 +125,10 @@ def prediction_grid(
 
 @chinese()
 def architecture(rows: Sequence, labels: Sequence[str] = (), title: str = "") -> Figure:
-    """A net from left to right: each layer's output, maps as a pile of squares drawn to one scale, vectors as a bar.
+    """A net from left to right: each layer's output, maps as a stack of squares drawn to scale, vectors as a bar.
 
     Args:
-        rows: the layers, as `table.layer_rows` lists them.
+        rows: the layers, as returned by `table.layer_rows`.
         labels: what to write under the input and under each layer; by default the layers' names.
         title: above it.
     """
@@ -137,7 +137,7 @@ def architecture(rows: Sequence, labels: Sequence[str] = (), title: str = "") ->
     largest = max(shape[-1] for shape in shapes if len(shape) == 3)
     figure = Figure(layout="constrained")
     axis = figure.subplots()
-    left, step = 0.0, 0.12  # of the largest map's side: where the next layer begins, how far piled maps are apart
+    left, step = 0.0, 0.12  # in sides of the largest map: left edge of the next layer, offset of stacked maps
     for shape, label, color in zip(shapes, labels, _shades(len(shapes)), strict=True):
         if len(shape) == 3 and shape[1] > 1:
             side, pile = shape[1] / largest, min(shape[0], 8)
@@ -146,7 +146,7 @@ def architecture(rows: Sequence, labels: Sequence[str] = (), title: str = "") ->
                 corner = left + i * step / 2, -height / 2 + (pile - 1 - i) * step / 2
                 axis.add_patch(Rectangle(corner, side, side, facecolor=color, edgecolor="black", linewidth=0.7))
             text = f"{shape[0]}@{shape[1]}×{shape[2]}"
-        else:  # a vector: its length grows with the logarithm, or 10 beside 400 could not be seen
+        else:  # a vector: its length is logarithmic, so that 10 is visible beside 400
             size = max(shape)
             width, height = 0.16, 0.28 * math.log2(size)
             axis.add_patch(Rectangle((left, -height / 2), width, height, facecolor=color, edgecolor="black"))
@@ -168,11 +168,11 @@ def architecture(rows: Sequence, labels: Sequence[str] = (), title: str = "") ->
 def image_grid(
     images: Sequence, titles: Sequence[str] = (), title: str = "", columns: int = 10, signed: bool = False
 ) -> Figure:
-    """Images or maps (h, w) side by side, each on its own scale from black to white.
+    """Images or maps (h, w) in a grid, each on its own scale from black to white.
 
     Args:
         images: of any sizes.
-        titles: a text above each; none by default.
+        titles: a text above each image; none by default.
         title: above the grid.
         columns: images in a row.
         signed: blue below 0, white at 0, red above, all on one scale: for weights.
@@ -195,12 +195,12 @@ def image_grid(
 
 @chinese()
 def feature_maps(outputs: Sequence[tuple[str, np.ndarray]], title: str = "", most: int = 16) -> Figure:
-    """What each layer makes of one image, a row a layer: the maps, on the layer's own scale from black to white.
+    """The outputs of each layer for one image, one row per layer, on the layer's own scale from black to white.
 
     Args:
         outputs: the layers' names and outputs, (c, h, w) or (n,); a vector is drawn as a strip.
         title: above it.
-        most: maps shown of a layer.
+        most: the largest number of maps shown per layer.
     """
     figure = Figure(figsize=(11, 0.8 * len(outputs) + 0.5), layout="constrained")  # inches
     parts = figure.subfigures(len(outputs), 2, width_ratios=[1, 5], squeeze=False)
@@ -230,10 +230,10 @@ def lines(
     """Several curves on one axis, to compare runs.
 
     Args:
-        series: for each label its x (numbers, or names of what is compared) and its y.
+        series: label -> x (numbers or names) and y.
         xlabel, ylabel, title: of the axis.
-        markevery: how many points there are to a marker.
-        limits: what else the axis is set to: ylim, yscale.
+        markevery: draw a marker at every n-th point.
+        limits: other properties of the axis: ylim, yscale.
     """
     figure = Figure(figsize=(7, 3.6), layout="constrained")
     axis = figure.subplots()
@@ -250,12 +250,12 @@ def lines(
 
 @chinese()
 def bars(values: Mapping[str, float], xlabel: str, title: str = "", **limits) -> Figure:
-    """A horizontal bar a name, the first on top, its value beside it.
+    """One horizontal bar per name, the first on top, labelled with its value.
 
     Args:
         values: by name.
         xlabel, title: of the axis.
-        limits: what else the axis is set to: xlim, xscale.
+        limits: other properties of the axis: xlim, xscale.
     """
     figure = Figure(figsize=(7, 0.32 * len(values) + 0.9), layout="constrained")
     axis = figure.subplots()
@@ -273,7 +273,7 @@ def bars(values: Mapping[str, float], xlabel: str, title: str = "", **limits) ->
 
 @chinese()
 def cells(marks: np.ndarray, xlabel: str, ylabel: str, title: str = "") -> Figure:
-    """A table of yes and no as filled and empty squares: who is connected with whom.
+    """A boolean table as filled and empty squares, such as a connection table.
 
     Args:
         marks: bool (rows, columns).
@@ -290,15 +290,15 @@ def cells(marks: np.ndarray, xlabel: str, ylabel: str, title: str = "") -> Figur
 
 
 def _shades(n: int) -> list:
-    """n light colours from one end of a scale to the other."""
+    """n light colours along a colour scale."""
     return [colormaps["YlGnBu"](0.1 + 0.5 * i / max(n - 1, 1)) for i in range(n)]
 
 
 def check_picture_path(path: str | Path) -> None:
-    """Find out before the work, not after it, whether a picture could be written there.
+    """Check, before the work, whether a picture can be written there.
 
     Raises:
-        InputError: the name does not end as a picture's, or there is no folder for it.
+        InputError: the name has another extension, or its folder does not exist.
     """
     path = Path(path)
     if path.suffix.lower() not in PICTURES:
@@ -308,7 +308,7 @@ def check_picture_path(path: str | Path) -> None:
 
 
 def write_picture(figure: Figure, path: str | Path) -> None:
-    """Write a figure in the format the path ends in, whole or not at all.
+    """Write a figure atomically, in the format of the path's extension.
 
     Raises:
         InputError: as `check_picture_path`, or as `write_atomically`.

@@ -2,13 +2,13 @@
 
     python notebooks/assignments/grade.py SUBMISSIONS [--out DIR]
 
-SUBMISSIONS holds STUDENT/lenet.ipynb or STUDENT.ipynb for each student. DIR, by default SUBMISSIONS-graded, becomes a
-course directory of nbgrader's: grades.csv, feedback/STUDENT/lenet/lenet.html, gradebook.db, and what nbgrader's own
-tools want, its formgrader for the written answers among them. Called again, it runs only what is new or has changed,
-keeps the points given by hand, and writes CSV and feedback anew.
+SUBMISSIONS holds STUDENT/lenet.ipynb or STUDENT.ipynb for each student. DIR, by default SUBMISSIONS-graded, becomes an
+nbgrader course directory: grades.csv, feedback/STUDENT/lenet/lenet.html, gradebook.db, and what nbgrader's own tools
+need, such as its formgrader for the written answers. Called again, it runs only new and changed submissions, keeps the
+points given by hand, and rewrites CSV and feedback.
 
-A submission's way: `find_submissions` -> `fill_in` puts the answers into the released notebook -> nbgrader restores the
-tests with their hidden part -> `RunApart` runs the cells in a process of its own (run_notebook.py) -> nbgrader scores.
+Steps for a submission: `find_submissions` -> `fill_in` puts the answers into the released notebook -> nbgrader restores
+the tests with their hidden part -> `RunApart` runs the cells in another process (run_notebook.py) -> nbgrader scores.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ KEPT_VARIABLES = "GLUON_LENET_DATA HOME LANG LC_ALL LC_CTYPE LD_LIBRARY_PATH OMP
 
 @dataclass
 class Submission:
-    """One student's notebook, and what the teacher should know about it."""
+    """One student's notebook, and notes for the teacher."""
 
     student: str
     path: Path | None
@@ -102,7 +102,7 @@ def _in_folder(folder: Path) -> Submission:
 
 
 def fill_in(released, submitted):
-    """The student's answers, and cells of his own, in the released notebook, whose other cells stay as they are.
+    """The student's answers and own cells in the released notebook, whose other cells are unchanged.
 
     So nothing else of what was handed in counts: no cell that was deleted, moved, copied or locked anew, no tag, no
     kernel. Of an answer cell that was copied, the last counts.
@@ -134,7 +134,7 @@ def fill_in(released, submitted):
 
 
 def _copy(theirs, cell):
-    """Put what the student wrote, with the pictures he pasted into it, into `cell`."""
+    """Put what the student wrote, including pasted pictures, into `cell`."""
     cell.source = theirs.source
     if cell.cell_type == "markdown" and "attachments" in theirs:
         cell.attachments = theirs.attachments
@@ -146,7 +146,7 @@ def _grade_id(cell) -> str | None:
 
 
 class RunApart(NbGraderPreprocessor):
-    """In the place of nbgrader's `Execute`: runs the cells in a process that knows nothing but this notebook."""
+    """Replaces nbgrader's `Execute`: runs the cells in a process that sees only this notebook."""
 
     cell_seconds = Float(help="the longest one cell may run").tag(config=True)
     all_seconds = Float(help="the longest all cells of a notebook may run").tag(config=True)
@@ -184,7 +184,7 @@ class RunApart(NbGraderPreprocessor):
                 return nbformat.reads(out, as_version=4), ""
             except subprocess.TimeoutExpired:
                 return None, "整份笔记的运行时间用完了"
-            except Exception:  # the process died, or was made to write something else
+            except Exception:  # the process died, or wrote something else
                 stderr.seek(0)
                 self.log.error("run_notebook.py ended with %s: %s", process.returncode, stderr.read()[-2000:])
                 return None, "运行这份笔记的进程异常退出"
@@ -192,9 +192,12 @@ class RunApart(NbGraderPreprocessor):
                 _end(process)
 
     def _environment(self, scratch: str) -> dict[str, str]:
-        """What the student's code finds in its environment: nothing secret, no GPU, `scratch` to write in."""
+        """The environment of the student's code: no secrets, no GPU, `scratch` to write to."""
         caches = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-        compiled = [ROOT / "gluon_lenet" / "fused" / "__pycache__", caches / "numba"]  # where Numba keeps our kernels
+        compiled = [
+            ROOT / "gluon_lenet" / "engines" / "fused" / "__pycache__",
+            caches / "numba",
+        ]  # where Numba keeps our kernels
         return {
             **{name: os.environ[name] for name in KEPT_VARIABLES.split() if name in os.environ},
             "CUDA_VISIBLE_DEVICES": "",
@@ -256,7 +259,7 @@ class Course:
             submission.notes.append(f"nbgrader failed: {error}; see {self.out / 'grade.log'}")
 
     def _prepare(self, submission: Submission) -> str:
-        """The notebook that nbgrader is given, as text; an unreadable one becomes an empty one."""
+        """The notebook for nbgrader, as text; an unreadable one becomes an empty one."""
         if submission.path:
             try:
                 if submission.path.stat().st_size > MAX_BYTES:
@@ -280,7 +283,7 @@ class Course:
         return text
 
     def row(self, submission: Submission) -> dict[str, object]:
-        """A line of grades.csv; a question that waits for the teacher has no score yet."""
+        """A row of grades.csv; a question not yet graded by the teacher has no score."""
         tests = {cell.metadata.nbgrader.grade_id: cell.metadata.nbgrader.points for cell in self.tests}
         scores = dict.fromkeys(tests, 0.0)
         with Gradebook(f"sqlite:///{self.out / 'gradebook.db'}") as gradebook:
@@ -352,12 +355,12 @@ def folder(text: str) -> str:
 
 
 def grade_folder(args: argparse.Namespace) -> int:
-    """Grade what `args` name; one line a student, then where the results are."""
+    """Grade what `args` name; one line per student, then where the results are."""
     folder = Path(args.submissions).resolve()
     out = args.out.resolve() if args.out else folder.with_name(f"{folder.name}-graded")
     submissions = find_submissions(folder)
     check_folders(folder, out)
-    load_dataset("fashion_mnist")  # fetched now, if at all: students' code reaches no network
+    load_dataset("fashion_mnist")  # fetched now, since students' code has no network
     out.mkdir(parents=True, exist_ok=True)
     _log_to(out / "grade.log")
     os.environ["PATH"] = os.pathsep.join(

@@ -30,7 +30,7 @@ OUTPUT_CHARS = 1_000_000  # what a cell prints
 
 
 class FencedClient(NotebookClient):
-    """A `NotebookClient` that turns whatever a student's code does into error outputs of his cells."""
+    """A `NotebookClient` that turns whatever a student's code does into error outputs of the cells."""
 
     def __init__(self, nb, cell_seconds: float, all_seconds: float):
         super().__init__(
@@ -76,7 +76,7 @@ class FencedClient(NotebookClient):
             await super().async_execute_cell(cell, cell_index)
         except DeadKernelError:
             self.stopped = "内核在运行这份笔记时异常退出"
-        except CellTimeoutError:  # the kernel heeds no interrupt
+        except CellTimeoutError:  # the kernel ignores the interrupt
             self.stopped = "内核不再响应"
         else:
             if time.monotonic() - start < seconds:
@@ -100,7 +100,7 @@ class FencedClient(NotebookClient):
         return _failed(probe, "PermissionError", "批改时")
 
     async def _asserts_work(self, cell_index) -> bool:
-        """Does a false `assert` still fail in the kernel, or has the student's code seen to it that none does?"""
+        """Does a false `assert` still fail in the kernel, or has the student's code disabled that?"""
         word = secrets.token_hex(8)
         probe = new_code_cell("__import__('numpy.testing').testing.assert_allclose([0], [1])")
         plain = new_code_cell(f"assert 0 == 1, {word!r}")
@@ -109,7 +109,7 @@ class FencedClient(NotebookClient):
         return _failed(probe, "AssertionError", "Mismatched") and _failed(plain, "AssertionError", word)
 
     async def _probe(self, cell, cell_index):
-        """Run a cell of ours in the place of the student's cell."""
+        """Run our own cell instead of the student's cell."""
         students = self.nb.cells[cell_index]
         try:
             await super().async_execute_cell(cell, cell_index)
@@ -145,7 +145,7 @@ def main() -> int:
     sys.stdout.reconfigure(encoding="utf-8", errors="backslashreplace")
     nb = nbformat.reads(sys.stdin.read(), as_version=4)
     stdout, sys.stdout = sys.stdout, sys.stderr
-    if sys.platform == "linux":  # macOS refuses
+    if sys.platform == "linux":  # macOS does not support it
         resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
     resource.setrlimit(resource.RLIMIT_FSIZE, (FILE_BYTES, FILE_BYTES))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))

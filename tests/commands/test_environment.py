@@ -1,4 +1,4 @@
-"""Numbers of threads, empty values, streams that are closed, full or of few letters, names that are no text."""
+"""Numbers of threads, empty values, streams that are closed, full or ASCII-only, names that are not valid text."""
 
 import json
 import os
@@ -33,7 +33,7 @@ def run(tmp_path_factory):
 
 @pytest.fixture
 def shell(tmp_path):
-    """Run a line of shell, in which $PYTHON is ours, in an empty folder."""
+    """Run a shell command in an empty folder; $PYTHON is this Python."""
 
     def call(line, **extra):
         environment = module_env(PYTHON=sys.executable, **extra)
@@ -73,7 +73,7 @@ def test_numbers_of_threads_that_are_none(variable, text, monkeypatch, capsys):
 @pytest.mark.parametrize("variable", THREADS)
 @pytest.mark.parametrize("text", ["0", "abc"])
 def test_mxnet_is_not_loaded_to_end_the_process(variable, text):
-    """It did: with status 134 for a text."""
+    """It did abort: with status 134 on text."""
     environment = module_env(**{variable: text})
     for code in ("import gluon_lenet, mxnet", "import gluon_lenet; gluon_lenet.lenet()"):
         process = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
@@ -88,7 +88,7 @@ def test_mxnet_is_not_loaded_without_the_docstrings_it_is_made_of(run_module):
 
 
 def test_a_list_of_numbers_of_threads_counts_by_its_first(run_module):
-    """A list is OpenMP's way to name nested levels; MXNet ended the process at it."""
+    """OpenMP allows a list, one number per nesting level; MXNet aborted the process on it."""
     code = (
         "import gluon_lenet, os, mxnet as mx; from gluon_lenet.compat import threads; "
         "print(threads.num_threads(), os.environ['OMP_NUM_THREADS'], mx.nd.ones((2,)).sum().asscalar())"
@@ -157,7 +157,7 @@ def test_the_empty_text_is_no_value(command, args, capsys, tmp_path, monkeypatch
 
 @pytest.mark.parametrize(("command", "args"), OPTIONS, ids=[" ".join(["-", *args]) for _, args in OPTIONS])
 def test_a_nul_is_in_no_value(command, args, capsys, tmp_path, monkeypatch):
-    """The system passes none; who calls `main` from Python can."""
+    """The system cannot pass one, but a call of `main` from Python can."""
     monkeypatch.chdir(tmp_path)
     fails_as_bad_input(command.main, [arg or "a\0b" for arg in args], capsys, "has a NUL character")
     assert list(tmp_path.iterdir()) == []
@@ -197,7 +197,7 @@ def test_closed_streams_lead_nowhere(closed, shell, tmp_path):
 
 
 def test_predictions_nobody_reads(run, shell):
-    """A closed standard output was a traceback."""
+    """A closed standard output caused a traceback."""
     done = shell(f"$PYTHON -m gluon_lenet.predict --run {run} --first 2 >&-")
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
@@ -214,7 +214,7 @@ def test_a_run_whose_output_is_full_says_how_to_resume(shell, tmp_path):
     assert done.returncode == 1
     (line,) = done.stderr.splitlines()
     assert "the standard output cannot be written: No space left on device" in line
-    assert line.endswith("go on with --resume run")
+    assert line.endswith("continue with --resume run")
     assert sorted(os.listdir(tmp_path / "run")) == ["config.json", "last.safetensors"]
 
 
@@ -237,7 +237,7 @@ def test_names_of_any_letters_in_any_encoding(encoding, run, shell, tmp_path):
 
 
 def test_a_run_directory_whose_name_is_no_text(shell, tmp_path):
-    """It was a UnicodeEncodeError, and an empty folder left."""
+    """It caused a UnicodeEncodeError, and left an empty folder."""
     done = shell("$PYTHON -m gluon_lenet.train --quiet --epochs 1 --run-dir $'u/\\xff' && "
                  "$PYTHON -m gluon_lenet.evaluate --json --run $'u/\\xff'")  # fmt: skip
     assert done.returncode == 0, done.stderr
@@ -249,7 +249,7 @@ def test_a_run_directory_whose_name_is_no_text(shell, tmp_path):
 
 def test_a_data_folder_whose_name_is_no_text_is_refused_before_anything_is_made(shell, tmp_path):
     done = shell("$PYTHON -m gluon_lenet.train --data-dir $'u/\\xff' --run-dir run")
-    one_error_line(done, r"u/\xff", "no text")
+    one_error_line(done, r"u/\xff", "not valid text")
     assert list(tmp_path.iterdir()) == []
 
 

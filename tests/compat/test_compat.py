@@ -1,4 +1,4 @@
-"""compat.py against the real NumPy, MXNet, d2lzh, IPython and kernel of whichever Python runs the tests."""
+"""compat/ against the real NumPy, MXNet, d2lzh, IPython and kernel of whichever Python runs the tests."""
 
 import json
 import os
@@ -380,7 +380,7 @@ def test_what_keeps_mxnet_away_is_one_sentence(where, name, value, answer, monke
 
 
 def test_a_store_that_needs_ps_lite_says_where_there_is_one():
-    """As MXNet's wheel for aarch64 has none, where this is no pretence."""
+    """Simulated, except on aarch64, whose wheel has no ps-lite."""
     create = whole = mx.kv.create
     if mx.runtime.Features().is_enabled("DIST_KVSTORE"):
 

@@ -1,4 +1,4 @@
-"""MXNet's linear algebra against NumPy's: that the BLAS and LAPACK it links on this machine are right."""
+"""MXNet's linear algebra against NumPy's: checks the BLAS and LAPACK that it links on this machine."""
 
 import numpy as np
 import pytest
@@ -11,7 +11,7 @@ N = 50
 
 @pytest.fixture(params=["float32", "float64"])
 def close(request):
-    """A function that asserts that what MXNet computes from arrays is what NumPy computes from them."""
+    """A function that asserts that MXNet and NumPy compute the same from arrays."""
     tolerance = {"float32": 2e-4, "float64": 1e-9}[request.param]
 
     def check(by_mxnet, by_numpy, *arrays, array=nd.array):
@@ -32,7 +32,7 @@ def a():
 
 @pytest.fixture
 def s(a):
-    """A symmetric positive definite one, of eigenvalues from 1 on."""
+    """A symmetric positive definite matrix with eigenvalues of at least 1."""
     return a @ a.T / N + np.eye(N)
 
 

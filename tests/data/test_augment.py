@@ -1,4 +1,4 @@
-"""data/augment.py: what a random bend does to an image, and that a pass can be repeated."""
+"""data/augment.py: the effect of a random distortion, and that a pass can be repeated."""
 
 import mxnet as mx
 import numpy as np
@@ -12,10 +12,10 @@ from gluon_lenet.training.run_dir import RunDir
 
 
 class Drawn:
-    """In place of a random generator: every amount at this share of its bound."""
+    """Replaces a random generator: each amount is this fraction of its bound."""
 
-    def __init__(self, turn=0.0, scale=0.0, squeeze=0.0, shear=0.0, x=0.0, y=0.0, flip=1.0):
-        self.amounts = [turn, scale, squeeze, shear, x, y, flip]
+    def __init__(self, rotation=0.0, scale=0.0, squeeze=0.0, shear=0.0, x=0.0, y=0.0, flip=1.0):
+        self.amounts = [rotation, scale, squeeze, shear, x, y, flip]
 
     def uniform(self, low, high, size):
         assert (low, high, size[0]) == (-1, 1, len(self.amounts))
@@ -73,12 +73,12 @@ def test_scale_and_squeeze(block, augmentation, drawn, wider, higher):
 
 
 def test_rotation_is_pillows(fashion):
-    """Held against Pillow's rotation about the centre, whose way round is the other."""
+    """Compared with Pillow's rotation about the centre, which has the opposite direction."""
     image = fashion.test_images[1]
-    turned = Augmentation(rotation=30)(image[None], Drawn(turn=1))[0]
+    rotated = Augmentation(rotation=30)(image[None], Drawn(rotation=1))[0]
     expected = np.asarray(Image.fromarray(image).rotate(-30, Image.Resampling.BILINEAR))
-    assert np.abs(turned.astype(int) - expected).mean() < 2
-    assert np.abs(turned.astype(int) - image).mean() > 20
+    assert np.abs(rotated.astype(int) - expected).mean() < 2
+    assert np.abs(rotated.astype(int) - image).mean() > 20
 
 
 def test_shear_slants_and_keeps_the_height(block):
@@ -91,10 +91,10 @@ def test_shear_slants_and_keeps_the_height(block):
 @pytest.mark.parametrize("augment", [HANDWRITING, LECUN_1998, CLOTHING])
 def test_every_augmentation_keeps_most_of_every_image(augment, fashion):
     images = fashion.train_images[:2000]
-    bent = augment(images, np.random.default_rng(0))
-    assert bent.dtype == np.uint8
-    assert (bent != images).any(axis=(1, 2)).all()
-    share = bent.reshape(2000, -1).sum(axis=1) / images.reshape(2000, -1).sum(axis=1)
+    distorted = augment(images, np.random.default_rng(0))
+    assert distorted.dtype == np.uint8
+    assert (distorted != images).any(axis=(1, 2)).all()
+    share = distorted.reshape(2000, -1).sum(axis=1) / images.reshape(2000, -1).sum(axis=1)
     assert share.min() > 0.5
 
 

@@ -1,4 +1,4 @@
-"""data/batches.py and data/transforms.py: what the training loop is fed, held against the book's own loader."""
+"""data/batches.py and data/transforms.py: the batches, compared with those of the book's own loader."""
 
 import mxnet as mx
 import numpy as np
@@ -65,7 +65,7 @@ def test_test_images_come_in_order(fashion):
 
 @pytest.mark.parametrize("resize", [None, 32, 96])
 def test_pixels_are_the_books_to_the_bit(fashion, resize):
-    """As d2lzh does it: image by image, Resize and then ToTensor."""
+    """As in d2lzh: image by image, Resize and then ToTensor."""
     steps = [book.Resize(resize)] if resize else []
     transform = book.Compose([*steps, book.ToTensor()])
     want = [transform(mx.nd.array(image[..., None], dtype=np.uint8)).asnumpy() for image in fashion.test_images[:20]]
@@ -73,7 +73,7 @@ def test_pixels_are_the_books_to_the_bit(fashion, resize):
 
 
 def test_padding_and_normalization(fashion):
-    """As the 1998 paper feeds its net: 32 x 32, paper -0.1, ink 1.175."""
+    """As in the 1998 paper: 32 x 32, paper -0.1, ink 1.175."""
     images = fashion.test_images[:4]
     batch = Transform(pad=2, mean=0.1 / 1.275, std=1 / 1.275)(images).asnumpy()
     assert batch.shape == (4, 1, 32, 32)
@@ -101,7 +101,7 @@ def test_a_root_without_the_files_is_an_error(tmp_path):
 
 @pytest.mark.parametrize("view", ["every second", "mirrored", "Fortran", "broadcast", "list"])
 def test_images_may_lie_in_memory_as_they_like(view, fashion):
-    """The kernels want them in one piece, so they are copied; MXNet copies them anyway."""
+    """The kernels need them contiguous, so they are copied; MXNet copies them anyway."""
     images = fashion.train_images[:64]
     views = {
         "every second": fashion.train_images[:128:2],

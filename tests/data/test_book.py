@@ -1,4 +1,4 @@
-"""book.py: cells like the book's, which import d2lzh, run in a real kernel and train on the real data."""
+"""d2lzh_patch.py: cells like the book's, which import d2lzh, run in a real kernel and train on the real data."""
 
 import re
 import subprocess

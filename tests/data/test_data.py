@@ -24,7 +24,7 @@ NAMES = sorted(catalogue.DATASETS)
 
 @pytest.fixture(scope="module")
 def cached():
-    """Both data sets, fetched if this machine has not got them yet."""
+    """Both data sets, fetched if they are not cached."""
     return {name: load_dataset(name) for name in NAMES}
 
 
@@ -53,7 +53,7 @@ def test_arrays_are_the_whole_data_set(cached, name):
 
 
 def test_what_is_known_of_the_pixels(cached):
-    """Mean and standard deviation of the training pixels, as everybody who normalizes these data sets writes them."""
+    """Mean and standard deviation of the training pixels, as commonly used to normalize these data sets."""
     for name, mean, std in (("mnist", 0.1307, 0.3081), ("fashion_mnist", 0.2860, 0.3530)):
         histogram = np.bincount(cached[name].train_images.reshape(-1), minlength=256) / (60000 * 28 * 28)
         values = np.arange(256) / 255
@@ -66,7 +66,7 @@ def test_what_is_known_of_the_pixels(cached):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_what_happens_to_the_files_later_changes_nothing(name, cached, tmp_path):
-    """Changed in place, or cut: the first trained on other pixels, and the second ended the process, when mapped."""
+    """Changed in place, or truncated: mapped files trained on other pixels, or killed the process."""
     for path in lay(tmp_path / "links", name).iterdir():
         shutil.copy(path, tmp_path)  # the links lead to the user's own cache
     data = load_dataset(name, tmp_path)
@@ -86,7 +86,7 @@ def test_what_happens_to_the_files_later_changes_nothing(name, cached, tmp_path)
 
 @pytest.mark.parametrize("name", NAMES)
 def test_what_happens_to_the_cache_later_changes_nothing(name, cached, tmp_path):
-    """It was mapped: training went on with other pixels, or the process ended (SIGBUS): here in one of its own."""
+    """Mapped files made training continue with other pixels, or killed the process (SIGBUS): so in a subprocess."""
     for path in lay(tmp_path / "links", name).iterdir():
         (tmp_path / name).mkdir(exist_ok=True)
         shutil.copy(path, tmp_path / name)
@@ -181,7 +181,7 @@ def test_info_describes_a_data_set(cached, capsys):
     assert "mnist: MNIST" in run("info", capsys=capsys)[1]
 
 
-def test_verify_hashes_anew_and_fetches_nothing(cached, capsys, monkeypatch, tmp_path):
+def test_verify_hashes_again_and_fetches_nothing(cached, capsys, monkeypatch, tmp_path):
     status, out, _ = run("verify", capsys=capsys)
     assert (status, out.count(": OK\n"), len(out.splitlines())) == (0, 8, 8)
 

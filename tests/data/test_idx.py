@@ -1,4 +1,4 @@
-"""idx.py: arrays survive the way to IDX and back; every damaged file is refused by its name."""
+"""idx.py: round trips of arrays; every damaged file is rejected by name."""
 
 import gzip
 import random
@@ -138,7 +138,7 @@ def test_a_file_that_deflate_cannot_shrink_fits(tmp_path):
 @pytest.mark.parametrize("path", [IMAGES, LABELS], ids=["images", "labels"])
 @pytest.mark.parametrize("packed", [True, False], ids=["gz", "idx"])
 def test_fuzz_only_idx_errors_come_out(path, packed):
-    """Cut, flipped, inserted and removed bytes: an IDXError or an array as big as its header says, nothing else."""
+    """Cut, flipped, inserted and removed bytes: an IDXError or an array of the size in the header, nothing else."""
     original, dice = path.read_bytes() if packed else gzip.decompress(path.read_bytes()), random.Random(0)
     refused = 0
     for round in range(400):

@@ -1,4 +1,4 @@
-"""transports.py, cache.py against a real web server, real processes and small real files: what is right is kept."""
+"""transports.py, cache.py against a real web server, real processes and small real files: valid files are cached."""
 
 import contextlib
 import fcntl
@@ -73,7 +73,7 @@ class Handler(BaseHTTPRequestHandler):
         self.send_response(status)
         self.send_header("Content-Length", str(len(body) if length is None else length))
         self.end_headers()
-        with contextlib.suppress(ConnectionError):  # the client has seen enough
+        with contextlib.suppress(ConnectionError):  # the client closed the connection
             self.wfile.write(body)
 
     def good(self, body):
@@ -393,7 +393,7 @@ def test_others_may_read_a_shared_cache(server, cache):
 
 
 def test_labels_changed_with_a_record_that_vouches_for_them(server, cache, caplog):
-    """Former versions kept a record of what was hashed, and believed it; it is nothing now, and goes."""
+    """Earlier versions stored and trusted hashes in this file; now it is ignored and deleted."""
     dataset = small("mnist", mirror(server, "good"))
     data_cache.fetch(dataset)
     path, record = cache / "mnist" / TRAIN_LABELS, cache / "mnist" / ".verified.json"
@@ -430,7 +430,7 @@ def make_endless(path):
 
 def make_huge(path):
     with path.open("wb") as file:
-        file.truncate(1 << 40)  # takes no room on the disk
+        file.truncate(1 << 40)  # a sparse file
 
 
 @pytest.mark.parametrize("make", [make_fifo, make_endless, make_huge])

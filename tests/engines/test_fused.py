@@ -780,7 +780,7 @@ def test_what_mxnet_does_in_between_does_no_harm():
             np.testing.assert_array_equal(gradient, wanted[name])
 
 
-def test_weights_set_anew_are_used():
+def test_weights_set_again_are_used():
     net, shape = build("sigmoid_maxpool")
     images, _ = data(shape, 10)
     fused = FusedNet(net, shape)
@@ -813,7 +813,7 @@ def test_a_net_that_has_not_seen_an_image_yet():
 
 
 def passes(name, data_iter, loss=None):
-    """What both ends make of a pass: [(loss sum, correct, size) a batch], then `evaluate`, then `logits`."""
+    """What both engines compute in a pass: [(loss sum, correct, size) per batch], then `evaluate`, then `logits`."""
     net, _ = build(name)
     for engine in (Autograd(net, [mx.cpu()], loss), choose(net, [mx.cpu()], data_iter, "fused", loss)):
         data_iter.epoch = 0
@@ -831,7 +831,7 @@ def passes(name, data_iter, loss=None):
         ("1998", Transform(pad=2, mean=0.1 / 1.275, std=1 / 1.275), {"shuffle": True}),
     ],
 )
-def test_both_ends_see_the_same_batches(name, transform, options):
+def test_both_engines_see_the_same_batches(name, transform, options):
     data_iter = Batches(IMAGES, LABELS, 100, transform=transform, **options)
     expected, actual = passes(name, data_iter, LOSSES.get(name))
     assert [size for _, _, size in actual[0]] == [100, 100, 56]
@@ -852,7 +852,7 @@ def test_read_only_images_are_resized_once_and_a_pass_is_evaluated_in_one_call(m
     assert [len(rows) for _, rows, _, _ in calls] == [256, 256]
 
 
-def test_images_that_change_between_batches_are_resized_anew():
+def test_images_that_change_between_batches_are_resized_again():
     net, shape = build("tanh_avgpool")
     images = IMAGES.copy()
     data_iter = Batches(images, LABELS, 128, transform=Transform(resize=32))
@@ -943,7 +943,7 @@ def test_labels_out_of_range_are_an_error_and_leave_the_gradients(label):
     fused.backprop(images, np.arange(20), labels)
     before = gradients(net)
     labels[33] = label
-    with pytest.raises(ValueError, match=f"label {label} is no class; labels must be whole numbers from 0 to 9"):
+    with pytest.raises(ValueError, match=f"label {label} is not a class; labels must be whole numbers from 0 to 9"):
         fused.backprop(images, np.arange(20, 40), labels)
     for name, gradient in gradients(net).items():
         np.testing.assert_array_equal(gradient, before[name])

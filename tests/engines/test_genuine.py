@@ -1,4 +1,4 @@
-"""Nets, loaders and transforms that are not what their types say: MXNet computes them, or they are refused."""
+"""Nets, loaders and transforms that do not compute what their types say: MXNet computes them, or they are rejected."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def ready(net):
 
 
 def plain(net, X, y):
-    """What MXNet makes of the net: loss sum and gradients."""
+    """Loss sum and gradients by MXNet."""
     with autograd.record():
         loss = gluon.loss.SoftmaxCrossEntropyLoss()(net(X), y).sum()
     loss.backward()
@@ -250,7 +250,7 @@ def test_loaders_of_their_own_are_left_to_mxnet(make):
 
 @pytest.mark.parametrize("make", LOADERS.values(), ids=LOADERS)
 def test_training_by_the_kernels_and_testing_by_another_loader(make):
-    """A list for testing was an AttributeError after a whole epoch."""
+    """A list as test data caused an AttributeError after a whole epoch."""
     net = small()
     trainer = gluon.Trainer(net.collect_params(), "sgd", {"learning_rate": 0.1})
     with pytest.warns(UserWarning, match="computed by MXNet's autograd"):
@@ -379,7 +379,7 @@ def test_an_engine_follows_its_loss(make, change, leaves, hybridized):
         warnings.simplefilter("always")
         found = engine.evaluate(data_iter)
     assert found[0] == pytest.approx(expected[0], rel=1e-5)
-    assert (expected[0] == before[0]) == hybridized, "MXNet goes on with the graph it made"
+    assert (expected[0] == before[0]) == hybridized, "MXNet continues with its cached graph"
     assert [str(warning.message) for warning in caught if "not the fused kernels" in str(warning.message)] or not (
         leaves or hybridized
     )
@@ -426,7 +426,7 @@ def test_a_net_that_diverged_has_no_accuracy(mode, number, place):
 
 
 def test_a_forked_process_computes_the_same():
-    """OpenMP's threads do not survive a fork: whoever waits for them waits for ever."""
+    """OpenMP's threads do not survive a fork: waiting for them would hang."""
     code = (
         "import os, signal, gluon_lenet, mxnet as mx, numpy as np\n"
         "from gluon_lenet.engines.fused.net import FusedNet\n"
@@ -487,7 +487,7 @@ CHANGES = {
 
 @pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
 def test_an_engine_follows_its_net(change):
-    """What the kernels serve after the change they serve as it is then, without a word."""
+    """If the kernels still serve the net after the change, they compute the changed net without a warning."""
     net = small()
     engine = Fused(net, SHAPE)
     same_as_mxnet(net, engine)
@@ -637,15 +637,15 @@ def test_labels_that_are_no_class_are_refused_by_both(mode, label):
     net = get_net("lenet5_sigmoid_maxpool")
     ready(net)
     engine = choose(net, [mx.cpu()], batches(), mode)
-    with pytest.raises(InputError, match=f"label {label} is no class; labels must be whole numbers from 0 to 9"):
+    with pytest.raises(InputError, match=f"label {label} is not a class; labels must be whole numbers from 0 to 9"):
         engine.backprop(next(iter(engine.batches(data_iter))))
-    with pytest.raises(InputError, match=f"label {label} is no class"):
+    with pytest.raises(InputError, match=f"label {label} is not a class"):
         engine.evaluate(data_iter)
 
 
 @pytest.mark.parametrize("mode", ["autograd", "auto"])
 def test_a_bias_whose_gradient_mxnet_does_not_compute(mode):
-    """MXNet would train it on what happens to be in the gradient's memory."""
+    """MXNet would train it with uninitialized gradients."""
     net = small()
     net[1].weight.grad_req = "null"
     engine = choose(net, [mx.cpu()], batches(), mode)
@@ -675,8 +675,8 @@ def test_labels_of_another_shape_are_refused():
 @pytest.mark.parametrize(
     ("images", "labels", "message"),
     [
-        (IMAGES, LABELS - 1, "label -1 is no class"),
-        (IMAGES, LABELS.astype(np.int64) + 2**32, "is no class"),
+        (IMAGES, LABELS - 1, "label -1 is not a class"),
+        (IMAGES, LABELS.astype(np.int64) + 2**32, "is not a class"),
         (IMAGES, LABELS + 0.9, "labels must be integers, not float64"),
         (IMAGES, LABELS[:, None], r"labels of shape \(96, 1\)"),
         (IMAGES, LABELS[:5], r"labels of shape \(5,\)"),

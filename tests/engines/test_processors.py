@@ -1,4 +1,4 @@
-"""The fused kernels on a processor without AVX-512, of which this one has to pretend to be. `make test-slow`"""
+"""The fused kernels on a processor without AVX-512, simulated on this one. `make test-slow`"""
 
 import os
 import subprocess

@@ -1,4 +1,4 @@
-"""Random nets, hooked, shared, subclassed, edited: `choose` computes what MXNet computes, or both end in an error.
+"""Random nets, hooked, shared, subclassed, edited: `choose` computes what MXNet computes, or both raise an error.
 
 Hypothesis draws a net from all of Gluon's layers that take images (most are LeNets with something odd about them),
 changes it in ways Python and Gluon allow, and changes it again after the engine has read it. After each change the
@@ -52,7 +52,7 @@ class OwnPooling(nn.MaxPool2D):
 
 
 class Backwards(nn.HybridSequential):
-    """The last layer gets twice what the others made."""
+    """The last layer gets twice the output of the others."""
 
     def hybrid_forward(self, F, x):
         *first, last = self._children.values()
@@ -159,9 +159,9 @@ ODD = {
 
 @st.composite
 def layers(draw):
-    """The layers of a LeNet, more or less: what the kernels serve, and in half of the nets something odd among them."""
+    """Roughly the layers of a LeNet: supported by the kernels, except for one unusual layer in half of the nets."""
     blocks = []
-    if draw(st.integers(0, 7)) == 0:  # in the manner of 1998
+    if draw(st.integers(0, 7)) == 0:  # the layers of LeNet-5 (1998)
         blocks += [nn.Conv2D(6, 5), ScaledTanh(), Subsampling(6), ScaledTanh(), TableConv2D(), ScaledTanh()]
         blocks += [nn.Dense(12), ScaledTanh()]
         blocks += [RBFOutput(np.sign(np.random.default_rng(0).normal(size=(CLASSES, 12))).astype(np.float32))]
@@ -273,7 +273,7 @@ def _another_activation(draw, net, calls):
 
 
 def _change_in_place(draw, net, calls):
-    """Settings that Gluon's layers read at each call, changed under their hands."""
+    """Changes of settings that Gluon's layers read at each call."""
     found = _of(net, nn.Activation)
     if found and draw(st.booleans()):
         draw(st.sampled_from(found))._act_type = draw(st.sampled_from(["sigmoid", "tanh", "relu", "softsign"]))
@@ -358,8 +358,8 @@ CHANGES = {
 }
 ONLY_BEFORE = {"_attach": _attach}  # an engine notices this only when it reads the net
 
-# These write past the end of their parameters where their input has more channels than when they were made, which may
-# end the process: nets with one are spared changes of shape.
+# These write past the end of their parameters if their input has more channels than at creation, which may kill the
+# process: nets with one get no changes of shape.
 UNCHECKED = (nn.BatchNorm, nn.InstanceNorm, nn.LayerNorm, nn.GroupNorm, nn.PReLU)
 OF_SHAPE = {"_share", "_twice", "_append", "_replace", "_remove", "_reorder", "_change_in_place"}
 
@@ -368,7 +368,7 @@ OF_SHAPE = {"_share", "_twice", "_append", "_replace", "_remove", "_reorder", "_
 
 
 def by_mxnet(net, X, y):
-    """Loss sum and correct count; an error where MXNet is known to be wrong without a word.
+    """Loss sum and correct count; an error where MXNet is known to be silently wrong.
 
     Labels that are no classes it takes for others; and see `half_frozen`.
     """
@@ -388,7 +388,7 @@ def by_engine(engine, data_iter):
 
 
 def outcome(net, calls, compute):
-    """What a computation came to: None for an error, or numbers, gradients, calls of hooks."""
+    """The outcome of a computation: None for an error, or numbers, gradients, calls of hooks."""
     before = dict(calls)
     for parameter in net.collect_params().values():
         if parameter._grad is not None:
@@ -489,7 +489,7 @@ def check(data, counts):
 
 
 def run(number):
-    """Check so many nets; a good part of them must have been served by the kernels, and a good part not."""
+    """Check a number of nets; the kernels must have served many of them, but not all."""
     counts = Counter()
 
     @random_cases(number)

@@ -1,6 +1,6 @@
-"""Random bad input for everything that reads what a user gives: a line of error, or what was meant, and nothing else.
+"""Random bad input for every reader of user input: one line of error, or the expected value, and nothing else.
 
-A reader is a `Target`, a file each here. `make test` tries 1,000 cases of each (test_fuzz.py), `make fuzz` 100,000.
+A reader is a `Target`, one per file here. `make test` tries 1,000 cases of each (test_fuzz.py), `make fuzz` 100,000.
 """
 
 TARGETS = ("idx_files", "checkpoints", "run_files", "params_files", "pictures", "command_lines")  # modules

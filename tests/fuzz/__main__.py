@@ -1,4 +1,4 @@
-"""Command line: so many random cases of each target, or of those named, and a table of what they came to.
+"""Command line: random cases of each target, or of those named, and a table of the outcomes.
 
 `PYTHONPATH=.:tests:tests/helpers python -m fuzz --cases 100000 --record FILE` (`make fuzz`).
 """
@@ -30,13 +30,13 @@ assert tuple(READS) == TARGETS
 
 
 def main() -> int:
-    """Try them as the command line says; returns the exit status: 1 if a case is found that should not be."""
+    """Fuzz as the command line says; returns the exit status: 1 if a failing case is found."""
     parser = argparse.ArgumentParser(prog="python -m fuzz", description=__doc__)
     parser.add_argument("targets", nargs="*", metavar="TARGET", help=f"of {', '.join(TARGETS)} (default: all)")
     parser.add_argument("--cases", type=int, default=100_000, help="of each target (default: 100000)")
-    parser.add_argument("--lanes", type=int, default=os.cpu_count(), help="processes at a time (default: a core each)")
+    parser.add_argument("--lanes", type=int, default=os.cpu_count(), help="processes at a time (default: one per core)")
     parser.add_argument("--seed", type=int, default=int.from_bytes(os.urandom(3), "little"))
-    parser.add_argument("--record", type=Path, help="write the table there, too, if nothing is found")
+    parser.add_argument("--record", type=Path, help="also write the table there, if nothing is found")
     args = parser.parse_args()
     if unknown := set(args.targets) - set(TARGETS):
         parser.error(f"unknown target {unknown.pop()!r}; choose from {', '.join(TARGETS)}")

@@ -1,4 +1,4 @@
-"""Checkpoints with damaged bytes, or with another header or other tensors, signed as ours are -> `checkpoint.load`."""
+"""Checkpoints with damaged bytes, or with another header or other tensors, with a valid hash -> `checkpoint.load`."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def _original() -> tuple[bytes, dict[str, np.ndarray], dict]:
 
 
 def _retyped(tape: Tape) -> bytes:
-    """The original, its bias declared to be of another type: of as many bytes, or of half, which NumPy may not have."""
+    """The original, its bias declared to be of another type: of the same size, or of half, which NumPy may not have."""
     halved = tape.chance(2)
     name = tape.one(["BF16", "F16", "I16", "F8_E5M2"] if halved else ["I32", "U32", "BF16", "F64", "C64", "X"])
     shape = f"[{6 if halved else 3}]"
@@ -139,7 +139,7 @@ def _sign(arrays: dict[str, np.ndarray], text: str) -> bytes:
 
 
 def read(case: bytes) -> tuple[Header, dict[str, np.ndarray]]:
-    """The header, and what the net and the trainer then have; refused, they have what they had."""
+    """The header, and the state of net and trainer afterwards; unchanged if the file is rejected."""
     FILE.write_bytes(case)
     try:
         header = checkpoint.load(FILE, NET, TRAINER)
@@ -164,7 +164,7 @@ def _bits(arrays: dict[str, np.ndarray]) -> dict:
 
 
 def holds(case: bytes, read: tuple[Header, dict[str, np.ndarray]]) -> None:
-    """Everything read is what the file says, and what it says is what was signed, or it is the original."""
+    """Everything read is what the file says, and that matches the hash, or it is the original."""
     header, state = read
     arrays = safetensors.load(case)
     assert _bits(state) == _bits(arrays)

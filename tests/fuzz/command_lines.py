@@ -1,4 +1,4 @@
-"""Arguments of every command, right, wrong and absurd -> what was meant by them, or status 2 and one line.
+"""Arguments of every command, valid, invalid and absurd -> the expected values, or status 2 and one line.
 
 Most lines are parsed only. A command is carried out where it must fail for want of a run, a folder or a net, as none is
 here.
@@ -47,7 +47,7 @@ FLAG = ([None], [])
 
 @dataclass(frozen=True)
 class Command:
-    """One command, what each of its options takes, right and wrong, and when carrying it out is sure to fail."""
+    """One command, valid and invalid values of its options, and when executing it must fail."""
 
     module: ModuleType
     act: Callable[[argparse.Namespace], int]
@@ -167,7 +167,7 @@ class Line:
 
 
 def make(tape: Tape) -> Line:
-    """Options with right values, now and then a wrong one, or one that does not go with another; or anything."""
+    """Options with right values, sometimes an invalid one, or an incompatible option; or anything."""
     which = tape.number(0, len(COMMANDS) - 1)
     command = COMMANDS[which]
     if tape.chance(8):
@@ -277,7 +277,7 @@ def read(case: Line) -> argparse.Namespace | str:
 
 
 def holds(case: Line, args: argparse.Namespace | str) -> None:
-    """Each option has its value, as a number if it is one, and all others are as if nobody had named them."""
+    """Each option has its value, as a number if it is one, and all others are at their defaults."""
     assert not case.wrong
     if args == "help":
         assert case.meant is None

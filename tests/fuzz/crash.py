@@ -1,4 +1,4 @@
-"""A reader that ends its process at every seventh case or so: what test_fuzz.py wants to see told."""
+"""A reader that kills its process at about every seventh case, which test_fuzz.py expects to be reported."""
 
 import os
 

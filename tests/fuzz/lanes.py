@@ -1,4 +1,4 @@
-"""Targets by name -> their counts, each some cases at a time in a process of its own, side by side in a few lanes."""
+"""Targets by name -> their counts, in processes of a limited number of cases, in parallel lanes."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ MEMORY_DISK = Path("/dev/shm")  # a disk would be what takes the time
 
 
 class FoundError(Exception):
-    """A case that was neither refused as it must be nor accepted as it was meant, or that ended its process."""
+    """A case that was neither rejected properly nor read as expected, or that killed its process."""
 
 
 def fuzz(names: list[str], number: int, seed: int, lanes: int) -> Iterator[tuple[str, Counter | FoundError]]:
-    """Try so many cases of each target; yields its name and what they came to, as soon as they are all tried."""
+    """Try a number of cases of each target; yields its name and counts when all are done."""
     portions = [min(PORTION, number - done) for done in range(0, number, PORTION)]
     with ThreadPoolExecutor(lanes) as executor:
         futures = {
@@ -41,7 +41,7 @@ def fuzz(names: list[str], number: int, seed: int, lanes: int) -> Iterator[tuple
 
 
 def fuzz_portion(name: str, number: int, seed: int) -> Counter:
-    """Try so many cases in a process and an empty folder of their own; raises FoundError, which holds the case."""
+    """Try a number of cases in a new process and an empty folder; raises FoundError with the failing case."""
     with tempfile.TemporaryDirectory(dir=MEMORY_DISK if MEMORY_DISK.is_dir() else None) as folder:
         process = subprocess.run(
             [sys.executable, "-X", "faulthandler", "-m", "fuzz.target", name, str(number), str(seed)],

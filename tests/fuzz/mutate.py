@@ -1,4 +1,4 @@
-"""Bytes, JSON -> the same with a few things wrong: what an editor, a broken disk or a forger makes of a file."""
+"""Bytes, JSON -> the same with a few errors, as by an editor, a broken disk or a forger."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ class Tape:
         self._data, self._at = data, 0
 
     def data(self, size: int) -> bytes:
-        """So many bytes."""
+        """The given number of bytes."""
         self._at += size
         return self._data[self._at - size : self._at].ljust(size, b"\0")
 
     def number(self, least: int, most: int) -> int:
-        """A number, each as likely as the others, or nearly so."""
+        """A number, nearly uniform."""
         span = most - least + 1
         return least + int.from_bytes(self.data((span.bit_length() + 7) // 8), "big") % span
 
@@ -42,7 +42,7 @@ class Tape:
         return choices[self.number(0, len(choices) - 1)]
 
     def chance(self, of: int) -> bool:
-        """True once in so many times; not if the tape is all zeros."""
+        """True once in the given number of times; never if the tape is all zeros."""
         return self.number(0, of - 1) == of - 1
 
     def text(self) -> str:
@@ -51,7 +51,7 @@ class Tape:
 
 
 def cases(make: Callable[[Tape], T], size: int = 60) -> st.SearchStrategy[T]:
-    """What `make` makes of tapes of so many bytes: a length to be drawn would take longer than the rest."""
+    """The results of `make` for tapes of a fixed length: drawing a length would take longer than the rest."""
     return st.binary(min_size=size, max_size=size).map(lambda data: make(Tape(data)))
 
 
@@ -83,7 +83,7 @@ _EDITS = [_overwrite, _overwrite, _overwrite, _insert, _delete, _cut, _append, _
 
 
 def damage(tape: Tape, data: bytes) -> bytes:
-    """One to three edits of the bytes, half of them in the first 64: many files say there how to read the rest."""
+    """One to three edits of the bytes, half of them in the first 64: where many formats have their header."""
     for _ in range(tape.number(1, 3)):
         edit = tape.one(_EDITS)
         at = tape.number(0, 63) if tape.chance(2) else tape.number(0, 0xFFFF)
@@ -127,7 +127,7 @@ _KINDS = ["value", "value", "value", "delete", "add", "rename", "twice"]
 
 
 def damage_json(tape: Tape, value: dict) -> bytes:
-    """The JSON of `value`, which is an object, with one to three fields changed, and now and then damaged bytes."""
+    """The JSON of `value`, which is an object, with one to three fields changed, and sometimes damaged bytes."""
     value, texts = json.loads(json.dumps(value)), []
     for k in range(tape.number(1, 3)):
         parent, key = tape.one(list(_fields(value)) or [(value, "")])
@@ -169,7 +169,7 @@ class TwiceError(ValueError):
 
 
 def loads(data: bytes):
-    """What the JSON says, by Python's own parser; raises ValueError for what is no JSON, TwiceError for what is two."""
+    """The value of the JSON, by Python's own parser; ValueError for invalid JSON, TwiceError for duplicate fields."""
 
     def once(pairs):
         names = [name for name, _ in pairs]
@@ -184,7 +184,7 @@ def loads(data: bytes):
 
 
 def same(raw, value) -> bool:
-    """Whether what was read of JSON is what it says: every field there is, and no number taken for a bool."""
+    """Whether the object matches the JSON: all fields are present, and no number became a bool."""
     if isinstance(raw, dict):
         return isinstance(value, dict) and all(name in value and same(raw[name], value[name]) for name in raw)
     if isinstance(raw, list):

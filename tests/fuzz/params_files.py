@@ -92,7 +92,7 @@ def _file(lists: dict, arrays: list[dict], names: str) -> bytes:
 
 
 def read(case: bytes) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray] | None]:
-    """The arrays in the file, and what the net then has; None if they are not the net's, and the net is as it was."""
+    """The arrays in the file, and the net's weights afterwards; None if they do not fit, and the net is unchanged."""
     FILE.write_bytes(case)
     arrays = params_file.read_params(FILE)
     try:
@@ -116,7 +116,7 @@ def _bits(arrays: dict[str, np.ndarray]) -> dict:
 
 
 def holds(case: bytes, read: tuple[dict[str, np.ndarray], dict[str, np.ndarray] | None]) -> None:
-    """MXNet, which ends the process at many a wrong file, reads the same arrays; the net has those, by its places."""
+    """MXNet, which aborts on many invalid files, reads the same arrays, and they are the net's weights."""
     arrays, weights = read
     magics = [struct.pack("<I", magic) in case for magic in (params_file.ARRAY_MAGIC, params_file.NUMPY_MAGIC)]
     if not all(magics):  # MXNet reads one or the other, as it is told

@@ -1,4 +1,4 @@
-"""Pictures of every kind and mode, damaged, forged, huge, thin, animated, turned -> `read_digit`, `read_clothing`."""
+"""Pictures of every kind and mode, damaged, forged, huge, thin, animated, rotated -> `read_digit`, `read_clothing`."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from gluon_lenet.inference.pictures import forms
 FILE = Path("picture")
 DIGIT = read_idx(Path(__file__).parents[1] / "samples" / "mnist" / "t10k-images-idx3-ubyte.gz")[0]  # a 7
 READERS = [forms.read_digit, forms.read_clothing]
-MAX_PIXELS = 4_000_000  # what is larger is refused: so it is with 50 million, but that takes a second where it is not
+MAX_PIXELS = 4_000_000  # larger pictures are rejected, as with 50 million, but accepted ones are read faster
 
 PNG = b"\x89PNG\r\n\x1a\n"
 CHUNKS = [
     *(b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND", b"gAMA", b"iCCP", b"eXIf", b"acTL", b"fcTL", b"fdAT"),
     *(b"zTXt", b"pHYs"),
 ]
-TURNS = {  # EXIF's orientation -> how a picture that is to be turned so lies in the file
+TURNS = {  # EXIF's orientation -> the transpose that a picture with it has in the file
     1: lambda digit: digit,
     2: np.fliplr,
     3: lambda digit: np.rot90(digit, 2),
@@ -63,7 +63,7 @@ def _turned(orientation: int) -> bytes:
 
 
 def _pictures() -> tuple[list[bytes], list[bytes]]:
-    """Files of the digit: those that keep each of its pixels, and those that do not, or that are read by nobody."""
+    """Files of the digit: lossless ones, and others, including unreadable ones."""
     negative = Image.fromarray(255 - DIGIT)
     exact = [_saved(_colours(DIGIT, mode), "PNG") for mode in ("L", "LA", "P", "RGB", "RGBA", "I;16")]
     exact += [_saved(_colours(DIGIT, mode), "BMP") for mode in ("L", "P", "RGB")]

@@ -1,4 +1,4 @@
-"""A run's config.json and metrics.jsonl with wrong fields, or no JSON at all -> `RunDir`."""
+"""A run's config.json and metrics.jsonl with wrong fields, or not JSON at all -> `RunDir`."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ LINES = [
     json.loads(EpochResult(epoch, 1 / epoch, 0.5, 0.25, 1.5, 0.125, val_loss=2.0, val_acc=1.0).to_json())
     for epoch in (1, 2, 3)
 ]
-EPOCH = 3  # that a run goes on with: two lines are to be read
+EPOCH = 3  # at which a run resumes: two lines must be read
 
 
 def make(tape: Tape) -> tuple[str, bytes]:
@@ -72,7 +72,7 @@ def read(case: tuple[str, bytes]) -> RunConfig | list[EpochResult]:
 
 
 def holds(case: tuple[str, bytes], value: RunConfig | list[EpochResult]) -> None:
-    """All that the file says was read, nothing was taken for something else, and it can be written and read again."""
+    """Everything in the file was read, with the right types, and it can be written and read again."""
     name, data = case
     if name == CONFIG:
         raw = loads(data)

@@ -1,6 +1,6 @@
-"""A reader and random cases for it -> how many it accepted and refused; an error for anything else it did.
+"""A reader and random cases for it -> how many it accepted and rejected; an error for anything else.
 
-`python -m fuzz.target NAME CASES SEED` is the process that `fuzz.lanes` starts: it may crash, hang or eat memory.
+`python -m fuzz.target NAME CASES SEED` is the process that `fuzz.lanes` starts: it may crash, hang or exhaust memory.
 """
 
 from __future__ import annotations
@@ -31,16 +31,16 @@ CASE = "case"  # the file with the case under way, as Python writes it
 
 @dataclass(frozen=True)
 class Target:
-    """One reader of what a user gives."""
+    """One reader of user input."""
 
     cases: SearchStrategy  # of what `read` takes
-    read: Callable[[Any], Any]  # a case -> what is read of it, or InputError; it may write into the current folder
-    holds: Callable[[Any, Any], None]  # a case, what was read -> AssertionError unless that is what was meant
+    read: Callable[[Any], Any]  # a case -> its value, or InputError; may write to the current folder
+    holds: Callable[[Any, Any], None]  # a case, its value -> AssertionError unless it is as expected
     culprit: str = ""  # what the line of a refusal must name
 
 
 def fuzz(target: Target, number: int, seed: int) -> Counter:
-    """Try so many cases in the current folder; raises for the smallest one that was neither accepted nor refused."""
+    """Try a number of cases in the current folder; raises for the smallest that was neither accepted nor rejected."""
     counts = Counter()
     with open(CASE, "wb", buffering=0) as record:
 
@@ -49,7 +49,7 @@ def fuzz(target: Target, number: int, seed: int) -> Counter:
         def try_case(case):
             record.truncate(0)
             os.pwrite(record.fileno(), repr(case).encode("utf-8", "backslashreplace"), 0)
-            signal.setitimer(signal.ITIMER_REAL, SECONDS)  # nobody handles it: it ends the process
+            signal.setitimer(signal.ITIMER_REAL, SECONDS)  # not handled: kills the process
             counts[_try(target, case)] += 1
             signal.setitimer(signal.ITIMER_REAL, 0)
 
@@ -68,7 +68,7 @@ def _try(target: Target, case: Any) -> str:
 
 
 def check_refusal(error: InputError, culprit: str) -> None:
-    """Raise AssertionError unless it is one line that names the culprit, and memory is not what was wanting."""
+    """Raise AssertionError unless it is one line that names the culprit, and not about lack of memory."""
     line = str(error)
     assert len(line.splitlines()) == 1, f"not one line: {line!r}"
     assert culprit in line, f"{culprit} is not named: {line!r}"

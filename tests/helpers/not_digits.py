@@ -1,4 +1,4 @@
-"""Pictures with and without a digit -> how many `predict` refuses, and how many a net gives less than 60 %.
+"""Pictures with and without a digit -> how many `predict` rejects, and how many get less than 60 % from a net.
 
 `PYTHONPATH=.:tests python tests/helpers/not_digits.py --run RUN ... --record FILE` measures it, with test images and
 nets trained on MNIST. `--choose` shows what the limits in `one_digit.py` were chosen by: training images and
@@ -23,18 +23,18 @@ from gluon_lenet.inference.pictures.one_digit import LIMITS, Drawing
 from gluon_lenet.inference.trained import Trained
 from pictures import FORMS, NO_DIGITS, NO_DIGITS_UNSEEN, digit_picture
 
-DOUBTED = 0.6  # a lower probability says that the net does not know
+DOUBTED = 0.6  # a lower probability means that the net is unsure
 
 
 def digit_pictures(images: np.ndarray, form: str, count: int, seed: int) -> Iterator[np.ndarray]:
-    """Random ones of the images, in the form."""
+    """Random images, in the given form."""
     rng = np.random.default_rng([seed, *FORMS[form].__name__.encode()])
     for i in rng.choice(len(images), count, replace=False):
         yield digit_picture(form, images[i], rng)
 
 
 def other_pictures(kind: str, count: int, seed: int) -> Iterator[np.ndarray]:
-    """Of one kind of pictures without a digit."""
+    """Pictures of one kind without a digit."""
     draw = (NO_DIGITS | NO_DIGITS_UNSEEN)[kind]
     rng = np.random.default_rng([seed, *draw.__name__.encode()])
     for _ in range(count):
@@ -42,7 +42,7 @@ def other_pictures(kind: str, count: int, seed: int) -> Iterator[np.ndarray]:
 
 
 def read(pictures: Iterator[np.ndarray], folder: Path) -> tuple[list[np.ndarray], list[str]]:
-    """What `predict` would see of the pictures, as files, and why it refuses the others."""
+    """The inputs that `predict` makes of the pictures, as files, and why it rejects the others."""
     path, seen, refusals = folder / "picture.png", [], []
     for picture in pictures:
         Image.fromarray(picture).save(path, compress_level=1)
@@ -54,7 +54,7 @@ def read(pictures: Iterator[np.ndarray], folder: Path) -> tuple[list[np.ndarray]
 
 
 def doubted(nets: list[Trained], seen: list[np.ndarray]) -> list[int]:
-    """How many of the drawings each net gives a probability below 60 %."""
+    """The number of drawings to which each net gives a probability below 60 %."""
     if not seen:
         return [0] * len(nets)
     return [int((net.probabilities(np.array(seen)).max(axis=1) < DOUBTED).sum()) for net in nets]
@@ -81,7 +81,7 @@ def measure(nets: list[Trained], count: int, seed: int, folder: Path) -> str:
 
 
 def _rows(rows: list[list]) -> list[str]:
-    """Rows of a table and their sum, with shares, and an empty line."""
+    """Rows of a table and their sum, with percentages, and an empty line."""
     total = ["**all**", *(sum(column) for column in list(zip(*rows, strict=True))[1:])]
     texts = [" | ".join(map(str, row)) for row in rows]
     shares = " | ".join(f"**{n} ({n / total[1]:.1%})**" for n in total[2:])
@@ -89,7 +89,7 @@ def _rows(rows: list[list]) -> list[str]:
 
 
 def choose(count: int, seed: int) -> str:
-    """Each measure's range: on training images, on pictures of them, and on what the limits are to keep out."""
+    """Each measure's range: on training images, on pictures of them, and on pictures to be rejected."""
     images = load_dataset("mnist").train_images
     groups = {"training images": (images[i] for i in range(0, len(images), 3))}
     groups |= {form: digit_pictures(images, form, count, seed) for form in FORMS}

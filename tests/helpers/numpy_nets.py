@@ -1,6 +1,6 @@
-"""(a net's name, its parameters, X) -> logits, in float64 NumPy alone: what the nets' outputs are held against.
+"""(a net's name, its parameters, X) -> logits, in pure float64 NumPy: the reference for the nets' outputs.
 
-Written from the sources (the write-ups and the paper), not from gluon_lenet/nets.py. Parameters come in the order of
+Written from the write-ups and the paper, not from gluon_lenet/nets/zoo.py. Parameters come in the order of
 the layers, weights before biases, dense weights as (outputs, inputs), convolution kernels as (maps, c, k, k).
 """
 
@@ -91,7 +91,7 @@ def convolve(X, kernel, bias):
 
 
 def convolve_by_table(X, groups, bias):
-    """Each map of C3 by itself, from the maps the table gives it."""
+    """Each map of C3 separately, from the maps that the table connects to it."""
     kernels = {len(group[0]): iter(group) for group in groups}
     maps = []
     for seen, b in zip(TABLE_I, bias, strict=True):
@@ -145,7 +145,7 @@ def digits():
 
 
 def map_loss(penalties, labels, j=0.1):
-    """Equation 9 of LeCun et al. 1998, one value an image."""
+    """Equation 9 of LeCun et al. 1998, one value per image."""
     right = penalties[np.arange(len(labels)), labels]
     return right + np.log(np.exp(-j) + np.exp(-penalties).sum(1))
 

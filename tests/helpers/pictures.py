@@ -1,4 +1,4 @@
-"""Pictures as users have them, grey, uint8 (h, w): digits in many forms, and pictures that are no drawing of a digit.
+"""Pictures as users have them, grey, uint8 (h, w): digits in many forms, and pictures that are not drawings of a digit.
 
 Every function of a kind takes a random generator and draws one picture by it. What a limit in `one_digit.py` was chosen
 by and what it is measured by are drawn from different seeds, and the digits from training and test images.
@@ -25,7 +25,7 @@ _CHINESE_TEXT = "深度学习是机器学习的分支它用多层网络从数据
 
 
 def enlarge(digit: np.ndarray, factor: int) -> np.ndarray:
-    """The image (28, 28), its side multiplied."""
+    """The image (28, 28), enlarged."""
     side = 28 * factor
     return np.asarray(Image.fromarray(digit).resize((side, side), Image.Resampling.BICUBIC))
 
@@ -64,7 +64,7 @@ def _enlarged(digit, rng):
 
 
 def _on_canvas(digit, rng):
-    """Anywhere on a larger sheet, with a speck or two."""
+    """At any place on a larger sheet, with one or two specks."""
     side = int(rng.integers(60, 301))
     canvas = np.zeros(side + rng.integers(0, 400, 2), np.uint8)
     top, left = (int(rng.integers(0, room - side + 1)) for room in canvas.shape)
@@ -86,7 +86,7 @@ def _cropped(digit, rng):
 
 
 def _two_tones(digit, rng):
-    """As a paint program without antialiasing draws."""
+    """As drawn by a paint program without antialiasing."""
     return ((enlarge(digit, int(rng.integers(4, 15))) > 127) * 255).astype(np.uint8)
 
 
@@ -100,13 +100,13 @@ def _other_pen(digit, rng):
 
 
 def _small(digit, rng):
-    """Less than MNIST's 28 pixels."""
+    """Smaller than MNIST's 28 pixels."""
     side = int(rng.integers(16, 28))
     return np.asarray(Image.fromarray(digit).resize((side, side), Image.Resampling.BOX))
 
 
 def _with_a_gap(digit, rng):
-    """As if the pen had been lifted, or the digit written by two strokes: a line without ink across it."""
+    """With a line without ink across it, as if the pen had been lifted."""
     big = Image.fromarray(enlarge(digit, 8))
     (x, y), angle = rng.uniform(80, 144, 2), rng.uniform(0, np.pi)  # the line's middle, near the digit's
     dx, dy = 224 * np.cos(angle), 224 * np.sin(angle)
@@ -124,7 +124,7 @@ def _photo(digit, rng):
 
 
 def jpeg(picture: np.ndarray, quality: int) -> np.ndarray:
-    """The picture after JPEG's losses."""
+    """The picture after JPEG compression."""
     file = io.BytesIO()
     Image.fromarray(picture).save(file, "JPEG", quality=quality)
     return np.asarray(Image.open(file))
@@ -154,19 +154,19 @@ def digit_picture(form: str, digit: np.ndarray, rng: np.random.Generator) -> np.
 
 
 def _size(rng) -> tuple[int, int]:
-    """Of a picture: 28 x 28 in one of four, else anything up to 600."""
+    """The size of a picture: 28 x 28 in one of four cases, else up to 600."""
     return (28, 28) if rng.random() < 0.25 else tuple(int(side) for side in rng.integers(40, 601, 2))
 
 
 def _tones(rng) -> tuple[int, int]:
-    """Two that can be told apart: background and ink."""
+    """Two distinguishable tones: background and ink."""
     low = int(rng.integers(0, 100))
     high = int(rng.integers(low + 60, 256))
     return (low, high) if rng.random() < 0.5 else (high, low)
 
 
 def _paint(share: np.ndarray, rng) -> np.ndarray:
-    """Ink's share of each pixel, 0 to 1, in two tones."""
+    """Ink coverage of each pixel, 0 to 1 -> a picture in two tones."""
     background, ink = _tones(rng)
     return np.rint(background + (ink - background) * np.clip(share, 0, 1)).astype(np.uint8)
 
@@ -204,7 +204,7 @@ def _text(rng) -> np.ndarray:
 
 
 def _salt_and_pepper(rng) -> np.ndarray:
-    """Pixels of the one and the other tone on the background, or on one of them."""
+    """Pixels of either tone on the background, or on one of the tones."""
     noise = rng.random(_size(rng))
     density = 10 ** rng.uniform(-2.5, -0.3)
     picture = np.full(noise.shape, 0 if rng.random() < 0.5 else 128)
@@ -242,7 +242,7 @@ def _stripes(rng) -> np.ndarray:
 
 
 def _smooth_noise(rng) -> np.ndarray:
-    """Light and dark regions as a landscape has them: noise of a few octaves."""
+    """Light and dark regions as in a landscape: noise of a few octaves."""
     height, width = _size(rng)
     total = np.zeros((height, width))
     for octave in range(1, 6):
@@ -279,7 +279,7 @@ def _several_digits(rng) -> np.ndarray:
 
 
 def _scribble(rng) -> np.ndarray:
-    """A pen that wanders about the picture for a long time."""
+    """A long random walk of a pen."""
     side = int(rng.integers(100, 401))
     steps = np.cumsum(rng.normal(0, 0.06, (int(rng.integers(120, 400)), 2)).cumsum(axis=0) % 1 - 0.5, axis=0)
     steps = np.abs((steps * 0.5) % 2 - 1)  # mirrored at the picture's sides

@@ -1,4 +1,4 @@
-"""How hypothesis draws random cases in this suite: as many as are asked for, the same ones for the same seed."""
+"""Settings of hypothesis in this suite: a fixed number of cases, the same for the same seed."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from hypothesis import HealthCheck, Phase, seed, settings
 
 
 def random_cases(number: int, of: int = 0):
-    """A decorator beside `given`: `number` cases of the seed `of`; none is kept for the next time, none hurried."""
+    """A decorator for `given`: `number` cases of the seed `of`, without a database and without deadlines."""
     draws = settings(
         max_examples=number,
         deadline=None,

@@ -1,4 +1,4 @@
-"""gluon_lenet.train's arguments -> its run, on the first 6,000 training and 1,000 test images, and by two more recipes.
+"""gluon_lenet.train's arguments -> its run, on the first 6,000 training and 1,000 test images, and two more recipes.
 
 `python tests/helpers/small_train.py ARGS` is `python -m gluon_lenet.train ARGS` with these; `shrink` puts them into the
 calling process. Every image is real, and so are the loop, the kernels and the files: only an epoch is short.
@@ -10,7 +10,7 @@ from dataclasses import replace
 from gluon_lenet import train
 from gluon_lenet.data.augment import HANDWRITING
 from gluon_lenet.data.datasets import load_dataset
-from gluon_lenet.nets.zoo import NETS, nn  # nn so, since today's NumPy must be mended before MXNet comes
+from gluon_lenet.nets.zoo import NETS, nn  # nn from here, since NumPy must be patched before MXNet is imported
 from gluon_lenet.training import recipes, setup
 
 SMALL = {  # each holds 1,000 images out and has an optimizer with states

@@ -1,4 +1,4 @@
-"""Pictures of real MNIST digits in every form users have them, read back as MNIST has them; broken files; figures."""
+"""Pictures of real MNIST digits in many forms, converted back to MNIST's form; broken files; figures."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ SAMPLES = read_idx(ROOT / "tests" / "samples" / "mnist" / "t10k-images-idx3-ubyt
 DIGITS = SAMPLES[:40]
 DIGIT = SAMPLES[0]  # a 7
 
-# Correlation of what came back with the digit itself. A picture of another size than 28 x 28 is scaled anew, and its
-# centre of mass may round to the next pixel: a shift by one pixel alone leaves about 0.75.
+# Correlation of the result with the original digit. A picture of another size than 28 x 28 is rescaled, and its centre
+# of mass may round to the next pixel: a shift by one pixel alone gives about 0.75.
 CLOSE = 0.999
 SIMILAR = 0.55  # of each
 SIMILAR_MEAN = 0.85  # of many
@@ -53,7 +53,7 @@ def saved(image, path, **options) -> Path:
 
 
 def png(width: int, height: int, data: bytes = b"") -> bytes:
-    """A grey PNG that declares its size and holds `data` for pixels."""
+    """A grey PNG that declares its size and contains `data` as pixels."""
 
     def chunk(kind: bytes, body: bytes) -> bytes:
         return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
@@ -158,7 +158,7 @@ def test_ink_of_any_tone_on_nothing(tmp_path, ink, mode):
 
 @pytest.mark.parametrize("inverted", [False, True])
 def test_opaque_drawing_with_a_transparent_rim(tmp_path, inverted):
-    """The paper is seen; what surrounds it is taken for more paper."""
+    """The paper is visible; the area around it is treated as more paper."""
     pixels = np.pad(255 - DIGIT if not inverted else DIGIT, 4)
     alpha = np.pad(np.full((28, 28), 255, np.uint8), 4)
     image = Image.merge("LA", [Image.fromarray(pixels), Image.fromarray(alpha)])
@@ -275,7 +275,7 @@ def test_a_fine_pen_is_as_thick_as_mnists():
     ],
 )
 def test_photos(light, inverted, table):
-    """Grey paper lit unevenly, noise, the digit off the centre, in some a dark table around the paper."""
+    """Unevenly lit grey paper, noise, the digit off the centre, in some cases a dark table around the paper."""
     rng = np.random.default_rng(1)
     drawings = [normalize_digit(photo(digit, rng, light, inverted, table)) for digit in DIGITS[:20]]
     assert_similar(drawings, DIGITS[:20], mean=0.8, each=0.25)  # a shadow's edge through a digit takes part of it

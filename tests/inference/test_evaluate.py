@@ -1,4 +1,4 @@
-"""evaluate.py and trained.py: a run is scored as it was when it was trained; damaged runs are one line."""
+"""evaluate.py and trained.py: a run gets the same score as in training; damaged runs give one line of error."""
 
 import json
 import re
@@ -31,7 +31,7 @@ def run_dir(tmp_path_factory):
 
 @pytest.fixture
 def copy(run_dir, tmp_path):
-    """A copy of the run, to spoil."""
+    """A copy of the run, to damage."""
     return shutil.copytree(run_dir, tmp_path / "copy")
 
 
@@ -178,7 +178,7 @@ def spoil(copy, kind):
 
 
 def fails_to_load(run_dir, capsys, *says):
-    """To evaluate, to predict and to go on with the run is one error line each, and its files stay as they are."""
+    """Evaluating, predicting and resuming give one line of error each, and the files are unchanged."""
     before = {file.name: file.read_bytes() for file in run_dir.iterdir()}
     for main, args in (
         (evaluate.main, ["--run", run_dir]),
@@ -229,7 +229,7 @@ BAD = [
     (["--run", "empty"], "empty holds no run: config.json"),
     (["--run", "file"], "file holds no run"),
     (["--run", "list"], "list/config.json: expected object, got array"),
-    (["--run", "binary"], "binary/config.json is no JSON"),
+    (["--run", "binary"], "binary/config.json is not JSON"),
     (["--run", "bare"], "bare has no last.safetensors; it has no weights"),
     (["--run", "RUN", "--weights", "best"], "has no best.safetensors; it has last weights"),
     (["--run", "RUN", "--weights", "good"], "invalid choice: 'good'"),
@@ -271,14 +271,14 @@ def test_an_unknown_data_set_in_the_configuration(copy, capsys):
     )
 
 
-def test_turned_and_negative_test_images(run_dir, capsys, fashion):
+def test_rotated_and_inverted_test_images(run_dir, capsys, fashion):
     plain, negative = (report(["--run", run_dir, *args], capsys) for args in ([], ["--invert"]))
     assert abs(negative["accuracy"] - plain["accuracy"]) <= 0.001
-    turned = [report(["--run", run_dir, "--rotate", 45, "--seed", seed], capsys) for seed in (0, 0, 1)]
-    assert turned[0] == turned[1]
-    assert turned[0]["confusion"] != turned[2]["confusion"]
-    assert turned[0]["accuracy"] < plain["accuracy"] - 0.1
+    rotated = [report(["--run", run_dir, "--rotate", 45, "--seed", seed], capsys) for seed in (0, 0, 1)]
+    assert rotated[0] == rotated[1]
+    assert rotated[0]["confusion"] != rotated[2]["confusion"]
+    assert rotated[0]["accuracy"] < plain["accuracy"] - 0.1
     slightly = report(["--run", run_dir, "--rotate", 0.01], capsys)
     assert abs(slightly["accuracy"] - plain["accuracy"]) <= 0.001
     assert evaluate.main(["--run", str(run_dir), "--rotate", "30", "--invert"]) == 0
-    assert "turned by up to 30 degrees, made negative and read as pictures right" in capsys.readouterr().out
+    assert "rotated by up to 30 degrees, inverted and read as pictures right" in capsys.readouterr().out

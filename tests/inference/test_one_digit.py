@@ -1,4 +1,4 @@
-"""What is no drawing of one digit is refused, and digits are not. 3,200 pictures: `make test-slow`"""
+"""Pictures that are not drawings of one digit are rejected, digits are not. 3,200 pictures: `make test-slow`"""
 
 import re
 
@@ -20,7 +20,7 @@ from pictures import FORMS, LATIN_FONTS, NO_DIGITS, NO_DIGITS_UNSEEN
 
 SAMPLES = read_idx(ROOT / "tests" / "samples" / "mnist" / "t10k-images-idx3-ubyte.gz")  # uint8 (256, 28, 28)
 
-STROKES = {  # of digits written in several, in a square of side 1; they do not touch
+STROKES = {  # of digits written in several strokes, in a square of side 1; they do not touch
     "1": [[(0.5, 0.1), (0.5, 0.9)]],
     "4": [[(0.4, 0.1), (0.25, 0.6), (0.6, 0.6)], [(0.7, 0.35), (0.7, 0.95)]],
     "5": [[(0.3, 0.15), (0.3, 0.5), (0.6, 0.5), (0.7, 0.7), (0.6, 0.9), (0.3, 0.9)], [(0.38, 0.15), (0.7, 0.15)]],
@@ -29,7 +29,7 @@ STROKES = {  # of digits written in several, in a square of side 1; they do not 
 
 
 def one_line(message: str) -> bool:
-    return bool(re.fullmatch(r"this is no drawing of one digit: [^;\n]+; draw one digit, dark on light", message))
+    return bool(re.fullmatch(r"this is not a drawing of one digit: [^;\n]+; draw one digit, dark on light", message))
 
 
 @pytest.mark.parametrize("kind", NO_DIGITS)

@@ -1,4 +1,4 @@
-"""params_file.py and params.py: Gluon's own .params there and back, its other names, and files that are no such."""
+"""params_file.py and params.py: round trips of Gluon's .params files, other parameter names, invalid files."""
 
 import os
 import pickle
@@ -129,17 +129,17 @@ def put(at, form, number):
     return lambda data: data[:at] + struct.pack(form, number) + data[at + struct.calcsize(form) :]
 
 
-WRONG = {  # what is done to a file of the net -> what is said
+WRONG = {  # change of a file of the net -> message
     "empty": (with_bytes(lambda data: b""), "it is empty"),
-    "cut": (with_bytes(lambda data: data[: len(data) // 2]), "it is cut"),
-    "one byte short": (with_bytes(lambda data: data[:-1]), "it is cut"),
-    "one byte long": (with_bytes(lambda data: data + b"\0"), "goes on for 1 bytes"),
-    "random bytes": (with_bytes(lambda data: np.random.default_rng(0).bytes(5000)), "does not begin as one"),
+    "cut": (with_bytes(lambda data: data[: len(data) // 2]), "it is truncated"),
+    "one byte short": (with_bytes(lambda data: data[:-1]), "it is truncated"),
+    "one byte long": (with_bytes(lambda data: data + b"\0"), "1 bytes follow its end"),
+    "random bytes": (with_bytes(lambda data: np.random.default_rng(0).bytes(5000)), "its first bytes are wrong"),
     "random after the head": (with_bytes(lambda data: data[:24] + np.random.default_rng(0).bytes(5000)), "array 0"),
-    "a pickle": (with_bytes(lambda data: pickle.dumps({"0.weight": [1.0]})), "does not begin as one"),
+    "a pickle": (with_bytes(lambda data: pickle.dumps({"0.weight": [1.0]})), "its first bytes are wrong"),
     "2**63 arrays": (with_bytes(put(16, "<Q", 2**63)), "array 10"),
     "-1 dimensions, where MXNet crashes": (with_bytes(put(32, "<i", -1)), "array 0 has a form"),
-    "2**50 rows": (with_bytes(put(36, "<q", 2**50)), "it is cut"),
+    "2**50 rows": (with_bytes(put(36, "<q", 2**50)), "it is truncated"),
     "a negative size": (with_bytes(put(36, "<q", -6)), "array 0 has the shape (-6, 1, 5, 5)"),
     "an unknown dtype": (with_bytes(put(76, "<i", 99)), "the number 99 for its dtype"),
     "a bad name": (with_bytes(lambda data: data[:-1] + b"\xff"), "can't decode"),
@@ -174,7 +174,7 @@ def test_what_does_not_fit_is_named_and_changes_nothing(wrong, tmp_path):
 
 
 def test_every_flipped_bit_before_the_first_weight_is_read_or_refused(tmp_path):
-    """MXNet crashes on some of them. A flip in a weight itself cannot be found: the file has no checksum."""
+    """MXNet crashes on some of them. A flipped bit in a weight cannot be detected: the file has no checksum."""
     net, path = new_net(seed=1), tmp_path / "f"
     net.save_parameters(str(path))
     data, refused = path.read_bytes(), 0
@@ -193,7 +193,7 @@ def test_constants_must_be_the_nets_own(tmp_path):
     arrays = {name: mx.nd.array(array) for name, array in weights(net).items()}
     arrays["12.centres"] = -arrays["12.centres"]
     mx.nd.save(str(tmp_path / "f"), arrays)
-    with pytest.raises(InputError, match=r"12.centres, which is no weight but fixed, has other values than the net's"):
+    with pytest.raises(InputError, match=r"12.centres, which is a constant, has other values than the net's"):
         load_params(tmp_path / "f", net)
 
 
@@ -206,7 +206,7 @@ def run_dir(tmp_path_factory):
 
 
 def test_a_run_goes_out_and_comes_back(run_dir, tmp_path, capsys, monkeypatch):
-    """Out to a file that stock Gluon reads, and back to a run that is evaluated and trained on."""
+    """Export to a file that stock Gluon reads; import to a run that is evaluated and trained further."""
     monkeypatch.chdir(tmp_path)
     assert params.main(["export", "--run", str(run_dir), "out.params"]) == 0
     stock = new_net(seed=9)
@@ -232,7 +232,7 @@ def test_bad_input_is_one_line_and_writes_nothing(run_dir, tmp_path, monkeypatch
     (tmp_path / "folder").mkdir()
     for args, *says in (
         (["import", "other.params", "--recipe", "d2l_v1_fashion"], "other.params: ", "the net's"),
-        (["import", "pickle.params", "--recipe", "d2l_v1_fashion"], "pickle.params is no .params file of Gluon"),
+        (["import", "pickle.params", "--recipe", "d2l_v1_fashion"], "pickle.params is not a .params file of Gluon"),
         (["import", "nowhere.params", "--recipe", "d2l_v1_fashion"], "nowhere.params cannot be read: No such file"),
         (["import", "folder", "--recipe", "d2l_v1_fashion"], "folder cannot be read: Is a directory"),
         (["import", "other.params", "--recipe", "lent"], "unknown recipe 'lent'"),

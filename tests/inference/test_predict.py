@@ -1,4 +1,4 @@
-"""predict.py: the user's files, good and bad, through the preprocessing of the run's own training, pixel by pixel."""
+"""predict.py: good and bad files, and that preprocessing is the same as in training, pixel by pixel."""
 
 import json
 import os
@@ -109,7 +109,7 @@ def test_each_bad_file_is_an_error_for_itself(name, digits_run, files, capsys):
 
 
 def test_what_is_no_digit_is_an_error_and_the_others_are_predicted(digits_run, files, capsys):
-    """A gradient, a page of text, salt and pepper, and a pixel: a net is often sure which digit they are."""
+    """A gradient, a page of text, salt and pepper, and a pixel: a net often predicts a digit with confidence."""
     noise = np.random.default_rng(0).random((100, 100)) < 0.1
     pixel = np.full((28, 28), 255, dtype=np.uint8)
     pixel[9, 14] = 0
@@ -125,7 +125,7 @@ def test_what_is_no_digit_is_an_error_and_the_others_are_predicted(digits_run, f
     captured = capsys.readouterr()
     assert re.fullmatch(r"七\.png: 7 \(\d+\.\d%\)\n", captured.out)
     for line, name in zip(captured.err.splitlines(), pictures, strict=True):
-        assert line.startswith(f"error: {name}: this is no drawing of one digit: ")
+        assert line.startswith(f"error: {name}: this is not a drawing of one digit: ")
         assert line.endswith("; draw one digit, dark on light")
 
 
@@ -178,7 +178,7 @@ def test_nearly_all_clothes_come_through_as_they_are(fashion):
 
 
 def test_clothes_on_a_large_light_picture(clothes_run, fashion, tmp_path):
-    """Enlarged, negated, off the centre of a white picture, as a JPEG: nearly the image it was, and the same class."""
+    """Enlarged, inverted, off the centre of a white picture, as a JPEG: nearly the same image, and the same class."""
     trained = Trained(clothes_run)
     for i, image in enumerate(fashion.test_images[:60]):
         picture = np.full((420, 350, 3), 254, dtype=np.uint8)

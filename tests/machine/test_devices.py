@@ -1,4 +1,4 @@
-"""devices.py: what a --ctx text means, and which of the reasons a GPU has for not computing."""
+"""devices.py: parsing of --ctx, and the reasons why a GPU cannot be used."""
 
 import subprocess
 
@@ -59,7 +59,7 @@ def test_a_gpu_that_is_asked_for_computes_or_is_an_error():
 
 
 class Driver:
-    """libcuda, as far as it is asked: functions that write through pointers and return an error code."""
+    """A fake libcuda: functions that write through pointers and return an error code."""
 
     def __init__(self, *gpus, init=0, version=12040):
         self.gpus, self.init, self.version = gpus, init, version
@@ -173,7 +173,7 @@ def test_the_gpus_are_looked_at_before_gigabytes_are_installed(gpus, status, say
 
 
 def test_make_gpu_without_a_driver_ends_at_once(tmp_path):
-    """On the machines that have none; it downloads nothing."""
+    """On machines without a GPU; downloads nothing."""
     try:
         nvidia.gpus()
         pytest.skip("this machine has a GPU")

@@ -1,4 +1,4 @@
-"""doctor.py on machines from which something was taken away: what it says, and that what it says to type mends it."""
+"""doctor.py on machines where something is missing: its report, and that the commands it names fix it."""
 
 import json
 import os
@@ -19,7 +19,7 @@ LINE = re.compile(r"(ok|MISSING|-) +(\S+) +(.*?)(?:; type: (.*))?")
 
 @pytest.fixture
 def look(fashion, tmp_path):
-    """Call doctor in an empty folder, on this machine but for some variables: its exit status, and name -> parts."""
+    """Call doctor in an empty folder, with changed variables; returns its exit status, and name -> parts."""
 
     def look(python=sys.executable, **extra):
         command = [python, "-m", "gluon_lenet.doctor"]
@@ -38,7 +38,7 @@ def look(fashion, tmp_path):
 
 @pytest.fixture
 def mend(tmp_path):
-    """Type a command that doctor gave, on the same machine."""
+    """Run a command that doctor named, on the same machine."""
 
     def mend(command, **extra):
         process = subprocess.run(

@@ -1,4 +1,4 @@
-"""The GPU's lock, installed for real: all that MXNet's wheel links is there but the driver. `make test-gpu-libraries`
+"""The GPU lock file, installed for real: MXNet's wheel finds every library but the driver's. `make test-gpu-libraries`
 
 No GPU is needed, and none is used: a stand-in for NVIDIA's driver, made with the system's C compiler, has the functions
 that are linked and one GPU, too new for the wheel.

@@ -31,7 +31,7 @@ def loaded() -> dict[str, str]:
 
 @pytest.fixture
 def site(tmp_path, loaded) -> Path:
-    """A site-packages with MXNet's files, links but for their folder, and the libraries of another wheel.
+    """A site-packages with links to MXNet's files, and the libraries of another wheel.
 
     That is NumPy's; from 2.5 on it has no libquadmath, which is put there as the wheels before have it.
     """
@@ -46,7 +46,7 @@ def site(tmp_path, loaded) -> Path:
 
 
 def without(*names: str, site: Path) -> dict[str, str]:
-    """The environment of a machine without these libraries: the loader meets empty files in their place."""
+    """The environment of a machine without these libraries: the loader finds empty files instead."""
     empty = site.parent / "empty"
     empty.mkdir()
     for name in names:
@@ -101,7 +101,7 @@ def test_what_another_wheel_brought_along_is_linked_once(site, tmp_path):
     assert python(PROVIDE, tmp_path / "moved", **lacking).stdout == ""
 
 
-def test_a_link_that_leads_nowhere_is_made_anew(site):
+def test_a_broken_link_is_replaced(site):
     lacking = without("libquadmath.so.0", site=site)
     (site / "mxnet" / "libquadmath.so.0").symlink_to("../numpy.libs/of-another-numpy")
     assert "libquadmath.so.0" in python(IMPORT, site, **lacking).stdout

@@ -1,4 +1,4 @@
-"""machine.py and the files of the container: where MXNet has no wheel, one sentence leads to where it runs."""
+"""machine/ and the container's files: where MXNet has no wheel, one sentence says where it runs."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""inside.py: outputs and gradients of each layer, against the net itself and NumPy."""
+"""nets/inspect.py: outputs and gradients of each layer, against the net itself and NumPy."""
 
 import mxnet as mx
 import numpy as np

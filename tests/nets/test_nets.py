@@ -1,4 +1,4 @@
-"""nets.py: shapes, parameter counts, logits against plain NumPy, and the book's own net."""
+"""nets/zoo.py: shapes, parameter counts, logits against plain NumPy, and the book's own net."""
 
 import re
 from math import prod
@@ -49,7 +49,7 @@ def started(name: str, batch_size: int = 2):
 
 
 def randomize(net, seed: int) -> list[np.ndarray]:
-    """Give every trainable parameter, biases too, values large enough to bend the activations; returns them."""
+    """Give every trainable parameter, biases too, values large enough for nonlinear activations; returns them."""
     rng = np.random.default_rng(seed)
     values = []
     for param in trainable(net):
@@ -61,7 +61,7 @@ def randomize(net, seed: int) -> list[np.ndarray]:
 
 
 def digits(name: str, n: int = 24) -> np.ndarray:
-    """Real images as the net takes them: float32 (n, 1, h, w)."""
+    """Real images as the net's input: float32 (n, 1, h, w)."""
     pixels = read_idx(SAMPLES / "t10k-images-idx3-ubyte.gz")[:n, None] / np.float32(255)
     margin = (zoo.INPUT_SHAPES[name][1] - 28) // 2
     pixels = np.pad(pixels, ((0, 0), (0, 0), (margin, margin), (margin, margin)))
@@ -107,7 +107,7 @@ def test_the_logits_are_those_of_plain_numpy(name, hybridized):
     X = digits(name)
     for seed in range(3):
         expected = numpy_nets.logits(name, randomize(net, seed), X)
-        assert expected.std(axis=0).min() > 0.01 * abs(expected).max()  # the images matter, or this would prove little
+        assert expected.std(axis=0).min() > 0.01 * abs(expected).max()  # the outputs depend on the images
         got = net(mx.nd.array(X)).asnumpy()
         assert abs(got - expected).max() <= 1e-5 * abs(expected).max()
 

@@ -21,7 +21,7 @@ SOLUTION = re.compile(r"[^\n]*BEGIN SOLUTION[^\n]*\n(.*?)\n[^\n]*END SOLUTION", 
 
 
 def settings(cell):
-    """What nbgrader knows of a cell; nothing, if it is a student's own."""
+    """nbgrader's metadata of a cell; empty for a student's own cell."""
     return cell.metadata.get("nbgrader", nbformat.NotebookNode())
 
 
@@ -146,7 +146,7 @@ def test_bad_input_is_one_line(grade, tmp_path, capsys):
         grade.check_folders(ROOT.parent, tmp_path / "new")
 
 
-# What students hand in, and the points it deserves: graded for real, by `make test-assignments`
+# Submissions and the points they should get: graded for real, by `make test-assignments`
 
 PART = {"shapes": "solution", "params": "solution", "dense_instead": "solution"}  # worth 20 points
 PART_POINTS = {"shapes": 8, "params": 8, "dense-instead": 4}

@@ -1,4 +1,4 @@
-"""The notebooks: what can be seen without running them, and that execute.py, which runs them, fails where it must.
+"""The notebooks: checks without running them, and that execute.py, which runs them, fails where it must.
 
 `make notebooks` runs them all; `.ci/run` does so too.
 """

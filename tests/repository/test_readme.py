@@ -1,4 +1,4 @@
-"""Both READMEs: their Python cells run, their commands exist, and they say the same commands."""
+"""Both READMEs: their Python cells run, their commands exist and are the same in both."""
 
 import re
 import subprocess

@@ -1,4 +1,4 @@
-"""benchmarks/reproduce.py: what is kept of a run, what is measured again, and the table."""
+"""benchmarks/reproduce.py: what is stored of a run, when it is measured again, and the table."""
 
 import importlib.util
 import json

@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
-# Linux on ARM, emulated: tests/roots/arm.sh PYTHON STEP..., where PYTHON is one of this machine that has the lock
+# Linux on ARM, emulated: tests/roots/arm.sh PYTHON STEP..., where PYTHON has the packages of the lock file
 #
 #   tests/roots/arm.sh .venv/bin/python libraries basics kernels train
 #
 # The arm64 system is a Debian unpacked here with the lock's aarch64 wheels, and kept in ~/.cache/gluon_lenet-roots; qemu
-# runs its programs, in namespaces of their own, so that no mount and no process outlives this. Needs root, and
+# runs its programs, in separate namespaces, so that no mount and no process outlives this. Needs root, and
 # debootstrap and qemu-user-static, which it installs. Emulation is slow: nothing here measures speed.
 set -euo pipefail
 python=$(realpath -s "$1")

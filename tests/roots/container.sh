@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# The lines of the Dockerfile, one by one, in a minimal system of the distribution that it names; then what its container
-# is for: Jupyter answers with the chapter, doctor finds everything, a net trains. Docker is not needed: tests/roots/container.sh
+# Runs the lines of the Dockerfile, one by one, in a minimal system of its distribution; then tests the result: Jupyter
+# serves the chapter, doctor finds everything, a net trains. Docker is not needed: tests/roots/container.sh
 #
-# What stands for what: COPY copies the files of HEAD; WORKDIR makes a folder of root's, as Docker does.
+# COPY copies the files of HEAD; WORKDIR makes a folder owned by root, as in Docker.
 set -euo pipefail
 dockerfile=$(dirname "$0")/../../Dockerfile
 suite=$(sed -n 's/^FROM debian:\(.*\)-slim$/\1/p' "$dockerfile")

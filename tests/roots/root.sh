@@ -3,7 +3,7 @@
 # variables of the array `variables`.
 #
 # Needs root, and debootstrap, which it installs. The minimal systems are kept in ~/.cache/gluon_lenet-roots, with pip's
-# downloads; each call works in a copy, in namespaces of its own, so that no mount and no process outlives it.
+# downloads; each call works in a copy, in separate namespaces, so that no mount and no process outlives it.
 system=$suite
 source "$(dirname "${BASH_SOURCE[0]}")/system.sh"
 minimal=$roots/$minimal

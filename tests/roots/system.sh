@@ -1,4 +1,4 @@
-# What root.sh and arm.sh share; they set `system`, the name of what they build, before. Needs root.
+# Shared by root.sh and arm.sh, which set `system`, the name of what they build, before. Needs root.
 [ "$(id -u)" = 0 ] || { echo "error: $0 needs root, to build and enter another system" >&2; exit 2; }
 roots=${XDG_CACHE_HOME:-$HOME/.cache}/gluon_lenet-roots # where systems are kept
 

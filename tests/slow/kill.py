@@ -1,4 +1,4 @@
-"""Runs killed by SIGKILL at random moments and resumed -> the same bits as runs that nobody disturbed, or an error.
+"""Runs killed by SIGKILL at random moments and resumed -> the same bits as undisturbed runs, or an error.
 
 `python tests/slow/kill.py 1000 --lanes 2 --record FILE` (`make test-kill`); test_kill.py kills fewer.
 """
@@ -24,14 +24,14 @@ from conftest import ROOT, module_env, same_run
 from small_train import SMALL
 
 TRAIN = [sys.executable, ROOT / "tests" / "helpers" / "small_train.py"]
-# When a process is killed, and how often of 100: while it starts (imports, data, the directory), between its first
-# batch and somewhat more than an epoch later, while it writes a file, while it ends.
+# When a process is killed, in per cent: while it starts (imports, data, the directory), between its first batch and a
+# little more than an epoch later, while it writes a file, while it ends.
 PHASES = {"start": 25, "train": 40, "write": 25, "end": 10}
 SEEDS = (3, 4)  # of the runs; each recipe's undisturbed run by each of them is made once
 
 
 class Lane:
-    """One process after the other, each killed, until the runs they make have been killed often enough."""
+    """Runs processes one after another, killing each, until the required number of kills."""
 
     def __init__(self, folder: Path, seed: int):
         self.folder, self.generator = folder, np.random.default_rng(seed)
@@ -40,7 +40,7 @@ class Lane:
         self._runs = 0
 
     def work(self, kills: int) -> None:
-        """Kill so often, over as many runs as that takes, each ended and compared."""
+        """Kill the given number of times, over as many runs as needed; each is finished and compared."""
         while self.kills.total() < kills:
             recipe, seed = sorted(SMALL)[self._runs % len(SMALL)], SEEDS[self._runs // len(SMALL) % len(SEEDS)]
             self._runs += 1
@@ -66,7 +66,7 @@ class Lane:
                         )
                     else:
                         time.sleep(self.generator.uniform(0, 1.5) * epoch)
-                process.kill()  # nothing, if it has ended by itself meanwhile
+                process.kill()  # no effect if it has ended meanwhile
             output, _ = process.communicate()
             if process.returncode == -signal.SIGKILL:
                 self.kills[phase] += 1
@@ -80,7 +80,7 @@ class Lane:
         shutil.rmtree(run)
 
     def _start(self, run: Path, recipe: str, seed: int) -> subprocess.Popen:
-        """The process that goes on where the one before was killed."""
+        """The process that resumes where the previous one was killed."""
         begun = (run / "config.json").exists()
         args = ["--resume", run] if begun else ["--recipe", recipe, "--seed", seed, "--threads", 1, "--run-dir", run]
         return subprocess.Popen(
@@ -106,18 +106,18 @@ class Lane:
 
 
 def trains(process) -> bool:
-    """Whether the process got as far as its first batch."""
+    """Whether the process reached its first batch."""
     return any(line.startswith("training on") for line in iter(process.stdout.readline, ""))
 
 
 def wait_for_a_write(process, run: Path) -> None:
-    """Return while a file is being written, so far under another name."""
+    """Return while a file is being written under its temporary name."""
     while process.poll() is None and not any(name.endswith(".tmp") for name in os.listdir(run)):
         pass
 
 
 def wait_for_the_last_epoch(process, run: Path, num_epochs: int, patience: float) -> None:
-    """Return when the results of all epochs are written, or after so many seconds."""
+    """Return when the results of all epochs are written, or after a timeout in seconds."""
     end = time.perf_counter() + patience
     while process.poll() is None and time.perf_counter() < end:
         metrics = run / "metrics.jsonl"
@@ -127,7 +127,7 @@ def wait_for_the_last_epoch(process, run: Path, num_epochs: int, patience: float
 
 
 def kill(folder: Path, kills: int, lanes: int, seed: int) -> list[Lane]:
-    """Kill so often in all, in so many lanes side by side; raises AssertionError where a run ended otherwise."""
+    """Kill the given number of times in parallel lanes; raises AssertionError if a run ended differently."""
     workers = []
     for k in range(lanes):
         (folder / f"lane{k}").mkdir()
@@ -139,7 +139,7 @@ def kill(folder: Path, kills: int, lanes: int, seed: int) -> list[Lane]:
 
 
 def main() -> None:
-    """Kill as the command line says, and record it."""
+    """Kill as the command line says, and record the result."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("kills", type=int)
     parser.add_argument("--lanes", type=int, default=2)
@@ -158,7 +158,7 @@ def main() -> None:
 Python {platform.python_version()}, {os.cpu_count()} cores, {minutes:.0f} minutes.
 
 {kills.total()} kills (SIGKILL) of processes that made {runs} runs of {" and ".join(sorted(SMALL))}: each run ended with
-the weights, optimizer states and results, to the bit, of a run that nobody disturbed, and left nothing half-written.
+the same weights, optimizer states and results, bit for bit, as an undisturbed run, and left no partial files.
 
 | killed | kills |
 |---|---|

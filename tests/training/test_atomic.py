@@ -1,4 +1,4 @@
-"""atomic.py: what is written whole or not at all, into what, and what is read."""
+"""atomic.py: atomic writes, to every kind of file, and reads."""
 
 import os
 import socket
@@ -36,7 +36,7 @@ def test_a_new_file_has_the_permissions_of_the_umask_and_an_old_one_keeps_its_ow
 
 
 def test_threads_that_write_one_file_leave_one_of_their_versions(tmp_path):
-    """On one temporary name they would write into each other's file, and find it gone."""
+    """With a common temporary name they would write to each other's file, and find it deleted."""
     path, errors = tmp_path / "file", []
 
     def write(k):

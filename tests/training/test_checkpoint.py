@@ -1,4 +1,4 @@
-"""checkpoint.py and run_dir.py: training state there and back, damaged files, run directories."""
+"""checkpoint.py and run_dir.py: round trips of the training state, damaged files, run directories."""
 
 import os
 import pickle
@@ -60,7 +60,7 @@ OPTIMIZERS = {
 @pytest.mark.parametrize("contexts", [[mx.cpu()], [mx.cpu(0), mx.cpu(1)]], ids=["one", "two"])
 @pytest.mark.parametrize("name", sorted(OPTIMIZERS))
 def test_training_goes_on_to_the_bit(tmp_path, name, contexts):
-    """Weights, the optimizer's states, its update counts and its schedule, after a detour over the disk."""
+    """Weights, the optimizer's states, its update counts and its schedule, after a round trip through a file."""
 
     def fresh():
         net = new_net(seed=1, ctx=contexts)
@@ -168,7 +168,7 @@ def test_a_write_that_fails_leaves_the_old_file(tmp_path):
 
 
 def test_a_kill_in_the_middle_of_writing_leaves_a_whole_file(tmp_path):
-    """A process rewrites one file with other bytes for ever; killed at any time, the file is one of the versions."""
+    """A process keeps rewriting one file with other bytes; when it is killed, the file is one of the versions."""
     code = (
         "import sys; from pathlib import Path; from gluon_lenet.atomic import write_atomically\n"
         "n = 0\n"

@@ -1,4 +1,4 @@
-"""A run's files against what may happen to them: links, FIFOs, devices, full disks, other runs' files, forgery."""
+"""A run's files in adverse conditions: links, FIFOs, devices, full disks, other runs' files, forgery."""
 
 import fcntl
 import json
@@ -38,7 +38,7 @@ FORMAT_2 = json.loads((ROOT / "tests" / "samples" / "configs" / "format_2.json")
 
 @pytest.fixture(autouse=True)
 def never_hangs():
-    """What waits for a FIFO waits for ever: the test ends it."""
+    """A process that waits for a FIFO would hang: the test ends it."""
 
     def end(number, frame):
         raise TimeoutError("it hangs")
@@ -71,13 +71,13 @@ def original(tmp_path_factory):
 
 @pytest.fixture
 def run(original, tmp_path):
-    """A run's folder, to spoil."""
+    """A run's folder, to damage."""
     return shutil.copytree(original, tmp_path / "run")
 
 
 @contextmanager
 def after_epochs(number, metrics, action):
-    """While the block trains, call `action` in a thread of its own, once so many epochs are in the metrics."""
+    """While the block trains, call `action` in another thread when the metrics have a number of epochs."""
 
     def wait():
         while not ended.is_set():
@@ -165,7 +165,7 @@ def test_a_full_disk_is_one_line_with_the_file(run, tmp_path, capsys):
 
 @contextmanager
 def room_for(size):
-    """A disk that takes no file of more bytes, whoever asks."""
+    """A disk that accepts no files larger than this."""
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     try:
         yield lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
@@ -181,7 +181,7 @@ def test_a_disk_that_fills_up_loses_nothing_and_the_run_goes_on_to_the_same_bits
     line = capsys.readouterr().err
     assert re.fullmatch(
         r"error: run/(last|best)\.safetensors cannot be written: File too large; run/last\.safetensors is safe and "
-        r"stands at epoch \d, batch 0; once the disk can be written to, go on with --resume run\n",
+        r"stands at epoch \d, batch 0; once the disk can be written to, continue with --resume run\n",
         line,
     )
     progress = checkpoint.read_header(tmp_path / "run" / "last.safetensors").progress
@@ -208,7 +208,7 @@ def test_a_disk_that_is_full_when_a_run_is_resumed(small, tmp_path, capsys):
         assert train.main(["--resume", "run", "--epochs", "3", "--quiet"]) == 1
     assert capsys.readouterr().err == (
         "error: run/metrics.jsonl cannot be written: File too large; run/last.safetensors is safe and stands at "
-        "epoch 3, batch 0; once the disk can be written to, go on with --resume run\n"
+        "epoch 3, batch 0; once the disk can be written to, continue with --resume run\n"
     )
     assert contents(tmp_path / "run") == before
 
@@ -224,7 +224,7 @@ def test_a_directory_that_goes_during_training_is_named(replaced, small, tmp_pat
         assert train.main([*SMALL, "--epochs", "300", "--run-dir", "run"]) == 1
     (line,) = capsys.readouterr().err.splitlines()
     assert "run directory run was deleted, moved or replaced during training" in line
-    assert "go on with --resume" in line
+    assert "continue with --resume" in line
     done = len((tmp_path / "elsewhere" / "metrics.jsonl").read_text().splitlines())
     assert train.main(["--resume", "elsewhere", "--epochs", str(done + 1), "--quiet"]) == 0, "it was only moved"
 
@@ -233,7 +233,7 @@ def test_a_directory_that_goes_during_training_is_named(replaced, small, tmp_pat
 
 
 def test_who_comes_second_to_a_new_directory_changes_nothing(small, tmp_path, capsys):
-    """Another process has made the folder, and holds it, but has written nothing yet."""
+    """Another process has created and locked the folder, but has written nothing yet."""
     (tmp_path / "run").mkdir()
     folder = os.open(tmp_path / "run", os.O_RDONLY)
     fcntl.flock(folder, fcntl.LOCK_EX)
@@ -260,7 +260,7 @@ def test_nothing_is_read_or_written_before_the_directory_is_held(run, capsys):
 
 
 def test_new_epochs_are_written_down_before_training_goes_on(small, tmp_path, capsys):
-    """Interrupted, the run goes on to its new end by the command that the interruption names."""
+    """After an interruption, the command that the message names resumes the run to its new end."""
     metrics = tmp_path / "run" / "metrics.jsonl"
     assert train.main([*SMALL, "--epochs", "1", "--run-dir", "run"]) == 0
     with after_epochs(2, metrics, interrupt):
@@ -271,11 +271,11 @@ def test_new_epochs_are_written_down_before_training_goes_on(small, tmp_path, ca
     with after_epochs(done + 1, metrics, interrupt):
         assert train.main(["--resume", "run", "--quiet"]) == 130
     assert len(metrics.read_text().splitlines()) > done
-    assert capsys.readouterr().err == "interrupted; go on with --resume run\n"
+    assert capsys.readouterr().err == "interrupted; continue with --resume run\n"
 
 
 def test_fewer_epochs_than_are_done_are_refused(small, tmp_path, capsys):
-    """They were written down beside the results of more, and nothing was trained."""
+    """The number was stored beside the results of more epochs, and nothing was trained."""
     assert train.main([*SMALL, "--epochs", "3", "--run-dir", "run"]) == 0
     before = contents(tmp_path / "run")
     capsys.readouterr()
@@ -295,7 +295,7 @@ def test_a_link_that_leads_nowhere_is_no_run_directory(small, tmp_path, capsys):
 
 
 def test_a_cosine_follows_the_new_number_of_epochs(small, monkeypatch):
-    """The learning rate goes on along the cosine of a run of the new length, and the steps of a step schedule stay."""
+    """The learning rate continues along the cosine of the new length; a step schedule keeps its steps."""
     from gluon_lenet.training import recipes
 
     for schedule, expected in ((Cosine(), 0.01 * (1 + np.cos(np.pi * 1 / 4)) / 2), (Step(), 0.01)):
@@ -310,7 +310,7 @@ def test_a_cosine_follows_the_new_number_of_epochs(small, monkeypatch):
 
 
 def fails_to_load(run_dir, capsys, *says):
-    """To evaluate, to predict and to go on with the run is one error line each, and its files stay as they are."""
+    """Evaluating, predicting and resuming give one line of error each, and the files are unchanged."""
     before = contents(run_dir)
     for main, args in (
         (evaluate.main, ["--run", run_dir]),
@@ -347,7 +347,7 @@ def test_a_directory_may_be_copied_and_renamed(small, tmp_path):
 
 
 def make_older(run, **settings):
-    """Bring the run into the form of the version before ids; it has nothing that tells its settings were changed."""
+    """Convert the run to the format without ids, which cannot show that settings were changed."""
     config = json.loads((run / "config.json").read_text())
     del config["version"], config["id"]
     config["settings"] = FORMAT_2["d2l_v1_fashion"]["settings"] | settings
@@ -356,7 +356,7 @@ def make_older(run, **settings):
     def old(header):
         del header["run"], header["decisions"]
 
-    sign_anew(run / "last.safetensors", old)
+    sign_again(run / "last.safetensors", old)
 
 
 def test_a_run_of_an_older_version_is_evaluated_but_not_resumed(run, capsys):
@@ -424,12 +424,12 @@ def test_weights_that_cannot_be_computed_with_are_refused(number, says, run, tmp
     def forge(arrays):
         arrays["weights/4.weight"][3, 5] = number
 
-    sign_anew(run / "last.safetensors", change_arrays=forge)
+    sign_again(run / "last.safetensors", change_arrays=forge)
     fails_to_load(run, capsys, f"{run / 'last.safetensors'}: weights/4.weight has", says)
 
 
 def test_outputs_that_overflow_are_an_error_and_no_nan(tmp_path, capsys):
-    """Each weight by itself can be computed with."""
+    """Each single weight is usable."""
     run = untrained(tmp_path / "run", net="lenet5_relu_maxpool")
 
     def forge(arrays):
@@ -437,7 +437,7 @@ def test_outputs_that_overflow_are_an_error_and_no_nan(tmp_path, capsys):
             if name.endswith("weight"):
                 arrays[name][:] = 1e19
 
-    sign_anew(run / "last.safetensors", change_arrays=forge)
+    sign_again(run / "last.safetensors", change_arrays=forge)
     for main, args in ((evaluate.main, ["--run", run]), (predict.main, ["--run", run, "--first", 5, "--json"])):
         fails_as_bad_input(main, args, capsys, f"{run}/last.safetensors: the net's outputs are NaN or infinite")
 
@@ -474,7 +474,7 @@ def test_params_that_are_no_file_are_refused_at_once(put, tmp_path, capsys):
     fails_as_bad_input(params.main, args, capsys, f"{tmp_path / 'w.params'} cannot be read: ")
 
 
-CONFIGS = {  # what is put into config.json -> what is said
+CONFIGS = {  # changes of config.json -> message
     "a seed that is text": ({"seed": "a"}, "seed must be an integer from 0 to 2147483647, not 'a'"),
     "a seed of 100 digits": ({"seed": 10**100}, "seed must be an integer from 0 to 2147483647, not 1000"),
     "a truth as seed": ({"seed": True}, "seed must be an integer from 0 to 2147483647, not True"),
@@ -543,11 +543,11 @@ LINE = '{"epoch": 1, "train_loss": 1.0, "train_acc": 0.5, "test_acc": 0.5, "trai
 METRICS = {
     "no UTF-8": (LINE.encode()[:-2] + b', "\xff": 1}\n', "line 1"),
     "an epoch that is text": (LINE.replace("1,", '"a",', 1).encode(), "line 1: epoch must be an integer from 1"),
-    "NaN": (LINE.replace("1.0", "NaN", 1).encode(), "line 1 is no JSON"),
+    "NaN": (LINE.replace("1.0", "NaN", 1).encode(), "line 1 is not JSON"),
     "an accuracy of 2": (LINE.replace("0.5", "2", 1).encode(), "line 1: train_acc must be a number from 0 to 1, not 2"),
     "an epoch too few": (LINE.replace('"epoch": 1, ', "").encode(), "line 1: object missing required field epoch"),
     "a field too many": (LINE.replace("}", ', "x": 1}').encode(), "line 1: the field 'x' is unknown"),
-    "a field twice": (LINE.replace("{", '{"epoch": 2, ').encode(), "line 1: the field 'epoch' is there twice"),
+    "a field twice": (LINE.replace("{", '{"epoch": 2, ').encode(), "line 1: the field 'epoch' occurs twice"),
     "a line twice": (2 * LINE.encode(), "line 2: epoch must be 2, not 1"),
     "another epoch": (LINE.replace("1,", "2,", 1).encode(), "line 1: epoch must be 1, not 2"),
     "100,000 brackets": (b"[" * 100_000 + b"\n", "line 1"),
@@ -572,8 +572,8 @@ def test_a_line_that_was_cut_by_a_kill_is_no_error(small, tmp_path):
     same_run(tmp_path / "run", tmp_path / "whole")
 
 
-def sign_anew(path, change_header=None, change_arrays=None):
-    """Change a checkpoint as one does who knows how it is signed."""
+def sign_again(path, change_header=None, change_arrays=None):
+    """Change a checkpoint and update its hash."""
     arrays = {name: array.copy() for name, array in safetensors.load_file(path).items()}
     with safe_open(path, framework="numpy") as file:
         header = json.loads(json.loads(file.metadata()["gluon_lenet"])["header"])
@@ -587,7 +587,7 @@ def sign_anew(path, change_header=None, change_arrays=None):
 
 
 def changed(*place, to=None):
-    """Set a field of the header; take it away if `to` is None."""
+    """Set a field of the header; remove it if `to` is None."""
 
     def change(header):
         for name in place[:-1]:
@@ -601,9 +601,9 @@ def changed(*place, to=None):
 
 
 def test_a_tensor_that_is_neither_weight_nor_state(run, capsys):
-    sign_anew(run / "last.safetensors", change_arrays=lambda arrays: arrays.update(weight=arrays["weights/0.weight"]))
+    sign_again(run / "last.safetensors", change_arrays=lambda arrays: arrays.update(weight=arrays["weights/0.weight"]))
     before = contents(run)
-    fails_to_load(run, capsys, f"{run / 'last.safetensors'} holds 'weight', which is no weight or state")
+    fails_to_load(run, capsys, f"{run / 'last.safetensors'} holds 'weight', which is not a weight or state")
     assert contents(run) == before
 
 
@@ -629,7 +629,7 @@ HEADERS = {
 @pytest.mark.parametrize("wrong", sorted(HEADERS))
 def test_every_field_of_a_checkpoints_header_has_a_type(wrong, run, capsys):
     change, says = HEADERS[wrong]
-    sign_anew(run / "last.safetensors", change)
+    sign_again(run / "last.safetensors", change)
     before = contents(run)
     fails_as_bad_input(train.main, ["--resume", run], capsys, f"{run / 'last.safetensors'}", says)
     assert contents(run) == before

@@ -1,4 +1,4 @@
-"""metrics.py and the Animator of plots.py: the d2l course's helpers."""
+"""metrics.py and the Animator of viz/: the d2l course's helpers."""
 
 import time
 

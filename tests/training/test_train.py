@@ -1,4 +1,4 @@
-"""train.py and run.py: the command line as a user meets it, in processes of its own, on the real data."""
+"""train.py and run.py: the command line in subprocesses, on the real data."""
 
 import json
 import os
@@ -25,13 +25,13 @@ from gluon_lenet.training import checkpoint
 FILES = ["config.json", "curves.png", "last.safetensors", "metrics.jsonl"]
 
 
-# Said once on a machine, by whichever process comes first
+# Printed once per machine, by whichever process is first
 COMPILING = "compiling the fused kernels, once on this machine (about 10 s) ..."
 
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
-    """One run of the default recipe, two epochs, with what it printed."""
+    """One run of the default recipe, two epochs, with its output."""
     folder = tmp_path_factory.mktemp("finished")
     process = subprocess.run(
         [sys.executable, "-m", "gluon_lenet.train", "--epochs", "2", "--seed", "7", "--threads", "2"],
@@ -138,7 +138,7 @@ BAD = [
     (["--resume", "taken"], "taken/config.json: object missing required field recipe"),
     (
         ["--resume", "taken", "--lr", "1", "--seed", "2"],
-        "--resume goes on by the run's own settings; drop --lr, --seed",
+        "--resume uses the run's own settings; drop --lr, --seed",
     ),
     (["--log-every", "0"], "--log-every: '0' is not a whole number from 1 to 2147483647 "),
     (["--log-every", "50", "--quiet"], "--quiet prints no lines that --log-every asks for"),
@@ -215,7 +215,7 @@ def test_a_signal_ends_the_run_between_two_batches_and_resuming_gives_the_same_b
     process.send_signal(number)
     _, stderr = process.communicate(timeout=60)
     assert process.returncode == status, stderr
-    assert stderr.splitlines()[-1] == "interrupted; go on with --resume run"
+    assert stderr.splitlines()[-1] == "interrupted; continue with --resume run"
     assert sorted(os.listdir(tmp_path / "run")) == FILES
     assert len((tmp_path / "run" / "metrics.jsonl").read_text().splitlines()) == 1
     progress = checkpoint.read_header(tmp_path / "run" / "last.safetensors").progress
@@ -313,8 +313,8 @@ def test_a_terminal_sees_a_bar_that_goes_away(tmp_path):
     child.expect(pexpect.EOF)
     child.close()
     assert child.exitstatus == 130
-    # the bar's line is wiped before the last word
-    assert re.search(r"\r *\r.*interrupted; go on with --resume run\r\n$", child.before, re.DOTALL)
+    # the bar's line is cleared before the last message
+    assert re.search(r"\r *\r.*interrupted; continue with --resume run\r\n$", child.before, re.DOTALL)
 
 
 def test_main_can_be_called_from_python_and_another_seed_gives_another_run(finished, tmp_path, monkeypatch, capsys):
@@ -326,7 +326,7 @@ def test_main_can_be_called_from_python_and_another_seed_gives_another_run(finis
         for run in (finished[1], tmp_path / "here")
     ]
     assert losses[0] != pytest.approx(losses[1], rel=1e-5)
-    # MXNet is loaded by now: another number of threads cannot be had, and is not silently ignored
+    # MXNet is loaded by now: another number of threads is impossible, and is not silently ignored
     from gluon_lenet.compat import threads
 
     assert train.main(["--epochs", "1", "--threads", str(threads.num_threads() + 1)]) == 2
@@ -334,7 +334,7 @@ def test_main_can_be_called_from_python_and_another_seed_gives_another_run(finis
 
 
 def test_the_best_weights_are_those_of_the_best_validation_accuracy(run_module, tmp_path):
-    """A recipe that holds images out scores them each epoch, and keeps the weights of the best one."""
+    """A recipe that holds out images scores them each epoch, and saves the weights of the best epoch."""
     args = ["--recipe", "tanh_adam_mnist", "--epochs", 2, "--batch-size", 256, "--run-dir", "run"]
     process = run_module("train", *args)
     assert process.returncode == 0, process.stderr

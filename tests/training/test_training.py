@@ -1,4 +1,4 @@
-"""training.py and backprop.py: the loop against the book's, its numbers, its devices, and what stops it."""
+"""The training loop: compared with the book's, its numbers, its devices, and what stops it."""
 
 import mxnet as mx
 import numpy as np
@@ -33,7 +33,7 @@ def weights(net):
 
 
 def train_by_the_book(net, train_iter, batch_size, trainer):
-    """One epoch as the chapter tells it, reading loss and accuracy back batch by batch."""
+    """One epoch as in the chapter, reading loss and accuracy after each batch."""
     loss, loss_sum, num_correct = gluon.loss.SoftmaxCrossEntropyLoss(), 0.0, 0.0
     for X, y in train_iter:
         with autograd.record():
@@ -201,7 +201,7 @@ def test_a_trainer_with_a_kvstore_takes_the_same_steps(small_batches, update_on_
 
 
 class Unsized:
-    """Batches that do not tell their number."""
+    """Batches without a length."""
 
     def __init__(self, batches):
         self.batches = batches
@@ -216,14 +216,14 @@ class Optimistic(Unsized):
 
 
 def loader(batches, last_batch):
-    """Gluon's own; by `rollover`, what is left of a pass goes before the next, which may have a batch more."""
+    """Gluon's own loader; with `rollover`, the rest of a pass starts the next one, which may have one batch more."""
     X, y = (mx.nd.concat(*part, dim=0) for part in zip(*batches, strict=True))
     return gluon.data.DataLoader(gluon.data.ArrayDataset(X, y), 200, last_batch=last_batch)
 
 
 @pytest.mark.parametrize("make", [Unsized, Optimistic, lambda batches: loader(batches, "rollover")])
 def test_an_epoch_ends_with_its_batches_whatever_their_number_was_said_to_be(make, small_batches, capsys):
-    """Training ended after the first epoch, without a line, or with a TypeError."""
+    """Training ended after the first epoch, silently or with a TypeError."""
     train_iter, test_iter = small_batches
     net, books = new_net(), new_net()
     history = train_ch5(net, make(train_iter), test_iter, 256, sgd(net, 0.1), mx.cpu(), 3)

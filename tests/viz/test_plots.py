@@ -1,4 +1,4 @@
-"""plots.py and fonts/: figures hold what they were given, and Chinese in them is drawn."""
+"""viz/: figures contain their data, and Chinese text is drawn."""
 
 import io
 

@@ -1,1 +1,1 @@
-"""A user's picture -> uint8 (28, 28) as the data set has it."""
+"""A user's picture -> uint8 (28, 28) in the form of a data set."""

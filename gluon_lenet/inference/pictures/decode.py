@@ -1,4 +1,4 @@
-"""An image file -> its picture, upright, grey, shrunk: float32 (h, w), 0 to 255; its header is checked first."""
+"""An image file -> its picture: upright, grey, downscaled, float32 (h, w), 0 to 255; the header is checked first."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from PIL import ExifTags, Image
 
 from gluon_lenet.errors import InputError, printable
 
-MAX_PIXELS = 50_000_000  # of one picture: phones take 12 to 50 million; decoded it takes up to 4 bytes a pixel
-WORKING = 400  # pixels, the longer side that is looked at; more would only be noise and time
+MAX_PIXELS = 50_000_000  # per picture: phones take 12 to 50 million; decoding needs up to 4 bytes per pixel
+WORKING = 400  # pixels, the longer side after downscaling; more would only add noise and time
 
-# What is read, with how its files begin. Not everything Pillow can: its EPS reader, for one, starts Ghostscript.
+# The accepted formats, with their first bytes. Not all that Pillow reads: its EPS reader, for one, starts Ghostscript.
 _SIGNATURES = {
     "PNG": b"\x89PNG\r\n\x1a\n",
     "JPEG": b"\xff\xd8\xff",
@@ -24,7 +24,7 @@ _SIGNATURES = {
     "GIF": b"GIF8",
     "WEBP": b"RIFF",
 }
-_TURNS = {  # EXIF's orientation -> what sets it upright
+_TURNS = {  # EXIF's orientation -> the transpose that makes the picture upright
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
     4: Image.Transpose.FLIP_TOP_BOTTOM,
@@ -34,7 +34,7 @@ _TURNS = {  # EXIF's orientation -> what sets it upright
     8: Image.Transpose.ROTATE_90,
 }
 
-_MIN_CONTRAST = 10  # of 255; of tones that differ by less, the drawing is of one colour
+_MIN_CONTRAST = 10  # of 255; a drawing whose tones differ by less has one colour
 
 
 def read_grey(path: str | os.PathLike, max_pixels: int) -> np.ndarray:
@@ -47,13 +47,13 @@ def read_grey(path: str | os.PathLike, max_pixels: int) -> np.ndarray:
         status = os.stat(path)
         if stat.S_ISDIR(status.st_mode):
             raise InputError("a directory; give an image file")
-        if not stat.S_ISREG(status.st_mode):  # opening a pipe could wait for ever
+        if not stat.S_ISREG(status.st_mode):  # opening a pipe could block for ever
             raise InputError("not a regular file")
         if status.st_size == 0:
             raise InputError("the file is empty")
         with _File(io.FileIO(path)) as file, warnings.catch_warnings():
             file.size = status.st_size
-            warnings.simplefilter("ignore")  # Pillow warns of large pictures and odd metadata: not the user's concern
+            warnings.simplefilter("ignore")  # Pillow warns of large pictures and odd metadata
             return _decode(file, max_pixels)
     except FileNotFoundError:
         raise InputError("no such file") from None
@@ -65,7 +65,7 @@ def read_grey(path: str | os.PathLike, max_pixels: int) -> np.ndarray:
 
 
 class _File(io.BufferedReader):
-    """A file of `size` bytes that makes room for no more than that, however many a broken picture claims to follow."""
+    """A file of `size` bytes; a read never allocates more than that, whatever length a broken picture claims."""
 
     def read(self, size: int = -1) -> bytes:
         """Up to `size` bytes, or all that are left."""
@@ -77,7 +77,7 @@ def _decode(file, max_pixels: int) -> np.ndarray:
     kinds = "PNG, JPEG, BMP, GIF or WebP"
     start = file.read(8)
     file.seek(0)
-    # Pillow lets anything out of its readers when the bytes are broken: OSError, SyntaxError, struct.error, ...
+    # Pillow's readers raise anything on broken bytes: OSError, SyntaxError, struct.error, ...
     try:
         image = Image.open(file, formats=list(_SIGNATURES))
     except Image.DecompressionBombError:  # Pillow's own bound, about 180 million pixels
@@ -86,8 +86,8 @@ def _decode(file, max_pixels: int) -> np.ndarray:
         raise InputError("too large for this machine's memory") from None
     except Exception:
         if any(start.startswith(signature) for signature in _SIGNATURES.values()):
-            raise InputError("begins as an image does, but its header is cut, broken or declares 0 pixels") from None
-        raise InputError(f"not an image that can be read here; convert it to {kinds}") from None
+            raise InputError("begins like an image, but its header is cut, broken or declares 0 pixels") from None
+        raise InputError(f"not an image in a readable format; convert it to {kinds}") from None
     with image:
         if image.width * image.height > max_pixels:
             raise InputError(f"{image.width} x {image.height}: {_too_large(max_pixels)}")
@@ -102,14 +102,14 @@ def _decode(file, max_pixels: int) -> np.ndarray:
 
 
 def _upright(image: Image.Image) -> Image.Image:
-    """The decoded image, in one of the modes L, LA, RGB, RGBA, F, shrunk, and turned as its EXIF data say."""
+    """The decoded image, in mode L, LA, RGB, RGBA or F, downscaled and rotated by its EXIF orientation."""
     if image.format in ("JPEG", "MPO"):
         image.draft(None, (2 * WORKING, 2 * WORKING))  # a large JPEG is decoded at 1/2, 1/4 or 1/8 of its size
     image.load()
     orientation = 1  # upright
-    with suppress(Exception):  # EXIF data that cannot be read say nothing; the picture is still there
+    with suppress(Exception):  # unreadable EXIF data are ignored
         orientation = image.getexif().get(ExifTags.Base.Orientation)
-    if image.mode.startswith("I") or image.mode == "F":  # 16 bits a pixel
+    if image.mode.startswith("I") or image.mode == "F":  # 16 bits per pixel
         values = np.asarray(image, dtype=np.float32)
         image = Image.fromarray(values if values.max() <= 255 else values / 257)
     elif image.has_transparency_data:
@@ -121,14 +121,14 @@ def _upright(image: Image.Image) -> Image.Image:
 
 
 def _grey(image: Image.Image) -> np.ndarray:
-    """An image of mode L, LA, RGB, RGBA or F -> float32 (h, w), 0 to 255, drawing and background apart."""
+    """An image of mode L, LA, RGB, RGBA or F -> float32 (h, w), 0 to 255, in which drawing and background differ."""
     alpha = None
     if image.mode in ("LA", "RGBA"):
         alpha = np.asarray(image.getchannel("A"), dtype=np.float32) / 255
         image = image.convert(image.mode[:-1])
     grey = np.asarray(image if image.mode == "F" else image.convert("L"), dtype=np.float32)
     if image.mode == "RGB":
-        # Red on green, or yellow on white, may be nearly equal in brightness and far apart in one of the colours.
+        # Red on green, or yellow on white, may be nearly equal in brightness but differ much in one channel.
         channels = [np.asarray(channel, dtype=np.float32) for channel in image.split()]
         strongest = max(channels, key=np.std)
         if strongest.std() > 1.5 * grey.std():
@@ -139,11 +139,11 @@ def _grey(image: Image.Image) -> np.ndarray:
 
 
 def _on_background(grey: np.ndarray, alpha: np.ndarray) -> np.ndarray:
-    """A transparent picture (h, w), opacity 0 to 1, laid on a background that its drawing stands out from.
+    """A transparent picture (h, w), opacity 0 to 1, composed on a background that its drawing stands out from.
 
-    What is visible in one tone throughout is the drawing itself: ink of any colour on nothing, so the opacity is the
-    drawing. Else, if most is opaque, the paper is visible too and only its rim is missing; if little is, ink of several
-    tones lies on nothing.
+    If the visible part has a single tone, it is ink on a transparent background, and the opacity is the drawing.
+    Otherwise, if most of the picture is opaque, the paper is visible too, and only its margin is missing; if not, it is
+    ink of several tones on a transparent background.
     """
     visible = alpha > 0.5
     if not visible.any():

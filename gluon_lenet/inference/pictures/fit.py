@@ -1,4 +1,4 @@
-"""Ink or a grey picture (h, w) -> uint8 (28, 28) in the form of a data set: its scale, its place in the field.
+"""Ink or a grey picture (h, w) -> uint8 (28, 28), scaled and positioned as in a data set.
 
 MNIST's form (LeCun et al. 1998, section III.A): the drawing's longer side is scaled to 20 pixels, antialiased, its
 aspect ratio kept; its centre of mass is moved to the centre of a 28x28 field. Of MNIST's 10,000 test images 9,997 fill
@@ -21,17 +21,17 @@ FIELD = 28  # pixels, MNIST's image
 BOX = 20  # pixels, the longer side of the drawing in it
 CENTRE = 14  # the pixel, counted from 0, that holds the centre of mass
 
-_THIN, _NORMAL = 1.6, 2.4  # pixels, in the box of 20: 5 % of the test strokes are thinner than the first; the median
+_THIN, _NORMAL = 1.6, 2.4  # pixels, in the box of 20: the 5th percentile of the test strokes; their median
 
-_NEAR = 0.05 * 255  # pixels of clothes closer to the background's grey belong to it (Xiao et al. 2017, section 2)
-_BRIGHT = 250  # of 255; every image of Fashion-MNIST's test set has a pixel at least so bright
+_NEAR = 0.05 * 255  # pixels this close to the background's grey are background (Xiao et al. 2017, section 2)
+_BRIGHT = 250  # of 255; every image of Fashion-MNIST's test set has a pixel at least this bright
 
 
 def lay(ink: np.ndarray) -> np.ndarray:
     """The ink (h, w), 0 to 255 -> uint8 (28, 28): its longer side 20 pixels, its centre of mass on pixel (14, 14)."""
     top, bottom, left, right = _bounds(ink)
     longer = max(bottom - top, right - left)
-    if abs(longer - BOX) > 1:  # within a pixel it is there already, and resampling could only blur it
+    if abs(longer - BOX) > 1:  # within one pixel it has that size already, and resampling would only blur it
         ink = _thicken(ink, longer)
         top, bottom, left, right = _bounds(ink)
         longer = max(bottom - top, right - left)
@@ -53,14 +53,14 @@ def lay(ink: np.ndarray) -> np.ndarray:
 
 
 def _bounds(ink: np.ndarray) -> tuple[int, int, int, int]:
-    """The drawing's box: top, bottom, left, right, in pixels, the second and last one behind it."""
+    """The drawing's box in pixels: top, bottom, left, right; bottom and right are exclusive."""
     rows, columns = np.nonzero(ink > EDGE * 255)
     return rows.min(), rows.max() + 1, columns.min(), columns.max() + 1
 
 
 def _thicken(ink: np.ndarray, longer: int) -> np.ndarray:
-    """The ink, strokes thinner than MNIST's thin ones made as thick: a fine pen would fade at 20 pixels."""
-    # A stroke of width w has 2 of contour a w of area; the contour's length is the total variation.
+    """The ink, with strokes that are thin for MNIST thickened: a fine pen would fade at 20 pixels."""
+    # A stroke of width w has a contour of length 2 per area w; the contour's length is the total variation.
     contour = np.hypot(np.diff(ink, axis=0)[:, 1:], np.diff(ink, axis=1)[1:]).sum()
     thickness = 2 * ink.sum() / max(contour, 1) * BOX / longer
     if thickness >= _THIN:
@@ -72,13 +72,13 @@ def _thicken(ink: np.ndarray, longer: int) -> np.ndarray:
 def fit_clothing(grey: np.ndarray) -> np.ndarray:
     """A grey picture (h, w), 0 to 255, of one thing on a plain background -> uint8 (28, 28) as Fashion-MNIST has it.
 
-    The steps of its authors (Xiao, Rasul, Vollgraf 2017, section 2): the margins go, the longer side becomes 28 pixels,
-    the thing stands in the middle of a black square, and a light background has been made black by negation. Whether it
-    is light is read off the picture's rim, so there must be some background around the thing. A picture of 28x28 pixels
-    is in that form already; only a light background is negated. Of the 10,000 test images 9,992 come through unchanged.
+    The steps of its authors (Xiao, Rasul, Vollgraf 2017, section 2): crop the margins, scale the longer side to 28
+    pixels, centre the thing in a black square, invert a light background. Whether it is light is read off the picture's
+    rim, so there must be some background around the thing. A picture of 28x28 pixels is in that form already; only a
+    light background is inverted. Of the 10,000 test images 9,992 stay unchanged.
 
-    Only a blank picture is refused: clothes are compact and full of holes, sharp and soft, of one piece and of several,
-    so the measures of `one_digit.py` would refuse some of them.
+    Only a blank picture is refused: clothes may be compact or full of holes, sharp or soft, in one piece or several, so
+    that the measures of `one_digit.py` would refuse some of them.
 
     Raises:
         InputError: nothing stands out from the background.
@@ -96,7 +96,7 @@ def fit_clothing(grey: np.ndarray) -> np.ndarray:
         scale = FIELD / max(ink.shape)
         height, width = (max(1, round(side * scale)) for side in ink.shape)
         ink = np.maximum(resize(np.ascontiguousarray(ink), (height, width)), 0)
-        top, left = (FIELD - height + 1) // 2, (FIELD - width + 1) // 2  # an odd pixel goes before, as in the data set
+        top, left = (FIELD - height + 1) // 2, (FIELD - width + 1) // 2  # an odd pixel goes first, as in the data set
         ink = np.pad(ink, ((top, FIELD - height - top), (left, FIELD - width - left)))
     if ink.max() <= _NEAR:
         raise InputError("a blank picture: nothing stands out from its background")

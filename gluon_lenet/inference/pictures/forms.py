@@ -1,10 +1,10 @@
-"""A user's picture, any size, colour and polarity -> uint8 (28, 28) as a data set has it: 0 is background.
+"""A user's picture, of any size, colour and polarity -> uint8 (28, 28) in the form of a data set: 0 is background.
 
-    file -> header checked -> decoded, turned upright, shrunk -> grey                       decode.py
+    file -> header checked -> decoded, made upright, downscaled -> grey                     decode.py
          -> ink: how far each pixel is from the background under it, on the ink's side      ink.py
-         -> the drawing: noise and specks gone
+         -> the drawing: noise and specks removed
          -> checked: it may be one digit                                                    one_digit.py
-         -> scaled to the data set's box, laid where it lays things                         fit.py
+         -> scaled and positioned as in the data set                                        fit.py
 
 A new form is one entry of FORMS, named by its data sets' entries (data/catalogue.py).
 """
@@ -25,9 +25,9 @@ from gluon_lenet.inference.pictures.one_digit import check_one_digit
 
 
 def read_digit(path: str | os.PathLike, max_pixels: int = MAX_PIXELS) -> np.ndarray:
-    """The drawing in a PNG, JPEG, BMP, GIF or WebP file (of an animation the first picture), as MNIST has it.
+    """The drawing in a PNG, JPEG, BMP, GIF or WebP file (the first frame of an animation), in MNIST's form.
 
-    Colour, grey, palette, 1 and 16 bits, CMYK, transparency and EXIF's rotation are understood.
+    Colour, grey, palette, 1 and 16 bits, CMYK, transparency and EXIF's rotation are supported.
 
     Args:
         path: a regular file.
@@ -37,8 +37,8 @@ def read_digit(path: str | os.PathLike, max_pixels: int = MAX_PIXELS) -> np.ndar
         uint8 (28, 28): 0 is background, 255 full ink.
 
     Raises:
-        InputError: missing, unreadable, empty, no image, cut, broken, of 0 pixels, too large, blank, or no drawing
-            of one digit; one line that begins with the path.
+        InputError: the file is missing, unreadable, empty, not an image, truncated, broken, of 0 pixels, too large,
+            blank, or not a drawing of one digit; one line that begins with the path.
     """
     name = printable(os.fsdecode(path))
     try:
@@ -62,9 +62,9 @@ def normalize_digit(grey: np.ndarray) -> np.ndarray:
 
 
 def read_clothing(path: str | os.PathLike) -> np.ndarray:
-    """A picture of a piece of clothing in an image file -> uint8 (28, 28) as Fashion-MNIST has it, 0 the background.
+    """A picture of a piece of clothing in an image file -> uint8 (28, 28) in Fashion-MNIST's form, background 0.
 
-    The files `read_digit` reads.
+    Reads the same formats as `read_digit`.
 
     Raises:
         InputError: as `read_digit`.
@@ -77,10 +77,10 @@ def read_clothing(path: str | os.PathLike) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Form:
-    """How pictures are brought into the form of a data set's images."""
+    """How pictures are converted to the form of a data set's images."""
 
-    read: Callable[[str | os.PathLike], np.ndarray]  # of a file; refuses what is no picture of the kind
-    normalize: Callable[[np.ndarray], np.ndarray]  # of a grey picture (h, w), 0 to 255
+    read: Callable[[str | os.PathLike], np.ndarray]  # reads a file; rejects pictures of other kinds
+    normalize: Callable[[np.ndarray], np.ndarray]  # converts a grey picture (h, w), 0 to 255
 
 
 FORMS = {"digit": Form(read_digit, normalize_digit), "clothing": Form(read_clothing, fit_clothing)}

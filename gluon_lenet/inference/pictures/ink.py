@@ -1,4 +1,4 @@
-"""A grey picture (h, w), dark on light or light on dark -> its drawing's ink, 0 to 255, on 0; no noise, no specks."""
+"""A grey picture (h, w), dark on light or light on dark -> the drawing's ink, 0 to 255, without noise and specks."""
 
 from __future__ import annotations
 
@@ -14,38 +14,38 @@ from gluon_lenet.inference.pictures.resample import shrink
 
 BLANK = "a blank picture: no drawing stands out from its background"
 EDGE = 0.1  # of full ink; what is fainter does not widen the drawing's box
-SMALL = 28  # pixels, the longer side; in so small a picture every pixel counts
+SMALL = 28  # pixels, the longer side; in a picture this small every pixel counts
 
 _MIN_CONTRAST = 10  # of 255; fainter marks are dirt or noise
-_UNEVEN = 12  # of 255; a background whose parts differ by more is lit unevenly
-_FULL = 230  # of 255; ink darker than this is left as it is, or MNIST's own images would change
-_FAINT = 0.3  # of full ink; in a photo what is fainter is no stroke
+_UNEVEN = 12  # of 255; a background whose parts differ by more is unevenly lit
+_FULL = 230  # of 255; ink darker than this is not stretched, so that MNIST's own images stay unchanged
+_FAINT = 0.3  # of full ink; in a photo, fainter pixels are not strokes
 _SPECK = 0.02  # of the largest stroke's pixels; smaller spots are dirt
 
 
 def ink_of(grey: np.ndarray) -> np.ndarray:
-    """A grey picture (h, w), 0 to 255, dark on light or light on dark -> its drawing's ink, 0 to 255, on 0.
+    """A grey picture (h, w), 0 to 255, dark on light or light on dark -> the drawing's ink, 0 to 255; background 0.
 
     Returns:
-        float32, of the picture's shape, or shrunk to a longer side of `WORKING` pixels.
+        float32, of the picture's shape, or downscaled to a longer side of `WORKING` pixels.
 
     Raises:
-        InputError: not two-dimensional, without pixels, not of 0 to 255, or blank.
+        InputError: not two-dimensional, without pixels, outside 0 to 255, or blank.
     """
     grey = np.asarray(grey, dtype=np.float32)
     if grey.ndim != 2 or not grey.size:
         raise InputError(f"a picture of shape {grey.shape}; it must be (height, width), both at least 1")
     if not np.isfinite(grey).all():
-        raise InputError("a picture with pixels that are no numbers")
+        raise InputError("a picture with pixels that are not numbers")
     if grey.min() < 0 or grey.max() > 255:
         raise InputError(f"a picture with pixels from {grey.min():g} to {grey.max():g}; they must be 0 to 255")
     return _ink(shrink(grey, WORKING))
 
 
 def _ink(grey: np.ndarray) -> np.ndarray:
-    """Grey (h, w) -> the drawing's ink, float32 (h, w), 0 to 255, on 0.
+    """Grey (h, w) -> the drawing's ink, float32 (h, w), 0 to 255; background 0.
 
-    Both the background and which side of it the ink is on are found: an image and its negative have the same ink.
+    The background and the polarity are detected: an image and its negative give the same ink.
 
     Raises:
         InputError: nothing stands out from the background.
@@ -53,32 +53,32 @@ def _ink(grey: np.ndarray) -> np.ndarray:
     sides = (grey[0], grey[-1], grey[:, 0], grey[:, -1])
     rim = np.concatenate(sides)
     difference = grey - np.median(rim)
-    share = np.mean(np.abs(difference) <= _UNEVEN)  # like the rim: paper, or else the rim is a table or a frame
+    share = np.mean(np.abs(difference) <= _UNEVEN)  # similar to the rim: paper, unless the rim is a table or a frame
     # A drawing cropped to its strokes leaves little paper; a table around a photo's paper is less than half of it.
     if (share > 1 / 3 and _is_drawn(rim)) or (share > 0.45 and _is_even(sides)):
-        # Strokes are few pixels that differ much, so the third moment has their sign.
+        # Strokes are few pixels with a large difference, so the third moment has their sign.
         sign = -1 if (difference.astype(np.float64) ** 3).sum() < 0 else 1
         return without_specks(_stretch(sign * difference))
     return _photo_ink(rank_filter(grey, ImageFilter.MedianFilter(3)))
 
 
 def _is_drawn(rim: np.ndarray) -> bool:
-    """Whether half of the rim's pixels are one colour: so a program draws or a scanner clips; a camera adds noise."""
+    """Whether half of the rim's pixels have one colour, as drawn by a program or scanned; a camera adds noise."""
     return bool(np.mean(np.abs(rim - np.median(rim)) <= 1) > 0.5)
 
 
 def _is_even(sides: Sequence[np.ndarray]) -> bool:
-    """Whether the rim is as light in every third of each of its four sides."""
+    """Whether the rim is equally light in every third of each of its four sides."""
     thirds = [np.median(side[: len(side) // 3 * 3].reshape(3, -1), axis=1) for side in sides if len(side) >= 3]
     return not thirds or bool(np.ptp(thirds) <= _UNEVEN)
 
 
 def _photo_ink(grey: np.ndarray) -> np.ndarray:
-    """As `_ink`, for a picture whose background is uneven: paper lit from one side, a shadow's edge, a table around it.
+    """As `_ink`, for an uneven background: paper lit from one side, the edge of a shadow, a table around the paper.
 
-    The background is the picture without whatever is narrower than a quarter of it: if the ink is dark, the picture's
-    morphological closing, which leaves slopes and edges where they are. Whether it is dark is read off the strokes'
-    neighbourhood: most of that is paper, so most of its pixels are nearer to the lightest there than to the darkest.
+    The background is the picture without anything narrower than a quarter of it: for dark ink its morphological
+    closing, which keeps slopes and edges in place. Whether the ink is dark is decided around the strokes: most of that
+    is paper, so most pixels there are closer to the lightest than to the darkest.
     """
     size = max(grey.shape) // 4
     lightest, darkest = extreme(grey, size, np.maximum), extreme(grey, size, np.minimum)
@@ -91,12 +91,12 @@ def _photo_ink(grey: np.ndarray) -> np.ndarray:
 
 
 def _stretch(difference: np.ndarray) -> np.ndarray:
-    """What pixels differ from the background by, on the ink's side -> ink, 0 to 255, without noise.
+    """The pixels' difference from the background, positive for ink -> ink, 0 to 255, without noise.
 
     Raises:
         InputError: nothing stands out.
     """
-    # The standard deviation of the noise, were it Gaussian, from the side of the background where there is no ink.
+    # The standard deviation of the noise, assumed Gaussian, from the pixels on the side away from the ink.
     noise = 1.4826 * float(np.median(-difference[difference <= 0])) if (difference <= 0).any() else 0.0
     ink = np.maximum(difference, 0)
     strokes = ink[ink >= _otsu(ink)]
@@ -111,7 +111,7 @@ def _stretch(difference: np.ndarray) -> np.ndarray:
 
 
 def _otsu(values: np.ndarray) -> float:
-    """The threshold that parts the values, 0 to 255, best in two (Otsu 1979): the largest variance between them."""
+    """The threshold that splits the values, 0 to 255, with the largest variance between the classes (Otsu 1979)."""
     counts = np.bincount(values.astype(np.uint8).ravel(), minlength=256)
     weights = counts.cumsum()[:-1].astype(np.float64)
     sums = (counts * np.arange(256)).cumsum().astype(np.float64)
@@ -122,14 +122,15 @@ def _otsu(values: np.ndarray) -> float:
 
 
 def without_specks(ink: np.ndarray, photo: bool = False) -> np.ndarray:
-    """The ink (h, w) of the drawing alone: without spots far smaller than its largest stroke.
+    """The ink (h, w) of the drawing, without spots far smaller than its largest stroke.
 
-    In a photo what is faint goes too, and strokes that reach the rim, if others stay: table, shadow, the next word.
+    In a photo, faint ink is removed too, and strokes that touch the rim (a table, a shadow, the next word) if others
+    remain.
     """
     if max(ink.shape) <= SMALL:
-        return ink  # in so small a picture one pixel may be a stroke's end, as in 168 of MNIST's 10,000 test images
+        return ink  # one pixel may be the end of a stroke, as in 168 of MNIST's 10,000 test images
     labels = label(ink > 255 * (_FAINT if photo else EDGE))
-    sizes = np.bincount(labels.ravel(), weights=ink.ravel() > 127)  # of each spot, in pixels of more than half ink
+    sizes = np.bincount(labels.ravel(), weights=ink.ravel() > 127)  # of each spot, counting pixels above half ink
     sizes[0] = 0
     if photo:
         inside = sizes.copy()

@@ -1,4 +1,4 @@
-"""Arrays of pixels (h, w) -> extremes around each pixel, connected spots: what is done to the shapes in a picture."""
+"""Arrays of pixels (h, w) -> local extremes, connected components, rank filters."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ def extreme(values: np.ndarray, size: int, ufunc: np.ufunc) -> np.ndarray:
     values = np.pad(values, size // 2, mode="edge")
     for _ in range(2):  # along one axis, then the other
         width = 1
-        while width < wanted:  # two windows of `width`, side by side or overlapping, make one of up to twice that
+        while width < wanted:  # two windows of `width`, adjacent or overlapping, form one of up to twice that
             step = min(width, wanted - width)
             values = ufunc(values[:-step], values[step:])
             width += step
@@ -21,9 +21,9 @@ def extreme(values: np.ndarray, size: int, ufunc: np.ufunc) -> np.ndarray:
 
 
 def label(mask: np.ndarray) -> np.ndarray:
-    """Connected spots: bool (h, w) -> int (h, w), 0 outside, 1... for each spot; diagonal neighbours are connected.
+    """Connected components: bool (h, w) -> int (h, w), 0 outside, 1, 2, ... inside; diagonal neighbours are connected.
 
-    Runs of each row are joined with those they touch in the row above (Rosenfeld and Pfaltz 1966).
+    Runs in each row are merged with those they touch in the row above (Rosenfeld and Pfaltz 1966).
     """
     height, width = mask.shape
     padded = np.zeros((height, width + 2), dtype=np.int8)
@@ -39,7 +39,7 @@ def label(mask: np.ndarray) -> np.ndarray:
             i = parents[i]
         return i
 
-    firsts = np.searchsorted(rows, np.arange(height + 1)).tolist()  # row r has the runs firsts[r] to firsts[r + 1]
+    firsts = np.searchsorted(rows, np.arange(height + 1)).tolist()  # row r has the runs firsts[r] to firsts[r + 1] - 1
     begin, end = starts.tolist(), ends.tolist()
     for row in range(1, height):
         above, below = firsts[row - 1], firsts[row]

@@ -1,9 +1,9 @@
-"""The ink of a user's picture -> an error, if it cannot be a drawing of one digit.
+"""The ink of a user's picture -> an error if it cannot be a drawing of one digit.
 
-A net gives every picture one of its ten classes, often with a high probability: a gradient is a 1, a page of text a 4.
-So nine plain measures are taken of the ink before the net sees it, and each has limits. They were chosen with the
-training images of MNIST, in the forms users have them, on the one side, and gradients, pages of text, noise and
-dots on the other: `PYTHONPATH=. python tests/helpers/not_digits.py --choose` prints what these measure.
+A net assigns every picture to one of its ten classes, often with a high probability: a gradient is a 1, a page of text
+a 4. So nine simple measures of the ink are checked against limits before the net sees it. The limits were chosen from
+MNIST's training images, in the forms users have them, on the one hand, and gradients, pages of text, noise and dots on
+the other: `PYTHONPATH=. python tests/helpers/not_digits.py --choose` prints what these measure.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ import numpy as np
 from gluon_lenet.errors import InputError
 from gluon_lenet.inference.pictures.morphology import label
 
-_INK = 127  # of 255; a pixel of more belongs to a stroke
+_INK = 127  # of 255; darker pixels belong to a stroke
 _SPECK = 0.02  # of the largest mark's pixels; smaller marks are not counted
 _TALL = 0.7  # of the drawing's height
 
 
 class Drawing:
-    """Ink, float (h, w), 0 to 255, and its measures; a length is a share of the drawing's longer side."""
+    """Ink, float (h, w), 0 to 255, and its measures; lengths are fractions of the drawing's longer side."""
 
     def __init__(self, ink: np.ndarray):
         self.ink, self.strokes = ink, ink > _INK
@@ -50,7 +50,7 @@ class Drawing:
 
     @property
     def longest_mark(self) -> float:
-        """The longer side of the mark where it is longest."""
+        """The longer side of the longest mark."""
         return self.marks.max() / self.size
 
     @property
@@ -60,7 +60,7 @@ class Drawing:
 
     @property
     def tall_marks(self) -> int:
-        """How many marks are nearly as tall as the whole drawing."""
+        """The number of marks nearly as tall as the whole drawing."""
         return int((self.marks[:, 0] >= _TALL * self.height).sum())
 
     @property
@@ -70,7 +70,7 @@ class Drawing:
 
     @property
     def crossings(self) -> float:
-        """How many strokes a horizontal line crosses, on average, plus how many a vertical line crosses."""
+        """The number of strokes that a horizontal line crosses on average, plus the same for a vertical line."""
         down, across = ((np.diff(np.pad(self.box, 1).astype(np.int8), axis=axis) == 1).sum() for axis in (0, 1))
         return down / self.width + across / self.height
 
@@ -90,7 +90,7 @@ class Drawing:
 
     @property
     def sharpness(self) -> float:
-        """The slope of the ink at the edges of strokes, in full ink per longer side; the median over all edges."""
+        """The median slope of the ink at the edges of strokes, in full ink per longer side."""
         slopes = []
         for axis in (0, 1):
             edges = np.diff(self.strokes, axis=axis)
@@ -100,14 +100,14 @@ class Drawing:
 
     @property
     def along_the_rim(self) -> float:
-        """The ink along one side of the picture, where there is the most."""
+        """The length of ink along the side of the picture that has most."""
         sides = self.strokes[0], self.strokes[-1], self.strokes[:, 0], self.strokes[:, -1]
         return max(side.sum() for side in sides) / self.size
 
 
 @dataclass(frozen=True)
 class Limit:
-    """The range of a measure in drawings of a digit, and what is said of a drawing outside."""
+    """The range of a measure for drawings of a digit, and the message for a drawing outside it."""
 
     measure: Callable[[Drawing], float]
     least: float
@@ -119,7 +119,7 @@ def _says_marks(drawing: Drawing) -> str:
     return f"{len(drawing.marks)} separate marks"
 
 
-LIMITS = {  # the first that is passed is said
+LIMITS = {  # the first one that is violated is reported
     "size": Limit(lambda d: d.size, 8, np.inf, lambda d: f"its ink is {d.width} x {d.height} pixels large"),
     "rim": Limit(lambda d: d.along_the_rim, 0, 0.85, lambda d: "its ink lies along the picture's edge"),
     "sharpness": Limit(lambda d: d.sharpness, 5, np.inf, lambda d: "soft shades without strokes"),
@@ -133,12 +133,14 @@ LIMITS = {  # the first that is passed is said
 
 
 def check_one_digit(ink: np.ndarray) -> None:
-    """Check that the ink, float (h, w), 0 to 255, may be a drawing of one digit.
+    """Check whether the ink, float (h, w), 0 to 255, may be a drawing of one digit.
 
     Raises:
-        InputError: it is not; the message says why, and what to draw.
+        InputError: it cannot be; the message says why, and what to draw.
     """
     drawing = Drawing(ink)
     for limit in LIMITS.values():
         if not limit.least <= limit.measure(drawing) <= limit.most:
-            raise InputError(f"this is no drawing of one digit: {limit.says(drawing)}; draw one digit, dark on light")
+            raise InputError(
+                f"this is not a drawing of one digit: {limit.says(drawing)}; draw one digit, dark on light"
+            )

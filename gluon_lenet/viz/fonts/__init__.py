@@ -1,8 +1,8 @@
-"""Text -> the font families matplotlib draws it with; Chinese is always among what they can draw.
+"""Text -> the font families matplotlib draws it with; they always include Chinese.
 
 `DroidSansFallback.ttf` is a part of Google's Droid Sans Fallback (copyright 2006-2010 Google Corp., Apache License 2.0,
-as this package): the 3,755 commonest Chinese characters (GB 2312, level 1) and the punctuation that goes with them. It
-was cut out of Debian's package fonts-droid-fallback by fontTools, glyphs unchanged:
+as this package): the 3,755 most common Chinese characters (GB 2312, level 1) and their punctuation. It is a
+subset of the font in Debian's package fonts-droid-fallback, made by fontTools, glyphs unchanged:
 
     python -c "print(''.join(bytes([a, b]).decode('gb2312', 'ignore')
         for a in (0xA1, 0xA3, *range(0xB0, 0xD8)) for b in range(0xA1, 0xFF)))" > characters.txt
@@ -20,7 +20,7 @@ from matplotlib import font_manager, rc_context
 
 FILE = Path(__file__).with_name("DroidSansFallback.ttf")
 
-# Fonts with rarer characters, of which a system may have some.
+# Fonts with rarer characters, which a system may have.
 _INSTALLED = (
     "Noto Sans CJK SC",
     "Noto Sans SC",
@@ -44,13 +44,13 @@ def families() -> list[str]:
 
 @functools.cache
 def drawable() -> frozenset[int]:
-    """The characters, as code points, that the families have between them."""
+    """The characters, as code points, that at least one of the families has."""
     charmaps = (font_manager.get_font(font_manager.findfont(family)).get_charmap() for family in families())
     return frozenset().union(*charmaps)
 
 
 @contextmanager
 def chinese():
-    """While it lasts, also as a decorator, what matplotlib writes may be Chinese."""
+    """A context manager and decorator: matplotlib can draw Chinese text inside."""
     with rc_context({"font.family": families()}):
         yield

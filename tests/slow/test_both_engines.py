@@ -12,7 +12,7 @@ ONE_OF_EACH_NET = {recipe.net: name for name, recipe in reversed(RECIPES.items()
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ONE_OF_EACH_NET)
-def test_two_epochs_by_both_ends(name, tmp_path):
+def test_two_epochs_by_both_engines(name, tmp_path):
     results = {}
     for mode in ("fused", "autograd"):
         args = ["--recipe", name, "--epochs", "2", "--seed", "0", "--backprop", mode, "--quiet"]
