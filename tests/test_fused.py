@@ -23,7 +23,7 @@ from gluon_lenet.data.batches import Batches
 from gluon_lenet.data.transforms import Transform
 from gluon_lenet.engines.autograd import Autograd
 from gluon_lenet.engines.choice import choose
-from gluon_lenet.engines.fused import arrays, threads, tiles
+from gluon_lenet.engines.fused import activations, arrays, threads, tiles
 from gluon_lenet.engines.fused.engine import Fused
 from gluon_lenet.engines.fused.net import FusedNet, Unsupported
 from gluon_lenet.engines.fused.updater import KernelUpdater
@@ -119,18 +119,21 @@ def test_convolve_and_choose(outputs):
     assert (chosen[:, 0] == tiles.PLACES[0]).all()
 
 
-ACTIVATIONS = {
-    tiles.NO_ACTIVATION: (lambda x: x, lambda y: np.ones_like(y)),
-    tiles.SIGMOID: (lambda x: 1 / (1 + np.exp(-x)), lambda y: y * (1 - y)),
-    tiles.TANH: (np.tanh, lambda y: 1 - y * y),
-    tiles.SCALED_TANH: (lambda x: 1.7159 * np.tanh(2 / 3 * x), lambda y: 2 / 3 * (1.7159 - y * y / 1.7159)),
-    tiles.RELU: (lambda x: np.maximum(x, 0), lambda y: (y > 0) * 1.0),
+DERIVATIVES = {  # the function, and its derivative as a function of its input
+    None: (lambda x: x, lambda x: np.ones_like(x)),
+    "sigmoid": (lambda x: 1 / (1 + np.exp(-x)), lambda x: 1 / (2 + np.exp(-x) + np.exp(x))),
+    "tanh": (np.tanh, lambda x: 1 - np.tanh(x) ** 2),
+    ScaledTanh: (lambda x: 1.7159 * np.tanh(2 / 3 * x), lambda x: 2 / 3 * 1.7159 * (1 - np.tanh(2 / 3 * x) ** 2)),
+    "relu": (lambda x: np.maximum(x, 0), lambda x: (x > 0) * 1.0),
+    "softrelu": (lambda x: np.logaddexp(x, 0), lambda x: 1 / (1 + np.exp(-x))),
+    "softsign": (lambda x: x / (1 + np.abs(x)), lambda x: (1 + np.abs(x)) ** -2.0),
 }
 
 
-@pytest.mark.parametrize("kind", sorted(ACTIVATIONS))
-def test_activation_and_subsampling(kind):
-    function, derivative = ACTIVATIONS[kind]
+@pytest.mark.parametrize("activation", activations.ACTIVATIONS, ids=lambda activation: str(activation.kind))
+def test_activation_and_subsampling(activation):
+    kind = activations.NUMBERS[activation.kind]
+    function, derivative = DERIVATIVES[activation.kind]
     x = random(2, 6, LANES) * 4
     x[0, 0, :4] = 0, 1e-4, -100, 100
     gradient, count, numbers = random(3, LANES), 3, np.array([0.7, -0.3])  # coefficient and bias
@@ -150,7 +153,8 @@ def test_activation_and_subsampling(kind):
         tiles.subsample_backward(kind, floats, count, windows, 6 * LANES, coefficient, at_gradient, bias_sum)
 
     forward(memory.floats)
-    y = function(x.astype(np.float64))
+    x = x.astype(np.float64)
+    y = function(x)
     assert np.abs(memory[0] - y).max() <= 2e-7 * max(1, np.abs(y).max())
     some = np.abs(y) > 1e-30
     assert np.abs(memory[0][some] / y[some] - 1).max() <= 4e-7  # each number to its last bits
@@ -159,23 +163,22 @@ def test_activation_and_subsampling(kind):
     close(memory[3], totals * 0.7 - 0.3)
 
     backward(memory.floats)
-    expected = derivative(y).reshape(2, 3, 2, LANES) * gradient[:, None] * 0.7
+    expected = derivative(x).reshape(2, 3, 2, LANES) * gradient[:, None] * 0.7
     close(memory[1], expected.reshape(2, 6, LANES), 1e-5)
-    close(memory[4], x * derivative(y), 1e-5)
-    close(memory[6], (x * derivative(y)).sum(axis=(0, 1)), 1e-5)
+    close(memory[4], x * derivative(x), 1e-5)
+    close(memory[6], (x * derivative(x)).sum(axis=(0, 1)), 1e-5)
     close(memory[7], expected.sum(axis=(0, 1, 2)), 1e-5)
     close(memory[8], (totals * gradient).sum(axis=0), 1e-5)
 
 
 def test_nan_stays_nan_in_every_activation():
-    memory = Memory(np.full((3, LANES), np.nan))
-    sigmoid, tanh, relu = tiles.SIGMOID, tiles.TANH, tiles.RELU
+    kinds = len(activations.ACTIVATIONS)
+    memory = Memory(np.full((kinds, LANES), np.nan))
 
     @njit
     def call(floats):
-        tiles.activate(sigmoid, floats, 1, 0)
-        tiles.activate(tanh, floats, 1, LANES)
-        tiles.activate(relu, floats, 1, 2 * LANES)
+        for kind in range(kinds):
+            tiles.activate(kind, floats, 1, kind * LANES)
 
     call(memory.floats)
     assert np.isnan(memory[0]).all()
@@ -440,6 +443,10 @@ NETS = {  # name: input shape, net
             nn.Dense(84, activation="tanh"), nn.Dense(10),
         ),
     ),
+    "softrelu_maxpool": ((1, 28, 28), lambda: lenet("softrelu", max_pool)),
+    "softrelu_avgpool": ((1, 28, 28), lambda: lenet("softrelu", avg_pool, 2)),
+    "softsign_maxpool": ((1, 28, 28), lambda: lenet("softsign", max_pool)),
+    "softsign_avgpool": ((1, 28, 28), lambda: lenet("softsign", avg_pool, 2)),
     "wide": ((1, 28, 28), lambda: lenet("relu", max_pool, 2, channels=(24, 48))),
     "47_classes": ((1, 28, 28), lambda: lenet("sigmoid", max_pool, classes=47)),
     "activation_after_pooling": (
@@ -905,7 +912,7 @@ def test_losses_the_kernels_cannot_compute_are_named(loss, name):
         ([max_pool(), nn.Dense(10)], r"layer 0, MaxPool2D.*does not follow a convolution"),
         ([conv(6, "relu"), nn.Dropout(0.5), nn.Dense(10)], r"layer 1, Dropout.*do not know"),
         ([conv(6), nn.BatchNorm(), nn.Dense(10)], r"layer 1, BatchNorm"),
-        ([conv(6, "softrelu"), nn.Dense(10)], r"layer 0, Conv2D.*softrelu"),
+        ([conv(6, "log_sigmoid"), nn.Dense(10)], r"layer 0, Conv2D.*log_sigmoid"),
         ([conv(6, "relu"), nn.Activation("tanh"), nn.Dense(10)], r"layer 1, Activation.*second activation"),
         ([nn.Dense(8), conv(6), nn.Dense(10)], r"layer 1, Conv2D.*gets a vector of 8 numbers, not maps"),
         ([nn.Dense(8, flatten=False), nn.Dense(10)], r"layer 0, Dense.*flatten"),

@@ -19,6 +19,7 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 from gluon_lenet.engines.fused import tiles
+from gluon_lenet.engines.fused.activations import NO_ACTIVATION
 from gluon_lenet.engines.fused.tiles import (
     CHANNELS,
     CHOSEN_CHANNELS,
@@ -27,12 +28,7 @@ from gluon_lenet.engines.fused.tiles import (
     DENSE_OUTPUTS,
     GRADIENT_OUTPUTS,
     GRADIENT_VECTORS,
-    NO_ACTIVATION,
     OUTPUTS,
-    RELU,
-    SCALED_TANH,
-    SIGMOID,
-    TANH,
     K,
 )
 from gluon_lenet.engines.fused.vectors import LANES
@@ -48,7 +44,7 @@ LAYER = np.dtype(
         (name, np.int64)
         for name in (
             "kind",  # CONVOLUTION, DENSE or DISTANCES
-            "map_activation",  # before SUM_POOLING: NO_ACTIVATION, SIGMOID, TANH, SCALED_TANH or RELU
+            "map_activation",  # before SUM_POOLING: a number in `activations.ACTIVATIONS`
             "pooling",  # NO_POOLING, MAX_POOLING or SUM_POOLING (times a coefficient, plus a bias), of 2x2
             "activation",  # after pooling
             "inputs",  # channels of a convolution, neurons of another layer
@@ -243,25 +239,13 @@ def copy_map(memory, source, target, channels, height, width, row, plane):
 
 
 @njit
-def _activate(memory, activation, count, y):
-    if activation == SIGMOID:
-        tiles.activate(SIGMOID, memory, count, y)
-    elif activation == TANH:
-        tiles.activate(TANH, memory, count, y)
-    elif activation == SCALED_TANH:
-        tiles.activate(SCALED_TANH, memory, count, y)
-    elif activation == RELU:
-        tiles.activate(RELU, memory, count, y)
-
-
-@njit
 def activate_output(memory, layer):
     """Apply the activation function to the layer's output, in place."""
     if layer.activation != NO_ACTIVATION:
         for o in range(layer.outputs):
             for y in range(layer.pooled_height):
                 at = layer.output + o * layer.output_plane + y * layer.output_row
-                _activate(memory, layer.activation, layer.pooled_width, at)
+                tiles.activate(layer.activation, memory, layer.pooled_width, at)
 
 
 @njit
@@ -334,16 +318,7 @@ def subsample_forward(memory, layer):
             x = layer.map + o * layer.map_plane + 2 * y * layer.map_row
             at = layer.output + o * layer.output_plane + y * layer.output_row
             count, row = layer.pooled_width, layer.map_row
-            if layer.map_activation == SIGMOID:
-                tiles.subsample(SIGMOID, memory, count, x, row, coefficient, bias, at)
-            elif layer.map_activation == TANH:
-                tiles.subsample(TANH, memory, count, x, row, coefficient, bias, at)
-            elif layer.map_activation == SCALED_TANH:
-                tiles.subsample(SCALED_TANH, memory, count, x, row, coefficient, bias, at)
-            elif layer.map_activation == RELU:
-                tiles.subsample(RELU, memory, count, x, row, coefficient, bias, at)
-            else:
-                tiles.subsample(NO_ACTIVATION, memory, count, x, row, coefficient, bias, at)
+            tiles.subsample(layer.map_activation, memory, count, x, row, coefficient, bias, at)
 
 
 @njit
@@ -418,16 +393,7 @@ def activation_backward(memory, layer):
         for y in range(layer.pooled_height):
             step = o * layer.output_plane + y * layer.output_row
             value, gradient = layer.output + step, layer.output_gradient + step
-            if layer.activation == SIGMOID:
-                tiles.activate_backward(SIGMOID, memory, layer.pooled_width, value, gradient, bias_sum)
-            elif layer.activation == TANH:
-                tiles.activate_backward(TANH, memory, layer.pooled_width, value, gradient, bias_sum)
-            elif layer.activation == SCALED_TANH:
-                tiles.activate_backward(SCALED_TANH, memory, layer.pooled_width, value, gradient, bias_sum)
-            elif layer.activation == RELU:
-                tiles.activate_backward(RELU, memory, layer.pooled_width, value, gradient, bias_sum)
-            else:
-                tiles.activate_backward(NO_ACTIVATION, memory, layer.pooled_width, value, gradient, bias_sum)
+            tiles.activate_backward(layer.activation, memory, layer.pooled_width, value, gradient, bias_sum)
 
 
 @njit
@@ -441,16 +407,7 @@ def subsample_backward(memory, layer):
             count, row = layer.pooled_width, layer.map_row
             if layer.coefficient_gradient != 0:
                 tiles.coefficient_gradient(memory, count, x, row, gradient, layer.coefficient_sums + o * LANES)
-            if layer.map_activation == SIGMOID:
-                tiles.subsample_backward(SIGMOID, memory, count, x, row, coefficient, gradient, bias_sum)
-            elif layer.map_activation == TANH:
-                tiles.subsample_backward(TANH, memory, count, x, row, coefficient, gradient, bias_sum)
-            elif layer.map_activation == SCALED_TANH:
-                tiles.subsample_backward(SCALED_TANH, memory, count, x, row, coefficient, gradient, bias_sum)
-            elif layer.map_activation == RELU:
-                tiles.subsample_backward(RELU, memory, count, x, row, coefficient, gradient, bias_sum)
-            else:
-                tiles.subsample_backward(NO_ACTIVATION, memory, count, x, row, coefficient, gradient, bias_sum)
+            tiles.subsample_backward(layer.map_activation, memory, count, x, row, coefficient, gradient, bias_sum)
 
 
 @njit

@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import math
 
+from gluon_lenet.engines.fused.activations import ACTIVATIONS, exp
 from gluon_lenet.engines.fused.vectors import (
     LANES,
     REGISTERS,
     ROUNDS_ONCE,
     Address,
+    Choice,
     Float,
     Floats,
     Int,
@@ -26,7 +28,6 @@ from gluon_lenet.engines.fused.vectors import (
     tile,
     vector,
 )
-from gluon_lenet.nets.layers import A, S
 
 K = 5  # height and width of a convolution's kernel
 
@@ -51,71 +52,7 @@ else:
 PLACES = (1, 0, 9, 8)
 TABLE = (K + 1) * 16  # floats of the table for one input and one output channel
 
-NO_ACTIVATION, SIGMOID, TANH, SCALED_TANH, RELU = range(5)
-
-# --- functions of one vector ------------------------------------------------------------------------------------------
-
-
-def _within(x: Value, low: float, high: float) -> Value:
-    x = vector(high).where(x > high, x)
-    return vector(low).where(x < low, x)
-
-
-def _exp_parts(x: Value) -> tuple[Value, Value]:
-    """2**n and p with e to the power of x = 2**n (1 + p): the nearest n, and Cephes' polynomial of what is left."""
-    n = (x * (1 / math.log(2))).rounded()
-    rest = n.times_plus(vector(2.12194440e-4), n.times_plus(vector(-0.693359375), x))  # x - n log 2, in two steps
-    power = vector(1.9875691500e-4)
-    for coefficient in (1.3981999507e-3, 8.3334519073e-3, 4.1665795894e-2, 1.6666665459e-1, 5.0000001201e-1):
-        power = power.times_plus(rest, vector(coefficient))
-    return ((n.to_int() + 127) << 23).bits_as_float(), power.times_plus(rest * rest, rest)
-
-
-def exp(x: Value) -> Value:
-    """e to the power of x, to 2 units in the last place."""
-    two_to_n, power = _exp_parts(_within(x, -87, 88))
-    return two_to_n.times_plus(power, two_to_n)
-
-
-def sigmoid(x: Value) -> Value:
-    """1 / (1 + exp(-x))."""
-    return 1 / (exp(-x) + 1)
-
-
-def tanh(x: Value) -> Value:
-    """Hyperbolic tangent, to 3 units in the last place: e / (e + 2) with e = exp(2 x) - 1.
-
-    The 1 is taken off before rounding can hide what is left of small numbers; from 2 x = 20 on, the result is 1.
-    """
-    two_to_n, power = _exp_parts(_within(x + x, -20, 20))
-    less_one = two_to_n.times_plus(power, two_to_n - 1)
-    return less_one / (less_one + 2)
-
-
-def apply(activation: int, x: Value) -> Value:
-    """The activation function of x."""
-    if activation == SIGMOID:
-        return sigmoid(x)
-    if activation == TANH:
-        return tanh(x)
-    if activation == SCALED_TANH:
-        return tanh(x * S) * A
-    if activation == RELU:
-        return vector(0).where(x < 0, x)  # this way round NaN stays NaN
-    return x
-
-
-def through(activation: int, gradient: Value, y: Value) -> Value:
-    """The gradient with respect to x, from that with respect to y = activation(x)."""
-    if activation == SIGMOID:
-        return gradient * y * (1 - y)
-    if activation == TANH:
-        return gradient * (1 - y * y)
-    if activation == SCALED_TANH:
-        return gradient * (y * y).times_plus(vector(-S / A), vector(A * S))
-    if activation == RELU:
-        return gradient.where(y > 0, vector(0))
-    return gradient
+# --- vectors in registers ---------------------------------------------------------------------------------------------
 
 
 def _transpose(rows: list[Value]) -> list[Value]:
@@ -266,26 +203,37 @@ def convolve_and_choose(
 
 
 @tile
-def activate(activation: Literal, memory: Floats, count: Int, y: Int):
+def activate(activation: Choice(range(len(ACTIVATIONS))), memory: Floats, count: Int, y: Int):
     """y = activation(y) for `count` vectors side by side."""
     with loop(count) as i:
         at = y + i * LANES
-        memory.store(at, apply(activation, memory.load(at)))
+        memory.store(at, ACTIVATIONS[activation].forward(memory.load(at)))
 
 
 @tile
-def activate_backward(activation: Literal, memory: Floats, count: Int, y: Int, gradient: Int, bias_sum: Int):
+def activate_backward(
+    activation: Choice(range(len(ACTIVATIONS))), memory: Floats, count: Int, y: Int, gradient: Int, bias_sum: Int
+):
     """gradient *= activation'(...) for `count` vectors side by side, y = activation(...); adds up for the bias."""
     total = Variable(memory.load(bias_sum))
     with loop(count) as i:
-        value = through(activation, memory.load(gradient + i * LANES), memory.load(y + i * LANES))
+        value = ACTIVATIONS[activation].backward(memory.load(gradient + i * LANES), memory.load(y + i * LANES))
         memory.store(gradient + i * LANES, value)
         total.set(total.get() + value)
     memory.store(bias_sum, total.get())
 
 
 @tile
-def subsample(activation: Literal, memory: Floats, count: Int, x: Int, row: Int, coefficient: Int, bias: Int, y: Int):
+def subsample(
+    activation: Choice(range(len(ACTIVATIONS))),
+    memory: Floats,
+    count: Int,
+    x: Int,
+    row: Int,
+    coefficient: Int,
+    bias: Int,
+    y: Int,
+):
     """x = activation(x) in 2 rows of 2 * count vectors; from each window of 2x2 one of the `count` vectors at y.
 
     y = coefficient * sum + bias, both floats of memory. Average pooling has the coefficient 1/4 and the bias 0.
@@ -295,7 +243,7 @@ def subsample(activation: Literal, memory: Floats, count: Int, x: Int, row: Int,
         values = []
         for pixel in range(4):
             at = x + row * (pixel // 2) + (i * 2 + pixel % 2) * LANES
-            values.append(apply(activation, memory.load(at)))
+            values.append(ACTIVATIONS[activation].forward(memory.load(at)))
             memory.store(at, values[-1])
         total = values[0] + values[1] + values[2] + values[3]
         memory.store(y + i * LANES, total.times_plus(factor, summand))
@@ -303,7 +251,7 @@ def subsample(activation: Literal, memory: Floats, count: Int, x: Int, row: Int,
 
 @tile
 def subsample_backward(
-    activation: Literal,
+    activation: Choice(range(len(ACTIVATIONS))),
     memory: Floats,
     count: Int,
     x: Int,
@@ -321,7 +269,7 @@ def subsample_backward(
         part = memory.load(gradient + i * LANES) * factor
         for pixel in range(4):
             at = x + row * (pixel // 2) + (i * 2 + pixel % 2) * LANES
-            value = through(activation, part, memory.load(at))
+            value = ACTIVATIONS[activation].backward(part, memory.load(at))
             memory.store(at, value)
             total.set(total.get() + value)
     memory.store(bias_sum, total.get())
