@@ -27,7 +27,7 @@ from gluon_lenet.engines.fused import activations, arrays, threads, tiles
 from gluon_lenet.engines.fused.engine import Fused
 from gluon_lenet.engines.fused.net import FusedNet, Unsupported
 from gluon_lenet.engines.fused.updater import KernelUpdater
-from gluon_lenet.engines.fused.vectors import LANES
+from gluon_lenet.engines.fused.vectors import LANES, Choice, Floats, Int, tile, vector
 from gluon_lenet.errors import InputError
 from gluon_lenet.nets.layers import RBFOutput, ScaledTanh, Subsampling, TableConv2D, digit_bitmaps
 from gluon_lenet.nets.losses import MAPLoss
@@ -75,6 +75,26 @@ def random(*shape, seed=0):
 def close(actual, expected, tolerance=2e-6):
     expected = np.asarray(expected)
     assert np.abs(actual - expected).max() <= tolerance * np.abs(expected).max()
+
+
+@tile
+def write_choices(first: Choice((5, 2, 9)), second: Choice((1, 3, 3)), memory: Floats, at: Int):
+    memory.store(at, vector(10 * first + second))
+
+
+def test_choices():
+    memory = Memory(np.zeros((10, LANES)))
+    constant = 7  # not among the choices: a tile of its own
+
+    @njit
+    def call(floats, numbers):
+        for i in range(9):
+            write_choices(numbers[i // 3], numbers[3 + i % 3], floats, i * LANES)
+        write_choices(constant, numbers[4], floats, 9 * LANES)
+
+    call(memory.floats, np.array([2, 9, 5, 1, 3, 8]))  # 8 is not among the choices, which the last of them stands for
+    np.testing.assert_array_equal(memory[0][:, 0], [21, 23, 23, 91, 93, 93, 51, 53, 53, 73])
+    np.testing.assert_array_equal(memory[0], memory[0][:, :1] * np.ones(LANES))
 
 
 def convolution(x, weights, bias):
@@ -308,17 +328,16 @@ def test_dense(count):
     close(memory[6], wide[:, first : first + count].T @ gradient.astype(np.float64))
 
 
-@pytest.mark.parametrize(("outputs", "vectors"), [(6, 4), (6, 1)])
-def test_dense_weight_gradient(outputs, vectors):
+@pytest.mark.parametrize("vectors", [4, 1])
+def test_dense_weight_gradient(vectors):
+    outputs = tiles.GRADIENT_OUTPUTS
     gradient, x, before = random(LANES, 9), random(LANES, vectors * LANES), random(outputs, vectors * LANES)
     memory = Memory(gradient, x, before)
     at_gradient, at_x, sums = memory.offsets
 
     @njit
     def call(floats):
-        tiles.dense_weight_gradient(
-            outputs, vectors, floats, at_gradient, 9, at_x, vectors * LANES, sums, vectors * LANES
-        )
+        tiles.dense_weight_gradient(vectors, floats, at_gradient, 9, at_x, vectors * LANES, sums, vectors * LANES)
 
     call(memory.floats)
     close(memory[2], before + gradient[:, :outputs].astype(np.float64).T @ x)

@@ -79,7 +79,7 @@ LAYER = np.dtype(
             "transposed_gradient",
             "sums_row",  # dense: length of a row of weight_sums
             # copies of the parameters, a thread its own
-            "packed_weight",  # convolution: (groups of OUTPUTS or the rest, inputs, 5, 5, outputs of the group)
+            "packed_weight",  # convolution: (groups of OUTPUTS[0] or the rest, inputs, 5, 5, outputs of the group)
             "tables",  # max pooling: (outputs, inputs, 6, 16), see tiles.input_gradient_of_chosen
             "packed_bias",  # zeros without a bias
             "packed_coefficient",  # SUM_POOLING: (outputs,), 1/4 each for average pooling
@@ -169,12 +169,14 @@ def pack(memory, layers):
         if layer.kind == CONVOLUTION:
             taps = layer.inputs * K * K
             weights = at_address(FLOAT32, layer.weight, layer.outputs * taps)
-            for first in range(0, layer.outputs, OUTPUTS):
-                group = min(OUTPUTS, layer.outputs - first)
+            first = 0
+            while first < layer.outputs:
+                group = fitting(OUTPUTS, layer.outputs - first)
                 start = layer.packed_weight + first * taps
                 for o in range(group):
                     for tap in range(taps):
                         memory[start + tap * group + o] = weights[(first + o) * taps + tap]
+                first += group
             if layer.pooling == MAX_POOLING and layer.input_gradient >= 0:
                 for kernel in range(layer.outputs * layer.inputs):
                     table = layer.tables + kernel * tiles.TABLE
@@ -183,6 +185,15 @@ def pack(memory, layers):
                             weight = weights[(kernel * K + ky) * K + kx]
                             memory[table + ky * 16 + 1 + kx] = weight
                             memory[table + (ky + 1) * 16 + 9 + kx] = weight
+
+
+@njit
+def fitting(sizes, left):
+    """The first of a tile's sizes, of which the largest is first and the last is 1, for what is left: at least 1."""
+    for size in sizes:
+        if size <= left:
+            return size
+    return 1
 
 
 @njit
@@ -262,51 +273,24 @@ def convolution_forward(memory, layer):
         for column in range(0, layer.width, 2):
             column = min(column, layer.width - 2)
             x = layer.input + y * layer.input_row + column * LANES
-            for o in range(0, layer.outputs, OUTPUTS):
+            o = 0
+            while o < layer.outputs:
                 weights, bias = layer.packed_weight + o * taps, layer.packed_bias + o
-                group = min(OUTPUTS, layer.outputs - o)
+                group = fitting(OUTPUTS, layer.outputs - o)
                 if layer.pooling == MAX_POOLING:
                     at = layer.output + o * layer.output_plane + y // 2 * layer.output_row + column // 2 * LANES
                     choice = o * places + (y // 2 * layer.pooled_width + column // 2) * LANES
-                    _convolve_and_choose(group, memory, layer, x, weights, bias, at, choice, places)
+                    tiles.convolve_and_choose(
+                        group, memory, layer.inputs, x, layer.input_row, layer.input_plane, weights, bias,
+                        at, layer.output_plane, layer.choices, choice, places,
+                    )  # fmt: skip
                 else:
                     at = y_start + o * y_plane + y * y_row + column * LANES
-                    _convolve(group, memory, layer, x, weights, bias, at, y_row, y_plane)
-
-
-@njit(inline="always")
-def _convolve(group, memory, layer, x, weights, bias, y, y_row, y_plane):
-    channels, row, plane = layer.inputs, layer.input_row, layer.input_plane
-    if group == 4:
-        tiles.convolve(4, memory, channels, x, row, plane, weights, bias, y, y_row, y_plane)
-    elif group == 3:
-        tiles.convolve(3, memory, channels, x, row, plane, weights, bias, y, y_row, y_plane)
-    elif group == 2:
-        tiles.convolve(2, memory, channels, x, row, plane, weights, bias, y, y_row, y_plane)
-    else:
-        tiles.convolve(1, memory, channels, x, row, plane, weights, bias, y, y_row, y_plane)
-
-
-@njit(inline="always")
-def _convolve_and_choose(group, memory, layer, x, weights, bias, y, choice, places):
-    channels, row, plane = layer.inputs, layer.input_row, layer.input_plane
-    y_plane, choices = layer.output_plane, layer.choices
-    if group == 4:
-        tiles.convolve_and_choose(
-            4, memory, channels, x, row, plane, weights, bias, y, y_plane, choices, choice, places
-        )
-    elif group == 3:
-        tiles.convolve_and_choose(
-            3, memory, channels, x, row, plane, weights, bias, y, y_plane, choices, choice, places
-        )
-    elif group == 2:
-        tiles.convolve_and_choose(
-            2, memory, channels, x, row, plane, weights, bias, y, y_plane, choices, choice, places
-        )
-    else:
-        tiles.convolve_and_choose(
-            1, memory, channels, x, row, plane, weights, bias, y, y_plane, choices, choice, places
-        )
+                    tiles.convolve(
+                        group, memory, layer.inputs, x, layer.input_row, layer.input_plane, weights, bias,
+                        at, y_row, y_plane,
+                    )  # fmt: skip
+                o += group
 
 
 @njit
@@ -327,15 +311,9 @@ def dense_forward(memory, layer):
     o = 0
     while o < layer.outputs:
         bias, y = layer.packed_bias + o, layer.output + o * LANES
-        if layer.outputs - o >= DENSE_OUTPUTS:
-            tiles.dense(DENSE_OUTPUTS, memory, layer.weight, layer.inputs, layer.input, o, bias, y)
-            o += DENSE_OUTPUTS
-        elif layer.outputs - o >= 4:
-            tiles.dense(4, memory, layer.weight, layer.inputs, layer.input, o, bias, y)
-            o += 4
-        else:
-            tiles.dense(1, memory, layer.weight, layer.inputs, layer.input, o, bias, y)
-            o += 1
+        group = fitting(DENSE_OUTPUTS, layer.outputs - o)
+        tiles.dense(group, memory, layer.weight, layer.inputs, layer.input, o, bias, y)
+        o += group
 
 
 @njit(inline="always")
@@ -447,7 +425,7 @@ def input_gradient(memory, layer):
     for y in range(layer.height + K - 1):
         channel = 0
         while channel < layer.inputs:
-            group = CHANNELS if channel + CHANNELS <= layer.inputs and layer.connected == 0 else 1
+            group = fitting(CHANNELS, layer.inputs - channel) if layer.connected == 0 else 1
             target = layer.input_gradient + channel * layer.input_plane + y * layer.input_row
             first, stop = connected_outputs(layer, channel, 0)
             while first < stop:
@@ -477,30 +455,17 @@ def input_row_gradient(memory, layer, channel, group, output, outputs, y, target
     row = layer.map_row if pooled else layer.output_row
     plane = layer.map_plane if pooled else layer.output_plane
     gradient = (layer.map if pooled else layer.output_gradient) + output * plane + y * row
-    column = 0
-    while column < layer.width:
-        columns = COLUMNS if column + COLUMNS <= layer.width else 1
-        at, to = gradient + column * LANES, target + column * LANES
-        if columns == COLUMNS and group == CHANNELS:
-            _input_gradient(COLUMNS, CHANNELS, memory, layer, channel, output, outputs, y, at, row, plane, to)
-        elif columns == COLUMNS:
-            _input_gradient(COLUMNS, 1, memory, layer, channel, output, outputs, y, at, row, plane, to)
-        elif group == CHANNELS:
-            _input_gradient(1, CHANNELS, memory, layer, channel, output, outputs, y, at, row, plane, to)
-        else:
-            _input_gradient(1, 1, memory, layer, channel, output, outputs, y, at, row, plane, to)
-        column += columns
-
-
-@njit(inline="always")
-def _input_gradient(columns, channels, memory, layer, channel, output, outputs, y, gradient, row, plane, x_gradient):
     first, stop = max(0, y - layer.height + 1), min(K, y + 1)  # rows of the kernel that lie within the output
     step = layer.inputs * K * K
     weight = output * step + channel * K * K
-    tiles.input_gradient(
-        columns, channels, memory, layer.weight, weight, step, outputs, first, stop, gradient, row, plane,
-        x_gradient, layer.input_plane,
-    )  # fmt: skip
+    column = 0
+    while column < layer.width:
+        columns = fitting(COLUMNS, layer.width - column)
+        tiles.input_gradient(
+            columns, group, memory, layer.weight, weight, step, outputs, first, stop,
+            gradient + column * LANES, row, plane, target + column * LANES, layer.input_plane,
+        )  # fmt: skip
+        column += columns
 
 
 @njit
@@ -509,7 +474,7 @@ def chosen_input_gradient(memory, layer):
     places = layer.pooled_height * layer.pooled_width * LANES
     channel = 0
     while channel < layer.inputs:
-        group = CHOSEN_CHANNELS if channel + CHOSEN_CHANNELS <= layer.inputs else 1
+        group = fitting(CHOSEN_CHANNELS, layer.inputs - channel)
         for i in range(K + 1):
             table = layer.tables + channel * tiles.TABLE + i * 16
             for y in range(layer.pooled_height):
@@ -518,16 +483,10 @@ def chosen_input_gradient(memory, layer):
                     choice = (y * layer.pooled_width + x) * LANES
                     target = layer.input_gradient + channel * layer.input_plane
                     target += (2 * y + i) * layer.input_row + 2 * x * LANES
-                    if group == CHOSEN_CHANNELS:
-                        tiles.input_gradient_of_chosen(
-                            CHOSEN_CHANNELS, memory, layer.outputs, gradient, layer.output_plane,
-                            layer.choices, choice, places, table, layer.inputs * tiles.TABLE, target, layer.input_plane,
-                        )  # fmt: skip
-                    else:
-                        tiles.input_gradient_of_chosen(
-                            1, memory, layer.outputs, gradient, layer.output_plane,
-                            layer.choices, choice, places, table, layer.inputs * tiles.TABLE, target, layer.input_plane,
-                        )  # fmt: skip
+                    tiles.input_gradient_of_chosen(
+                        group, memory, layer.outputs, gradient, layer.output_plane,
+                        layer.choices, choice, places, table, layer.inputs * tiles.TABLE, target, layer.input_plane,
+                    )  # fmt: skip
         channel += group
 
 
@@ -546,37 +505,19 @@ def dense_backward(memory, layer):
         gradient, sums = layer.transposed_gradient + o, layer.weight_sums + o * layer.sums_row
         i = 0
         while i < layer.inputs:
-            if input_row - i >= GRADIENT_VECTORS * LANES:
-                tiles.dense_weight_gradient(
-                    GRADIENT_OUTPUTS, GRADIENT_VECTORS, memory, gradient, gradient_row,
-                    layer.transposed_input + i, input_row, sums + i, layer.sums_row,
-                )  # fmt: skip
-                i += GRADIENT_VECTORS * LANES
-            else:
-                tiles.dense_weight_gradient(
-                    GRADIENT_OUTPUTS, 1, memory, gradient, gradient_row,
-                    layer.transposed_input + i, input_row, sums + i, layer.sums_row,
-                )  # fmt: skip
-                i += LANES
+            vectors = fitting(GRADIENT_VECTORS, (input_row - i) // LANES)
+            tiles.dense_weight_gradient(
+                vectors, memory, gradient, gradient_row, layer.transposed_input + i, input_row, sums + i, layer.sums_row
+            )
+            i += vectors * LANES
     if layer.input_gradient >= 0:
         i = 0
         while i < layer.inputs:
-            target = layer.input_gradient + i * LANES
-            if layer.inputs - i >= DENSE_INPUTS:
-                tiles.dense_input_gradient(
-                    DENSE_INPUTS, memory, layer.weight, layer.inputs, layer.outputs, i, layer.output_gradient, target
-                )
-                i += DENSE_INPUTS
-            elif layer.inputs - i >= 4:
-                tiles.dense_input_gradient(
-                    4, memory, layer.weight, layer.inputs, layer.outputs, i, layer.output_gradient, target
-                )
-                i += 4
-            else:
-                tiles.dense_input_gradient(
-                    1, memory, layer.weight, layer.inputs, layer.outputs, i, layer.output_gradient, target
-                )
-                i += 1
+            group, target = fitting(DENSE_INPUTS, layer.inputs - i), layer.input_gradient + i * LANES
+            tiles.dense_input_gradient(
+                group, memory, layer.weight, layer.inputs, layer.outputs, i, layer.output_gradient, target
+            )
+            i += group
 
 
 @njit

@@ -20,7 +20,6 @@ from gluon_lenet.engines.fused.vectors import (
     Floats,
     Int,
     Ints,
-    Literal,
     Value,
     Variable,
     byte_vector,
@@ -31,20 +30,21 @@ from gluon_lenet.engines.fused.vectors import (
 
 K = 5  # height and width of a convolution's kernel
 
-# The sizes of the tiles: as many sums as leave a few registers free for what is multiplied.
+# The sizes of the tiles: as many sums as leave a few registers free for what is multiplied, and for what is left over
+# the next smaller size that fits.
 if REGISTERS == 32:
-    OUTPUTS = 4  # of a convolution, in a window of 2x2 pixels
-    DENSE_OUTPUTS, DENSE_INPUTS = 12, 16  # neurons, forward and backward
-    GRADIENT_OUTPUTS, GRADIENT_VECTORS = 6, 4  # of a dense layer's weight gradient
-    COLUMNS, CHANNELS = 8, 2  # of a convolution's input gradient: columns + 4 sums a channel
-    CHOSEN_CHANNELS = 3  # the same behind max pooling: 6 sums a channel
+    OUTPUTS = (4, 3, 2, 1)  # of a convolution, in a window of 2x2 pixels
+    DENSE_OUTPUTS, DENSE_INPUTS = (12, 4, 1), (16, 4, 1)  # neurons, forward and backward
+    GRADIENT_OUTPUTS, GRADIENT_VECTORS = 6, (4, 1)  # of a dense layer's weight gradient
+    COLUMNS, CHANNELS = (8, 1), (2, 1)  # of a convolution's input gradient: columns + 4 sums a channel
+    CHOSEN_CHANNELS = (3, 1)  # the same behind max pooling: 6 sums a channel
     STRIPS = [range(K)]  # the kernel's rows, in one part: 25 sums
 else:
-    OUTPUTS = 2
-    DENSE_OUTPUTS, DENSE_INPUTS = 12, 12
-    GRADIENT_OUTPUTS, GRADIENT_VECTORS = 6, 2
-    COLUMNS, CHANNELS = 8, 1
-    CHOSEN_CHANNELS = 2
+    OUTPUTS = (2, 1)
+    DENSE_OUTPUTS, DENSE_INPUTS = (12, 4, 1), (12, 4, 1)
+    GRADIENT_OUTPUTS, GRADIENT_VECTORS = 6, (2, 1)
+    COLUMNS, CHANNELS = (8, 1), (1,)
+    CHOSEN_CHANNELS = (2, 1)
     STRIPS = [range(2), range(2, 4), range(4, 5)]  # one after the other: 10 sums at most
 
 # What max pooling stores about a window: which of its 4 pixels is the largest. Bit 3 says below, bit 0 says left: as it
@@ -146,7 +146,7 @@ def _window(outputs, memory, channels, x, row, plane, weights, bias) -> list[lis
 
 @tile
 def convolve(
-    outputs: Literal,
+    outputs: Choice(OUTPUTS),
     memory: Floats,
     channels: Int,
     x: Int,
@@ -169,7 +169,7 @@ def convolve(
 
 @tile
 def convolve_and_choose(
-    outputs: Literal,
+    outputs: Choice(OUTPUTS),
     memory: Floats,
     channels: Int,
     x: Int,
@@ -367,8 +367,8 @@ def weight_gradient_of_chosen(
 
 @tile
 def input_gradient(
-    columns: Literal,
-    channels: Literal,
+    columns: Choice(COLUMNS),
+    channels: Choice(CHANNELS),
     memory: Floats,
     weights: Address,
     weight: Int,
@@ -407,7 +407,7 @@ def input_gradient(
 
 @tile
 def input_gradient_of_chosen(
-    channels: Literal,
+    channels: Choice(CHOSEN_CHANNELS),
     memory: Floats,
     outputs: Int,
     gradient: Int,
@@ -451,7 +451,9 @@ def input_gradient_of_chosen(
 
 
 @tile
-def dense(outputs: Literal, memory: Floats, weights: Address, inputs: Int, x: Int, first: Int, bias: Int, y: Int):
+def dense(
+    outputs: Choice(DENSE_OUTPUTS), memory: Floats, weights: Address, inputs: Int, x: Int, first: Int, bias: Int, y: Int
+):
     """Neurons `first` ... of a dense layer: (inputs,) at x -> (outputs,) at y. Weights are (all outputs, inputs)."""
     matrix = weights.floats()
     sums = [Variable(memory.broadcast(bias + o)) for o in range(outputs)]
@@ -465,7 +467,7 @@ def dense(outputs: Literal, memory: Floats, weights: Address, inputs: Int, x: In
 
 @tile
 def dense_input_gradient(
-    inputs: Literal,
+    inputs: Choice(DENSE_INPUTS),
     memory: Floats,
     weights: Address,
     row: Int,
@@ -487,8 +489,7 @@ def dense_input_gradient(
 
 @tile
 def dense_weight_gradient(
-    outputs: Literal,
-    vectors: Literal,
+    vectors: Choice(GRADIENT_VECTORS),
     memory: Floats,
     gradient: Int,
     gradient_row: Int,
@@ -497,19 +498,20 @@ def dense_weight_gradient(
     sums: Int,
     sums_row: Int,
 ):
-    """The gradient of a dense layer's weights, (outputs, vectors * LANES) of them, added to `sums`.
+    """The gradient of a dense layer's weights, (GRADIENT_OUTPUTS, vectors * LANES) of them, added to `sums`.
 
     Here a vector is LANES inputs of one image, not LANES images: `gradient` is (LANES images, outputs) and `x` (LANES
     images, inputs), and the images are added up.
     """
-    totals = [[Variable(memory.load(sums + sums_row * o + i * LANES)) for i in range(vectors)] for o in range(outputs)]
+    outputs = range(GRADIENT_OUTPUTS)
+    totals = [[Variable(memory.load(sums + sums_row * o + i * LANES)) for i in range(vectors)] for o in outputs]
     with loop(LANES) as image:
         values = [memory.load(x + x_row * image + i * LANES) for i in range(vectors)]
-        for o in range(outputs):
+        for o in outputs:
             factor = memory.broadcast(gradient + gradient_row * image + o)
             for i in range(vectors):
                 totals[o][i].add_product(values[i], factor)
-    for o in range(outputs):
+    for o in outputs:
         for i in range(vectors):
             memory.store(sums + sums_row * o + i * LANES, totals[o][i].get())
 

@@ -36,7 +36,6 @@ __all__ = [
     "Floats",
     "Int",
     "Ints",
-    "Literal",
     "Value",
     "Variable",
     "loop",
@@ -230,10 +229,6 @@ def when(condition: Value):
 # --- kinds of parameters ----------------------------------------------------------------------------------------------
 
 
-class Literal:
-    """A parameter known when the tile is compiled: in the tile a Python number; each value makes a tile of its own."""
-
-
 class Choice:
     """A parameter that is one of a few numbers, each of which makes a tile of its own: in the tile a Python number.
 
@@ -371,9 +366,6 @@ def tile(body):
         return numbers.get(kind, argument)
 
     def typer(typing_context, *arguments):
-        for kind, argument in zip(kinds, arguments, strict=True):
-            if kind is Literal and not isinstance(argument, types.Literal):
-                return None  # Numba asks first without, then with, the literal
         signature = types.void(*map(type_of, kinds, arguments))
 
         def generate(context, builder, signature, values):
