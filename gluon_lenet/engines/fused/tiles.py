@@ -52,6 +52,8 @@ else:
 PLACES = (1, 0, 9, 8)
 TABLE = (K + 1) * 16  # floats of the table for one input and one output channel
 
+ActivationNumber = Choice(range(len(ACTIVATIONS)))
+
 # --- vectors in registers ---------------------------------------------------------------------------------------------
 
 
@@ -203,7 +205,7 @@ def convolve_and_choose(
 
 
 @tile
-def activate(activation: Choice(range(len(ACTIVATIONS))), memory: Floats, count: Int, y: Int):
+def activate(activation: ActivationNumber, memory: Floats, count: Int, y: Int):
     """y = activation(y) for `count` vectors side by side."""
     with loop(count) as i:
         at = y + i * LANES
@@ -211,9 +213,7 @@ def activate(activation: Choice(range(len(ACTIVATIONS))), memory: Floats, count:
 
 
 @tile
-def activate_backward(
-    activation: Choice(range(len(ACTIVATIONS))), memory: Floats, count: Int, y: Int, gradient: Int, bias_sum: Int
-):
+def activate_backward(activation: ActivationNumber, memory: Floats, count: Int, y: Int, gradient: Int, bias_sum: Int):
     """gradient *= activation'(...) for `count` vectors side by side, y = activation(...); adds up for the bias."""
     total = Variable(memory.load(bias_sum))
     with loop(count) as i:
@@ -225,7 +225,7 @@ def activate_backward(
 
 @tile
 def subsample(
-    activation: Choice(range(len(ACTIVATIONS))),
+    activation: ActivationNumber,
     memory: Floats,
     count: Int,
     x: Int,
@@ -251,7 +251,7 @@ def subsample(
 
 @tile
 def subsample_backward(
-    activation: Choice(range(len(ACTIVATIONS))),
+    activation: ActivationNumber,
     memory: Floats,
     count: Int,
     x: Int,
