@@ -111,7 +111,8 @@ def test_convolve(outputs):
 
     @njit
     def call(floats, row, plane):
-        tiles.convolve(outputs, floats, 3, at_x, row, plane, at_weights, at_bias, at_y, 2 * LANES, 4 * LANES)
+        x, y = tiles.Map(at_x, row, plane), tiles.Map(at_y, 2 * LANES, 4 * LANES)
+        tiles.convolve(outputs, floats, 3, x, at_weights, at_bias, y)
 
     call(memory.floats, 6 * LANES, 36 * LANES)
     close(memory[3], convolution(x, weights, bias))
@@ -127,9 +128,8 @@ def test_convolve_and_choose(outputs):
 
     @njit
     def call(floats, row, plane):
-        tiles.convolve_and_choose(
-            outputs, floats, 2, at_x, row, plane, at_weights, at_bias, at_y, LANES, choices, 0, LANES
-        )
+        x, y, chosen = tiles.Map(at_x, row, plane), tiles.Map(at_y, LANES, LANES), tiles.Chosen(choices, 0, LANES)
+        tiles.convolve_and_choose(outputs, floats, 2, x, at_weights, at_bias, y, chosen)
 
     call(memory.floats, 6 * LANES, 36 * LANES)
     pixels = convolution(x, weights, bias).reshape(outputs, 4, LANES)
@@ -211,7 +211,8 @@ def test_weight_gradient():
 
     @njit
     def call(floats):
-        tiles.weight_gradient(floats, at_x, 9 * LANES, at_gradient, 5 * LANES, 3, 5, sums)
+        image, dy = tiles.Map(at_x, 9 * LANES, 63 * LANES), tiles.Map(at_gradient, 5 * LANES, 15 * LANES)
+        tiles.weight_gradient(floats, image, dy, 3, 5, sums)
 
     call(memory.floats)
     windows = np.lib.stride_tricks.sliding_window_view(x.astype(np.float64), (3, 5), axis=(0, 1))
@@ -236,7 +237,8 @@ def test_weight_gradient_of_chosen():
 
     @njit
     def call(floats):
-        tiles.weight_gradient_of_chosen(floats, at_x, 10 * LANES, at_gradient, 3 * LANES, choices, 0, 2, 3, sums)
+        image, dy = tiles.Map(at_x, 10 * LANES, 80 * LANES), tiles.Map(at_gradient, 3 * LANES, 6 * LANES)
+        tiles.weight_gradient_of_chosen(floats, image, dy, tiles.Chosen(choices, 0, 6 * LANES), 2, 3, sums)
 
     call(memory.floats)
     windows = np.lib.stride_tricks.sliding_window_view(x.astype(np.float64), (4, 6), axis=(0, 1))
@@ -254,24 +256,9 @@ def test_input_gradient(columns, channels):
 
     @njit
     def call(floats):
-        last_row = at_gradient + (rows - 1) * columns * LANES
-        x_plane = (columns + K - 1) * LANES
-        tiles.input_gradient(
-            columns,
-            channels,
-            floats,
-            address,
-            0,
-            step,
-            outputs,
-            0,
-            K,
-            last_row,
-            columns * LANES,
-            plane,
-            target,
-            x_plane,
-        )
+        dy = tiles.Map(at_gradient + (rows - 1) * columns * LANES, columns * LANES, plane)
+        dx = tiles.Map(target, (columns + K - 1) * LANES, (columns + K - 1) * LANES)
+        tiles.input_gradient(columns, channels, floats, tiles.Kernels(address, 0, step), outputs, 0, K, dy, dx)
 
     call(memory.floats)
     expected = before.astype(np.float64)
@@ -297,10 +284,9 @@ def test_input_gradient_of_chosen(channels):
     @njit
     def call(floats):
         for i in range(K + 1):
-            tiles.input_gradient_of_chosen(
-                channels, floats, outputs, at_gradient, LANES, choices, 0, LANES, table + i * 16,
-                channels * tiles.TABLE, target + i * 6 * LANES, 36 * LANES,
-            )  # fmt: skip
+            dy, dx = tiles.Map(at_gradient, LANES, LANES), tiles.Map(target + i * 6 * LANES, 6 * LANES, 36 * LANES)
+            chosen, step = tiles.Chosen(choices, 0, LANES), channels * tiles.TABLE
+            tiles.input_gradient_of_chosen(channels, floats, outputs, dy, chosen, table + i * 16, step, dx)
 
     call(memory.floats)
     full, expected = spread(gradient, choice), before.astype(np.float64)

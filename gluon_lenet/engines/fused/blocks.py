@@ -29,7 +29,10 @@ from gluon_lenet.engines.fused.tiles import (
     GRADIENT_OUTPUTS,
     GRADIENT_VECTORS,
     OUTPUTS,
+    Chosen,
     K,
+    Kernels,
+    Map,
 )
 from gluon_lenet.engines.fused.vectors import LANES
 
@@ -152,6 +155,44 @@ def count_of(typing_context, counters, number):
     return types.int64(types.int64, types.int64), generate
 
 
+# --- maps of a layer --------------------------------------------------------------------------------------------------
+
+
+@njit
+def moved(start, channel, y, x):
+    """A `Map` from another of its pixels on."""
+    return Map(start.at + channel * start.plane + y * start.row + x * LANES, start.row, start.plane)
+
+
+@njit
+def input_map(layer):
+    """The layer's padded input."""
+    return Map(layer.input, layer.input_row, layer.input_plane)
+
+
+@njit
+def convolved(layer):
+    """What a convolution writes: its own output if it has SUM_POOLING, else the layer's."""
+    if layer.pooling == SUM_POOLING:
+        return Map(layer.map, layer.map_row, layer.map_plane)
+    return Map(layer.output, layer.output_row, layer.output_plane)
+
+
+@njit
+def convolved_gradient(layer):
+    """The gradient of what a convolution writes."""
+    if layer.pooling == SUM_POOLING:
+        return Map(layer.map, layer.map_row, layer.map_plane)
+    return Map(layer.output_gradient, layer.output_row, layer.output_plane)
+
+
+@njit
+def chosen(layer, channel, y, x):
+    """What max pooling chose in a channel, from window (y, x) on."""
+    places = layer.pooled_height * layer.pooled_width * LANES
+    return Chosen(layer.choices, channel * places + (y * layer.pooled_width + x) * LANES, places)
+
+
 # --- forward ----------------------------------------------------------------------------------------------------------
 
 
@@ -263,33 +304,21 @@ def activate_output(memory, layer):
 def convolution_forward(memory, layer):
     """Convolution, then max pooling, or neither: from the layer's input to its output or its `map`."""
     taps = layer.inputs * K * K
-    places = layer.pooled_height * layer.pooled_width * LANES
-    to_map = layer.pooling == SUM_POOLING
-    y_start = layer.map if to_map else layer.output
-    y_row = layer.map_row if to_map else layer.output_row
-    y_plane = layer.map_plane if to_map else layer.output_plane
+    image, result = input_map(layer), convolved(layer)
     for y in range(0, layer.height, 2):
         y = min(y, layer.height - 2)  # the last window may overlap the one before
-        for column in range(0, layer.width, 2):
-            column = min(column, layer.width - 2)
-            x = layer.input + y * layer.input_row + column * LANES
+        for x in range(0, layer.width, 2):
+            x = min(x, layer.width - 2)
+            field = moved(image, 0, y, x)
             o = 0
             while o < layer.outputs:
                 weights, bias = layer.packed_weight + o * taps, layer.packed_bias + o
                 group = fitting(OUTPUTS, layer.outputs - o)
                 if layer.pooling == MAX_POOLING:
-                    at = layer.output + o * layer.output_plane + y // 2 * layer.output_row + column // 2 * LANES
-                    choice = o * places + (y // 2 * layer.pooled_width + column // 2) * LANES
-                    tiles.convolve_and_choose(
-                        group, memory, layer.inputs, x, layer.input_row, layer.input_plane, weights, bias,
-                        at, layer.output_plane, layer.choices, choice, places,
-                    )  # fmt: skip
+                    pixel, choices = moved(result, o, y // 2, x // 2), chosen(layer, o, y // 2, x // 2)
+                    tiles.convolve_and_choose(group, memory, layer.inputs, field, weights, bias, pixel, choices)
                 else:
-                    at = y_start + o * y_plane + y * y_row + column * LANES
-                    tiles.convolve(
-                        group, memory, layer.inputs, x, layer.input_row, layer.input_plane, weights, bias,
-                        at, y_row, y_plane,
-                    )  # fmt: skip
+                    tiles.convolve(group, memory, layer.inputs, field, weights, bias, moved(result, o, y, x))
                 o += group
 
 
@@ -391,32 +420,19 @@ def subsample_backward(memory, layer):
 @njit
 def weight_gradient(memory, layer):
     """Add the block's gradient of a convolution's weights to `weight_sums`: (outputs, inputs, 25)."""
-    places = layer.pooled_height * layer.pooled_width * LANES
+    image, gradient = input_map(layer), convolved_gradient(layer)
     connected = at_address(UINT8, layer.connected, layer.outputs * layer.inputs)
     for channel in range(layer.inputs):  # outermost, so that its map stays in the cache
-        x = layer.input + channel * layer.input_plane
+        x = moved(image, channel, 0, 0)
         for o in range(layer.outputs):
             if layer.connected != 0 and connected[o * layer.inputs + channel] == 0:
                 continue
-            sums = layer.weight_sums + (o * layer.inputs + channel) * (K * K)
+            sums, dy = layer.weight_sums + (o * layer.inputs + channel) * (K * K), moved(gradient, o, 0, 0)
             if layer.pooling == MAX_POOLING:
-                tiles.weight_gradient_of_chosen(
-                    memory,
-                    x,
-                    layer.input_row,
-                    layer.output_gradient + o * layer.output_plane,
-                    layer.output_row,
-                    layer.choices,
-                    o * places,
-                    layer.pooled_height,
-                    layer.pooled_width,
-                    sums,
-                )
+                height, width = layer.pooled_height, layer.pooled_width
+                tiles.weight_gradient_of_chosen(memory, x, dy, chosen(layer, o, 0, 0), height, width, sums)
             else:
-                pooled = layer.pooling == SUM_POOLING
-                gradient = layer.map + o * layer.map_plane if pooled else layer.output_gradient + o * layer.output_plane
-                row = layer.map_row if pooled else layer.output_row
-                tiles.weight_gradient(memory, x, layer.input_row, gradient, row, layer.height, layer.width, sums)
+                tiles.weight_gradient(memory, x, dy, layer.height, layer.width, sums)
 
 
 @njit
@@ -426,10 +442,9 @@ def input_gradient(memory, layer):
         channel = 0
         while channel < layer.inputs:
             group = fitting(CHANNELS, layer.inputs - channel) if layer.connected == 0 else 1
-            target = layer.input_gradient + channel * layer.input_plane + y * layer.input_row
             first, stop = connected_outputs(layer, channel, 0)
             while first < stop:
-                input_row_gradient(memory, layer, channel, group, first, stop - first, y, target)
+                input_row_gradient(memory, layer, channel, group, first, stop - first, y)
                 first, stop = connected_outputs(layer, channel, stop)
             channel += group
 
@@ -449,44 +464,35 @@ def connected_outputs(layer, channel, start):
 
 
 @njit(inline="always")
-def input_row_gradient(memory, layer, channel, group, output, outputs, y, target):
-    """What some outputs add to the gradient of row y of a group of input channels, at target."""
-    pooled = layer.pooling == SUM_POOLING
-    row = layer.map_row if pooled else layer.output_row
-    plane = layer.map_plane if pooled else layer.output_plane
-    gradient = (layer.map if pooled else layer.output_gradient) + output * plane + y * row
+def input_row_gradient(memory, layer, channel, group, output, outputs, y):
+    """What some outputs add to the gradient of row y of a group of input channels."""
+    gradient = moved(convolved_gradient(layer), output, y, 0)
+    target = moved(Map(layer.input_gradient, layer.input_row, layer.input_plane), channel, y, 0)
     first, stop = max(0, y - layer.height + 1), min(K, y + 1)  # rows of the kernel that lie within the output
     step = layer.inputs * K * K
-    weight = output * step + channel * K * K
-    column = 0
-    while column < layer.width:
-        columns = fitting(COLUMNS, layer.width - column)
-        tiles.input_gradient(
-            columns, group, memory, layer.weight, weight, step, outputs, first, stop,
-            gradient + column * LANES, row, plane, target + column * LANES, layer.input_plane,
-        )  # fmt: skip
-        column += columns
+    kernels = Kernels(layer.weight, output * step + channel * K * K, step)
+    x = 0
+    while x < layer.width:
+        columns = fitting(COLUMNS, layer.width - x)
+        dy, dx = moved(gradient, 0, 0, x), moved(target, 0, 0, x)
+        tiles.input_gradient(columns, group, memory, kernels, outputs, first, stop, dy, dx)
+        x += columns
 
 
 @njit
 def chosen_input_gradient(memory, layer):
     """As `input_gradient`, behind max pooling."""
-    places = layer.pooled_height * layer.pooled_width * LANES
-    channel = 0
+    gradient, target = convolved_gradient(layer), Map(layer.input_gradient, layer.input_row, layer.input_plane)
+    channel, step = 0, layer.inputs * tiles.TABLE
     while channel < layer.inputs:
         group = fitting(CHOSEN_CHANNELS, layer.inputs - channel)
         for i in range(K + 1):
             table = layer.tables + channel * tiles.TABLE + i * 16
             for y in range(layer.pooled_height):
                 for x in range(layer.pooled_width):
-                    gradient = layer.output_gradient + y * layer.output_row + x * LANES
-                    choice = (y * layer.pooled_width + x) * LANES
-                    target = layer.input_gradient + channel * layer.input_plane
-                    target += (2 * y + i) * layer.input_row + 2 * x * LANES
-                    tiles.input_gradient_of_chosen(
-                        group, memory, layer.outputs, gradient, layer.output_plane,
-                        layer.choices, choice, places, table, layer.inputs * tiles.TABLE, target, layer.input_plane,
-                    )  # fmt: skip
+                    dy, dx = moved(gradient, 0, y, x), moved(target, channel, 2 * y + i, 2 * x)
+                    choices = chosen(layer, 0, y, x)
+                    tiles.input_gradient_of_chosen(group, memory, layer.outputs, dy, choices, table, step, dx)
         channel += group
 
 

@@ -8,6 +8,7 @@ is LANES floats, one step down is `row` floats, one channel on is `plane` floats
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 from gluon_lenet.engines.fused.activations import ACTIVATIONS, exp
 from gluon_lenet.engines.fused.vectors import (
@@ -53,6 +54,31 @@ PLACES = (1, 0, 9, 8)
 TABLE = (K + 1) * 16  # floats of the table for one input and one output channel
 
 ActivationNumber = Choice(range(len(ACTIVATIONS)))
+
+
+class Map(NamedTuple):
+    """Where a pixel of a feature map is, and how far it is from there to the next row and to the next channel."""
+
+    at: Int
+    row: Int
+    plane: Int
+
+
+class Chosen(NamedTuple):
+    """Where PLACES are that max pooling stores: `at` bytes after a float; to the next channel it is `plane` bytes."""
+
+    start: Int
+    at: Int
+    plane: Int
+
+
+class Kernels(NamedTuple):
+    """Where the weights between an input and an output channel are: float `at`; to the next output it is `step`."""
+
+    address: Address
+    at: Int
+    step: Int
+
 
 # --- vectors in registers ---------------------------------------------------------------------------------------------
 
@@ -126,7 +152,7 @@ def transpose(memory: Floats, source: Int, source_row: Int, target: Int, target_
 # --- convolution, forward ---------------------------------------------------------------------------------------------
 
 
-def _window(outputs, memory, channels, x, row, plane, weights, bias) -> list[list[Value]]:
+def _window(outputs, memory, channels, x, weights, bias) -> list[list[Value]]:
     """`outputs` channels of a convolution in a window of 2x2 pixels: [output][pixel], pixels row by row.
 
     The window's receptive field begins at x; a row of it, 6 vectors, serves 2 pixels and all the outputs.
@@ -135,8 +161,8 @@ def _window(outputs, memory, channels, x, row, plane, weights, bias) -> list[lis
     """
     sums = [[Variable(memory.broadcast(bias + o)) for _ in range(4)] for o in range(outputs)]
     with loop(channels) as channel, loop(K) as ky:
-        above = x + channel * plane + ky * row
-        field = [[memory.load(above + row * i + j * LANES) for j in range(K + 1)] for i in range(2)]
+        above = x.at + channel * x.plane + ky * x.row
+        field = [[memory.load(above + x.row * i + j * LANES) for j in range(K + 1)] for i in range(2)]
         taps = weights + (channel * K + ky) * (K * outputs)
         for kx in range(K):
             for o in range(outputs):
@@ -147,58 +173,34 @@ def _window(outputs, memory, channels, x, row, plane, weights, bias) -> list[lis
 
 
 @tile
-def convolve(
-    outputs: Choice(OUTPUTS),
-    memory: Floats,
-    channels: Int,
-    x: Int,
-    row: Int,
-    plane: Int,
-    weights: Int,
-    bias: Int,
-    y: Int,
-    y_row: Int,
-    y_plane: Int,
-):
+def convolve(outputs: Choice(OUTPUTS), memory: Floats, channels: Int, x: Map, weights: Int, bias: Int, y: Map):
     """Convolution 5x5 plus bias: (channels, 6, 6) at x -> (outputs, 2, 2) at y, all of LANES images.
 
     The weights are packed as (channels, 5, 5, outputs) at `weights`, the biases as (outputs,) at `bias`.
     """
-    for o, window in enumerate(_window(outputs, memory, channels, x, row, plane, weights, bias)):
+    for o, window in enumerate(_window(outputs, memory, channels, x, weights, bias)):
         for pixel, value in enumerate(window):
-            memory.store(y + y_plane * o + y_row * (pixel // 2) + (pixel % 2) * LANES, value)
+            memory.store(y.at + y.plane * o + y.row * (pixel // 2) + (pixel % 2) * LANES, value)
 
 
 @tile
 def convolve_and_choose(
-    outputs: Choice(OUTPUTS),
-    memory: Floats,
-    channels: Int,
-    x: Int,
-    row: Int,
-    plane: Int,
-    weights: Int,
-    bias: Int,
-    y: Int,
-    y_plane: Int,
-    choices: Int,
-    choice: Int,
-    choice_plane: Int,
+    outputs: Choice(OUTPUTS), memory: Floats, channels: Int, x: Map, weights: Int, bias: Int, y: Map, chosen: Chosen
 ):
     """As `convolve`, then max pooling 2x2: (channels, 6, 6) at x -> (outputs,) at y, all of LANES images.
 
     Which of the four pixels is the largest (the first, if there are several) is stored for the backward pass: a uint8
-    of PLACES, `choice` bytes after the float `choices`.
+    of PLACES.
     """
-    places = memory.bytes_at(choices)
-    for o, window in enumerate(_window(outputs, memory, channels, x, row, plane, weights, bias)):
+    places = memory.bytes_at(chosen.start)
+    for o, window in enumerate(_window(outputs, memory, channels, x, weights, bias)):
         best, place = window[0], byte_vector(PLACES[0])
         for pixel in range(1, 4):
             larger = window[pixel] > best
             best = window[pixel].where(larger, best)
             place = byte_vector(PLACES[pixel]).where(larger, place)
-        memory.store(y + y_plane * o, best)
-        places.store(choice + choice_plane * o, place)
+        memory.store(y.at + y.plane * o, best)
+        places.store(chosen.at + chosen.plane * o, place)
 
 
 # --- activation and pooling -------------------------------------------------------------------------------------------
@@ -297,9 +299,7 @@ def _add_taps(memory, taps: list[Variable], sums):
 
 
 @tile
-def weight_gradient(
-    memory: Floats, x: Int, row: Int, gradient: Int, gradient_row: Int, height: Int, width: Int, sums: Int
-):
+def weight_gradient(memory: Floats, x: Map, gradient: Map, height: Int, width: Int, sums: Int):
     """The gradient of the 25 weights between an input map and an output map, added to the 25 floats at `sums`.
 
     sums[ky, kx] += sum over images and pixels of gradient[y, x] * input[y + ky, x + kx].
@@ -312,13 +312,13 @@ def weight_gradient(
             gradients = [memory.load(gradient_at + i * LANES) for i in range(count)]
             for j, ky in enumerate(strip):
                 for column in range(K + count - 1):
-                    value = memory.load(at + row * ky + column * LANES)
+                    value = memory.load(at + x.row * ky + column * LANES)
                     for i in range(count):
                         if 0 <= column - i < K:
                             taps[j * K + column - i].add_product(gradients[i], value)
 
         with loop(height) as y:
-            at, gradient_at = x + row * y, gradient + gradient_row * y
+            at, gradient_at = x.at + x.row * y, gradient.at + gradient.row * y
             pairs = width // 2
             with loop(pairs) as pair:
                 pixels(at + pair * (2 * LANES), gradient_at + pair * (2 * LANES), 2)
@@ -329,33 +329,24 @@ def weight_gradient(
 
 @tile
 def weight_gradient_of_chosen(
-    memory: Floats,
-    x: Int,
-    row: Int,
-    gradient: Int,
-    gradient_row: Int,
-    choices: Int,
-    choice: Int,
-    height: Int,
-    width: Int,
-    sums: Int,
+    memory: Floats, x: Map, gradient: Map, chosen: Chosen, height: Int, width: Int, sums: Int
 ):
     """As `weight_gradient`, behind max pooling: only one pixel of each window has a gradient.
 
     So the lanes pick the input under that pixel (two selections a tap) and the taps need one multiplication a window
     instead of four. `height` and `width` are the pooled map's, whose gradient this takes.
     """
-    places = memory.bytes_at(choices)
+    places = memory.bytes_at(chosen.start)
     for strip in STRIPS:
         taps = [Variable(vector(0)) for _ in range(len(strip) * K)]
         with loop(height) as y, loop(width) as column:
-            value = memory.load(gradient + gradient_row * y + column * LANES)
-            place = places.load(choice + (y * width + column) * LANES)
+            value = memory.load(gradient.at + gradient.row * y + column * LANES)
+            place = places.load(chosen.at + (y * width + column) * LANES)
             left, below = (place & 1) > 0, (place & 8) > 0
-            at = x + row * (y * 2) + column * (2 * LANES)
+            at = x.at + x.row * (y * 2) + column * (2 * LANES)
             upper = None
             for i in range(strip[0], strip[-1] + 2):
-                field = [memory.load(at + row * i + j * LANES) for j in range(K + 1)]
+                field = [memory.load(at + x.row * i + j * LANES) for j in range(K + 1)]
                 lower = [field[j].where(left, field[j + 1]) for j in range(K)]
                 if upper:
                     for kx in range(K):
@@ -370,39 +361,34 @@ def input_gradient(
     columns: Choice(COLUMNS),
     channels: Choice(CHANNELS),
     memory: Floats,
-    weights: Address,
-    weight: Int,
-    weight_step: Int,
+    kernels: Kernels,
     outputs: Int,
     first: Int,
     stop: Int,
-    gradient: Int,
-    row: Int,
-    plane: Int,
-    x_gradient: Int,
-    x_plane: Int,
+    gradient: Map,
+    x_gradient: Map,
 ):
     """What `columns` pixels of the output's gradient say about one row of the input's, in `channels` input channels.
 
     x_gradient[c, x + kx] += gradient[o, y - ky, x] * weight[o, c, ky, kx], over the outputs o, ky = first ... stop - 1,
-    all kx and the columns x; `gradient` is the offset of [0, y, x], `x_gradient` that of [c, x].
+    all kx and the columns x; `gradient` is at [0, y, x], `x_gradient` at [c, x].
     """
     sums = [
-        [Variable(memory.load(x_gradient + x_plane * c + j * LANES)) for j in range(columns + K - 1)]
+        [Variable(memory.load(x_gradient.at + x_gradient.plane * c + j * LANES)) for j in range(columns + K - 1)]
         for c in range(channels)
     ]
     with loop(stop, start=first) as ky, loop(outputs) as output:
-        taps = weight + output * weight_step + ky * K
-        at = gradient + plane * output - row * ky
+        taps = kernels.at + output * kernels.step + ky * K
+        at = gradient.at + gradient.plane * output - gradient.row * ky
         values = [memory.load(at + column * LANES) for column in range(columns)]
         for kx in range(K):
             for c in range(channels):
-                factor = weights.floats().broadcast(taps + (c * K * K + kx))
+                factor = kernels.address.floats().broadcast(taps + (c * K * K + kx))
                 for column in range(columns):
                     sums[c][column + kx].add_product(values[column], factor)
     for c in range(channels):
         for j in range(columns + K - 1):
-            memory.store(x_gradient + x_plane * c + j * LANES, sums[c][j].get())
+            memory.store(x_gradient.at + x_gradient.plane * c + j * LANES, sums[c][j].get())
 
 
 @tile
@@ -410,15 +396,11 @@ def input_gradient_of_chosen(
     channels: Choice(CHOSEN_CHANNELS),
     memory: Floats,
     outputs: Int,
-    gradient: Int,
-    plane: Int,
-    choices: Int,
-    choice: Int,
-    choice_plane: Int,
+    gradient: Map,
+    chosen: Chosen,
     table: Int,
     table_step: Int,
-    x_gradient: Int,
-    x_plane: Int,
+    x_gradient: Map,
 ):
     """What one pooled pixel's gradient says about one row of its 6x6 receptive field, in `channels` input channels.
 
@@ -432,19 +414,20 @@ def input_gradient_of_chosen(
     9 below left, 8 below right (PLACES). `table` is the offset of row i for output 0, `table_step` leads to the next.
     """
     sums = [
-        [Variable(memory.load(x_gradient + x_plane * c + j * LANES)) for j in range(K + 1)] for c in range(channels)
+        [Variable(memory.load(x_gradient.at + x_gradient.plane * c + j * LANES)) for j in range(K + 1)]
+        for c in range(channels)
     ]
-    places = memory.bytes_at(choices)
+    places = memory.bytes_at(chosen.start)
     with loop(outputs) as output:
-        value = memory.load(gradient + plane * output)
-        place = places.load(choice + choice_plane * output).widened()
+        value = memory.load(gradient.at + gradient.plane * output)
+        place = places.load(chosen.at + chosen.plane * output).widened()
         row = table + table_step * output
         for j in range(K + 1):
             for c in range(channels):
                 sums[c][j].add_product(value, memory.look_up(row + c * TABLE, place + j))
     for c in range(channels):
         for j in range(K + 1):
-            memory.store(x_gradient + x_plane * c + j * LANES, sums[c][j].get())
+            memory.store(x_gradient.at + x_gradient.plane * c + j * LANES, sums[c][j].get())
 
 
 # --- dense layers -----------------------------------------------------------------------------------------------------

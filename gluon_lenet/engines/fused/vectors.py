@@ -10,7 +10,8 @@ more than twice the time on these convolutions. So the tiles name their vectors:
         with loop(count) as i:
             memory.store(a + i * LANES, memory.load(a + i * LANES) + memory.load(b + i * LANES))
 
-Inside a tile every `Int` and every vector is a `Value`: Python's operators on it write the instruction.
+Inside a tile every `Int` and every vector is a `Value`: Python's operators on it write the instruction. A `NamedTuple`
+of such kinds is a parameter, too: what belongs together.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ import inspect
 import platform
 from collections.abc import Iterable
 from contextlib import contextmanager
+from typing import get_type_hints
 
 import numpy as np
 from llvmlite import ir
@@ -365,24 +367,26 @@ def tile(body):
             return types.int64
         return numbers.get(kind, argument)
 
+    def operand(context, builder, kind, numba_type, value):
+        if isinstance(kind, Choice):
+            return numba_type.literal_value if isinstance(numba_type, types.Literal) else value
+        if isinstance(numba_type, types.BaseNamedTuple):
+            values = cgutils.unpack_tuple(builder, value)
+            fields = zip(get_type_hints(kind).values(), numba_type, values, strict=True)
+            return kind(*(operand(context, builder, *each) for each in fields))
+        if kind in (Floats, Ints):
+            return kind(context.make_array(numba_type)(context, builder, value).data)
+        return {Int: Value, Float: _in_every_lane, Address: Address}[kind](value)
+
     def typer(typing_context, *arguments):
         signature = types.void(*map(type_of, kinds, arguments))
 
         def generate(context, builder, signature, values):
             global _builder
-
-            def operand(kind, numba_type, value):
-                if isinstance(numba_type, types.Literal):
-                    return numba_type.literal_value
-                if isinstance(kind, Choice):
-                    return value
-                if kind in (Floats, Ints):
-                    return kind(context.make_array(numba_type)(context, builder, value).data)
-                return {Int: Value, Float: _in_every_lane, Address: Address}[kind](value)
-
             outer, _builder = _builder, builder
             try:
-                _write(body, kinds, list(map(operand, kinds, signature.args, values)))
+                operands = zip(kinds, signature.args, values, strict=True)
+                _write(body, kinds, [operand(context, builder, *each) for each in operands])
             finally:
                 _builder = outer
             return context.get_dummy_value()
