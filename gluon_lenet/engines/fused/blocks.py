@@ -230,7 +230,7 @@ def pack(memory, layers):
 
 @njit
 def fitting(sizes, left):
-    """The first of a tile's sizes, of which the largest is first and the last is 1, for what is left: at least 1."""
+    """The largest of a tile's sizes, in descending order down to 1, that is at most `left`, which is at least 1."""
     for size in sizes:
         if size <= left:
             return size

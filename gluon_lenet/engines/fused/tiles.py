@@ -31,8 +31,8 @@ from gluon_lenet.engines.fused.vectors import (
 
 K = 5  # height and width of a convolution's kernel
 
-# The sizes of the tiles: as many sums as leave a few registers free for what is multiplied, and for what is left over
-# the next smaller size that fits.
+# The sizes of the tiles. The first: as many sums as leave a few registers free for what is multiplied. The others, down
+# to 1: for the rest of a layer that is not a multiple of it.
 if REGISTERS == 32:
     OUTPUTS = (4, 3, 2, 1)  # of a convolution, in a window of 2x2 pixels
     DENSE_OUTPUTS, DENSE_INPUTS = (12, 4, 1), (16, 4, 1)  # neurons, forward and backward
