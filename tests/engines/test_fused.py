@@ -23,11 +23,11 @@ from gluon_lenet.data.batches import Batches
 from gluon_lenet.data.transforms import Transform
 from gluon_lenet.engines.autograd import Autograd
 from gluon_lenet.engines.choice import choose
-from gluon_lenet.engines.fused import arrays, threads, tiles
+from gluon_lenet.engines.fused import activations, arrays, threads, tiles
 from gluon_lenet.engines.fused.engine import Fused
 from gluon_lenet.engines.fused.net import FusedNet, Unsupported
 from gluon_lenet.engines.fused.updater import KernelUpdater
-from gluon_lenet.engines.fused.vectors import LANES
+from gluon_lenet.engines.fused.vectors import LANES, Choice, Floats, Int, tile, vector
 from gluon_lenet.errors import InputError
 from gluon_lenet.nets.layers import RBFOutput, ScaledTanh, Subsampling, TableConv2D, digit_bitmaps
 from gluon_lenet.nets.losses import MAPLoss
@@ -77,6 +77,26 @@ def close(actual, expected, tolerance=2e-6):
     assert np.abs(actual - expected).max() <= tolerance * np.abs(expected).max()
 
 
+@tile
+def write_choices(first: Choice((5, 2, 9)), second: Choice((1, 3, 3)), memory: Floats, at: Int):
+    memory.store(at, vector(10 * first + second))
+
+
+def test_choices():
+    memory = Memory(np.zeros((10, LANES)))
+    constant = 7  # not among the choices: a tile of its own
+
+    @njit
+    def call(floats, numbers):
+        for i in range(9):
+            write_choices(numbers[i // 3], numbers[3 + i % 3], floats, i * LANES)
+        write_choices(constant, numbers[4], floats, 9 * LANES)
+
+    call(memory.floats, np.array([2, 9, 5, 1, 3, 8]))  # 8 is not among the choices, which the last of them stands for
+    np.testing.assert_array_equal(memory[0][:, 0], [21, 23, 23, 91, 93, 93, 51, 53, 53, 73])
+    np.testing.assert_array_equal(memory[0], memory[0][:, :1] * np.ones(LANES))
+
+
 def convolution(x, weights, bias):
     """(channels, height, width, LANES) -> (outputs, height - 4, width - 4, LANES), in float64."""
     windows = np.lib.stride_tricks.sliding_window_view(x.astype(np.float64), (K, K), axis=(1, 2))
@@ -91,7 +111,8 @@ def test_convolve(outputs):
 
     @njit
     def call(floats, row, plane):
-        tiles.convolve(outputs, floats, 3, at_x, row, plane, at_weights, at_bias, at_y, 2 * LANES, 4 * LANES)
+        x, y = tiles.Map(at_x, row, plane), tiles.Map(at_y, 2 * LANES, 4 * LANES)
+        tiles.convolve(outputs, floats, 3, x, at_weights, at_bias, y)
 
     call(memory.floats, 6 * LANES, 36 * LANES)
     close(memory[3], convolution(x, weights, bias))
@@ -107,9 +128,8 @@ def test_convolve_and_choose(outputs):
 
     @njit
     def call(floats, row, plane):
-        tiles.convolve_and_choose(
-            outputs, floats, 2, at_x, row, plane, at_weights, at_bias, at_y, LANES, choices, 0, LANES
-        )
+        x, y, chosen = tiles.Map(at_x, row, plane), tiles.Map(at_y, LANES, LANES), tiles.Chosen(choices, 0, LANES)
+        tiles.convolve_and_choose(outputs, floats, 2, x, at_weights, at_bias, y, chosen)
 
     call(memory.floats, 6 * LANES, 36 * LANES)
     pixels = convolution(x, weights, bias).reshape(outputs, 4, LANES)
@@ -119,18 +139,21 @@ def test_convolve_and_choose(outputs):
     assert (chosen[:, 0] == tiles.PLACES[0]).all()
 
 
-ACTIVATIONS = {
-    tiles.NO_ACTIVATION: (lambda x: x, lambda y: np.ones_like(y)),
-    tiles.SIGMOID: (lambda x: 1 / (1 + np.exp(-x)), lambda y: y * (1 - y)),
-    tiles.TANH: (np.tanh, lambda y: 1 - y * y),
-    tiles.SCALED_TANH: (lambda x: 1.7159 * np.tanh(2 / 3 * x), lambda y: 2 / 3 * (1.7159 - y * y / 1.7159)),
-    tiles.RELU: (lambda x: np.maximum(x, 0), lambda y: (y > 0) * 1.0),
+DERIVATIVES = {  # the function, and its derivative as a function of its input
+    None: (lambda x: x, lambda x: np.ones_like(x)),
+    "sigmoid": (lambda x: 1 / (1 + np.exp(-x)), lambda x: 1 / (2 + np.exp(-x) + np.exp(x))),
+    "tanh": (np.tanh, lambda x: 1 - np.tanh(x) ** 2),
+    ScaledTanh: (lambda x: 1.7159 * np.tanh(2 / 3 * x), lambda x: 2 / 3 * 1.7159 * (1 - np.tanh(2 / 3 * x) ** 2)),
+    "relu": (lambda x: np.maximum(x, 0), lambda x: (x > 0) * 1.0),
+    "softrelu": (lambda x: np.logaddexp(x, 0), lambda x: 1 / (1 + np.exp(-x))),
+    "softsign": (lambda x: x / (1 + np.abs(x)), lambda x: (1 + np.abs(x)) ** -2.0),
 }
 
 
-@pytest.mark.parametrize("kind", sorted(ACTIVATIONS))
-def test_activation_and_subsampling(kind):
-    function, derivative = ACTIVATIONS[kind]
+@pytest.mark.parametrize("activation", activations.ACTIVATIONS, ids=lambda activation: str(activation.kind))
+def test_activation_and_subsampling(activation):
+    kind = activations.NUMBERS[activation.kind]
+    function, derivative = DERIVATIVES[activation.kind]
     x = random(2, 6, LANES) * 4
     x[0, 0, :4] = 0, 1e-4, -100, 100
     gradient, count, numbers = random(3, LANES), 3, np.array([0.7, -0.3])  # coefficient and bias
@@ -150,7 +173,8 @@ def test_activation_and_subsampling(kind):
         tiles.subsample_backward(kind, floats, count, windows, 6 * LANES, coefficient, at_gradient, bias_sum)
 
     forward(memory.floats)
-    y = function(x.astype(np.float64))
+    x = x.astype(np.float64)
+    y = function(x)
     assert np.abs(memory[0] - y).max() <= 2e-7 * max(1, np.abs(y).max())
     some = np.abs(y) > 1e-30
     assert np.abs(memory[0][some] / y[some] - 1).max() <= 4e-7  # each number to its last bits
@@ -159,23 +183,22 @@ def test_activation_and_subsampling(kind):
     close(memory[3], totals * 0.7 - 0.3)
 
     backward(memory.floats)
-    expected = derivative(y).reshape(2, 3, 2, LANES) * gradient[:, None] * 0.7
+    expected = derivative(x).reshape(2, 3, 2, LANES) * gradient[:, None] * 0.7
     close(memory[1], expected.reshape(2, 6, LANES), 1e-5)
-    close(memory[4], x * derivative(y), 1e-5)
-    close(memory[6], (x * derivative(y)).sum(axis=(0, 1)), 1e-5)
+    close(memory[4], x * derivative(x), 1e-5)
+    close(memory[6], (x * derivative(x)).sum(axis=(0, 1)), 1e-5)
     close(memory[7], expected.sum(axis=(0, 1, 2)), 1e-5)
     close(memory[8], (totals * gradient).sum(axis=0), 1e-5)
 
 
 def test_nan_stays_nan_in_every_activation():
-    memory = Memory(np.full((3, LANES), np.nan))
-    sigmoid, tanh, relu = tiles.SIGMOID, tiles.TANH, tiles.RELU
+    kinds = len(activations.ACTIVATIONS)
+    memory = Memory(np.full((kinds, LANES), np.nan))
 
     @njit
     def call(floats):
-        tiles.activate(sigmoid, floats, 1, 0)
-        tiles.activate(tanh, floats, 1, LANES)
-        tiles.activate(relu, floats, 1, 2 * LANES)
+        for kind in range(kinds):
+            tiles.activate(kind, floats, 1, kind * LANES)
 
     call(memory.floats)
     assert np.isnan(memory[0]).all()
@@ -188,7 +211,8 @@ def test_weight_gradient():
 
     @njit
     def call(floats):
-        tiles.weight_gradient(floats, at_x, 9 * LANES, at_gradient, 5 * LANES, 3, 5, sums)
+        image, dy = tiles.Map(at_x, 9 * LANES, 63 * LANES), tiles.Map(at_gradient, 5 * LANES, 15 * LANES)
+        tiles.weight_gradient(floats, image, dy, 3, 5, sums)
 
     call(memory.floats)
     windows = np.lib.stride_tricks.sliding_window_view(x.astype(np.float64), (3, 5), axis=(0, 1))
@@ -213,7 +237,8 @@ def test_weight_gradient_of_chosen():
 
     @njit
     def call(floats):
-        tiles.weight_gradient_of_chosen(floats, at_x, 10 * LANES, at_gradient, 3 * LANES, choices, 0, 2, 3, sums)
+        image, dy = tiles.Map(at_x, 10 * LANES, 80 * LANES), tiles.Map(at_gradient, 3 * LANES, 6 * LANES)
+        tiles.weight_gradient_of_chosen(floats, image, dy, tiles.Chosen(choices, 0, 6 * LANES), 2, 3, sums)
 
     call(memory.floats)
     windows = np.lib.stride_tricks.sliding_window_view(x.astype(np.float64), (4, 6), axis=(0, 1))
@@ -231,24 +256,9 @@ def test_input_gradient(columns, channels):
 
     @njit
     def call(floats):
-        last_row = at_gradient + (rows - 1) * columns * LANES
-        x_plane = (columns + K - 1) * LANES
-        tiles.input_gradient(
-            columns,
-            channels,
-            floats,
-            address,
-            0,
-            step,
-            outputs,
-            0,
-            K,
-            last_row,
-            columns * LANES,
-            plane,
-            target,
-            x_plane,
-        )
+        dy = tiles.Map(at_gradient + (rows - 1) * columns * LANES, columns * LANES, plane)
+        dx = tiles.Map(target, (columns + K - 1) * LANES, (columns + K - 1) * LANES)
+        tiles.input_gradient(columns, channels, floats, tiles.Kernels(address, 0, step), outputs, 0, K, dy, dx)
 
     call(memory.floats)
     expected = before.astype(np.float64)
@@ -274,10 +284,9 @@ def test_input_gradient_of_chosen(channels):
     @njit
     def call(floats):
         for i in range(K + 1):
-            tiles.input_gradient_of_chosen(
-                channels, floats, outputs, at_gradient, LANES, choices, 0, LANES, table + i * 16,
-                channels * tiles.TABLE, target + i * 6 * LANES, 36 * LANES,
-            )  # fmt: skip
+            dy, dx = tiles.Map(at_gradient, LANES, LANES), tiles.Map(target + i * 6 * LANES, 6 * LANES, 36 * LANES)
+            chosen, step = tiles.Chosen(choices, 0, LANES), channels * tiles.TABLE
+            tiles.input_gradient_of_chosen(channels, floats, outputs, dy, chosen, table + i * 16, step, dx)
 
     call(memory.floats)
     full, expected = spread(gradient, choice), before.astype(np.float64)
@@ -305,17 +314,16 @@ def test_dense(count):
     close(memory[6], wide[:, first : first + count].T @ gradient.astype(np.float64))
 
 
-@pytest.mark.parametrize(("outputs", "vectors"), [(6, 4), (6, 1)])
-def test_dense_weight_gradient(outputs, vectors):
+@pytest.mark.parametrize("vectors", [4, 1])
+def test_dense_weight_gradient(vectors):
+    outputs = tiles.GRADIENT_OUTPUTS
     gradient, x, before = random(LANES, 9), random(LANES, vectors * LANES), random(outputs, vectors * LANES)
     memory = Memory(gradient, x, before)
     at_gradient, at_x, sums = memory.offsets
 
     @njit
     def call(floats):
-        tiles.dense_weight_gradient(
-            outputs, vectors, floats, at_gradient, 9, at_x, vectors * LANES, sums, vectors * LANES
-        )
+        tiles.dense_weight_gradient(vectors, floats, at_gradient, 9, at_x, vectors * LANES, sums, vectors * LANES)
 
     call(memory.floats)
     close(memory[2], before + gradient[:, :outputs].astype(np.float64).T @ x)
@@ -440,6 +448,10 @@ NETS = {  # name: input shape, net
             nn.Dense(84, activation="tanh"), nn.Dense(10),
         ),
     ),
+    "softrelu_maxpool": ((1, 28, 28), lambda: lenet("softrelu", max_pool)),
+    "softrelu_avgpool": ((1, 28, 28), lambda: lenet("softrelu", avg_pool, 2)),
+    "softsign_maxpool": ((1, 28, 28), lambda: lenet("softsign", max_pool)),
+    "softsign_avgpool": ((1, 28, 28), lambda: lenet("softsign", avg_pool, 2)),
     "wide": ((1, 28, 28), lambda: lenet("relu", max_pool, 2, channels=(24, 48))),
     "47_classes": ((1, 28, 28), lambda: lenet("sigmoid", max_pool, classes=47)),
     "activation_after_pooling": (
@@ -905,7 +917,7 @@ def test_losses_the_kernels_cannot_compute_are_named(loss, name):
         ([max_pool(), nn.Dense(10)], r"layer 0, MaxPool2D.*does not follow a convolution"),
         ([conv(6, "relu"), nn.Dropout(0.5), nn.Dense(10)], r"layer 1, Dropout.*do not know"),
         ([conv(6), nn.BatchNorm(), nn.Dense(10)], r"layer 1, BatchNorm"),
-        ([conv(6, "softrelu"), nn.Dense(10)], r"layer 0, Conv2D.*softrelu"),
+        ([conv(6, "log_sigmoid"), nn.Dense(10)], r"layer 0, Conv2D.*log_sigmoid"),
         ([conv(6, "relu"), nn.Activation("tanh"), nn.Dense(10)], r"layer 1, Activation.*second activation"),
         ([nn.Dense(8), conv(6), nn.Dense(10)], r"layer 1, Conv2D.*gets a vector of 8 numbers, not maps"),
         ([nn.Dense(8, flatten=False), nn.Dense(10)], r"layer 0, Dense.*flatten"),

@@ -66,12 +66,12 @@ class OwnCall(nn.Sequential):
         return super().__call__(x) + 1
 
 
-ACTIVATIONS = ["sigmoid", "tanh", "relu", None]
+ACTIVATIONS = ["sigmoid", "tanh", "relu", "softrelu", "softsign"]
 
 
 def _conv(draw):
     pad = draw(st.sampled_from([0, 0, 0, 2]))
-    return nn.Conv2D(draw(st.integers(1, 7)), 5, padding=pad, activation=draw(st.sampled_from(ACTIVATIONS)))
+    return nn.Conv2D(draw(st.integers(1, 7)), 5, padding=pad, activation=draw(st.sampled_from([*ACTIVATIONS, None])))
 
 
 def _odd_conv(draw):
@@ -84,7 +84,7 @@ def _odd_conv(draw):
         dilation=draw(st.integers(1, 2)),
         groups=groups,
         use_bias=draw(st.booleans()),
-        activation=draw(st.sampled_from([*ACTIVATIONS, "softrelu", "softsign"])),
+        activation=draw(st.sampled_from([*ACTIVATIONS, None])),
     )
 
 
@@ -101,7 +101,7 @@ def _odd_pool(draw):
 
 def _dense(draw):
     return nn.Dense(
-        draw(st.integers(2, 20)), activation=draw(st.sampled_from(ACTIVATIONS)), use_bias=draw(st.booleans())
+        draw(st.integers(2, 20)), activation=draw(st.sampled_from([*ACTIVATIONS, None])), use_bias=draw(st.booleans())
     )
 
 
@@ -112,7 +112,7 @@ def _nested(draw):
 
 
 def _activation(draw):
-    return nn.Activation(draw(st.sampled_from(["sigmoid", "tanh", "relu"])))
+    return nn.Activation(draw(st.sampled_from(ACTIVATIONS)))
 
 
 def _concurrent(draw):
@@ -138,7 +138,6 @@ ODD = {
     "selu": lambda draw: nn.SELU(),
     "gelu": lambda draw: nn.GELU(),
     "swish": lambda draw: nn.Swish(),
-    "softrelu": lambda draw: nn.Activation(draw(st.sampled_from(["softrelu", "softsign"]))),
     "flatten": lambda draw: nn.Flatten(),
     "lambda": lambda draw: nn.HybridLambda(lambda F, x: x * 2),
     "named lambda": lambda draw: nn.Lambda("tanh"),
@@ -248,7 +247,9 @@ def _append(draw, net, calls):
 def _replace(draw, net, calls):
     name = draw(st.sampled_from(list(net._children)))
     if isinstance(net._children[name], nn.Dense):
-        new = type(net._children[name])(net._children[name]._units, activation=draw(st.sampled_from(ACTIVATIONS)))
+        new = type(net._children[name])(
+            net._children[name]._units, activation=draw(st.sampled_from([*ACTIVATIONS, None]))
+        )
     else:
         new = _activation(draw)
     new.initialize(mx.init.Xavier())
@@ -276,7 +277,7 @@ def _change_in_place(draw, net, calls):
     """Changes of settings that Gluon's layers read at each call."""
     found = _of(net, nn.Activation)
     if found and draw(st.booleans()):
-        draw(st.sampled_from(found))._act_type = draw(st.sampled_from(["sigmoid", "tanh", "relu", "softsign"]))
+        draw(st.sampled_from(found))._act_type = draw(st.sampled_from(ACTIVATIONS))
     found = _of(net, nn.MaxPool2D, nn.AvgPool2D)
     if found and draw(st.booleans()):
         pool = draw(st.sampled_from(found))

@@ -72,7 +72,7 @@ def test_random_numbers_that_stand_elsewhere_are_refused(small, tmp_path):
     header = checkpoint.read_header(file)
     header.rng["dropout"] = Generator("mxnet", 1)  # as of a version that seeds otherwise
     checkpoint.save(file, setup.net, setup.trainer, header)
-    with pytest.raises(InputError, match=r"last.safetensors cannot be resumed bit for bit: its random numbers"):
+    with pytest.raises(InputError, match=r"last.safetensors cannot be resumed bit for bit: the RNG state differs"):
         Run.resume(setup, run.directory)
 
 

@@ -19,6 +19,7 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 from gluon_lenet.engines.fused import tiles
+from gluon_lenet.engines.fused.activations import NO_ACTIVATION
 from gluon_lenet.engines.fused.tiles import (
     CHANNELS,
     CHOSEN_CHANNELS,
@@ -27,13 +28,11 @@ from gluon_lenet.engines.fused.tiles import (
     DENSE_OUTPUTS,
     GRADIENT_OUTPUTS,
     GRADIENT_VECTORS,
-    NO_ACTIVATION,
     OUTPUTS,
-    RELU,
-    SCALED_TANH,
-    SIGMOID,
-    TANH,
+    Chosen,
     K,
+    Kernels,
+    Map,
 )
 from gluon_lenet.engines.fused.vectors import LANES
 
@@ -48,7 +47,7 @@ LAYER = np.dtype(
         (name, np.int64)
         for name in (
             "kind",  # CONVOLUTION, DENSE or DISTANCES
-            "map_activation",  # before SUM_POOLING: NO_ACTIVATION, SIGMOID, TANH, SCALED_TANH or RELU
+            "map_activation",  # before SUM_POOLING: a number in `activations.ACTIVATIONS`
             "pooling",  # NO_POOLING, MAX_POOLING or SUM_POOLING (times a coefficient, plus a bias), of 2x2
             "activation",  # after pooling
             "inputs",  # channels of a convolution, neurons of another layer
@@ -83,7 +82,7 @@ LAYER = np.dtype(
             "transposed_gradient",
             "sums_row",  # dense: length of a row of weight_sums
             # copies of the parameters, a thread its own
-            "packed_weight",  # convolution: (groups of OUTPUTS or the rest, inputs, 5, 5, outputs of the group)
+            "packed_weight",  # convolution: (groups of OUTPUTS[0] or the rest, inputs, 5, 5, outputs of the group)
             "tables",  # max pooling: (outputs, inputs, 6, 16), see tiles.input_gradient_of_chosen
             "packed_bias",  # zeros without a bias
             "packed_coefficient",  # SUM_POOLING: (outputs,), 1/4 each for average pooling
@@ -156,6 +155,44 @@ def count_of(typing_context, counters, number):
     return types.int64(types.int64, types.int64), generate
 
 
+# --- maps of a layer --------------------------------------------------------------------------------------------------
+
+
+@njit
+def moved(start, channel, y, x):
+    """A `Map` from another of its pixels on."""
+    return Map(start.at + channel * start.plane + y * start.row + x * LANES, start.row, start.plane)
+
+
+@njit
+def input_map(layer):
+    """The layer's padded input."""
+    return Map(layer.input, layer.input_row, layer.input_plane)
+
+
+@njit
+def convolved(layer):
+    """What a convolution writes: its own output if it has SUM_POOLING, else the layer's."""
+    if layer.pooling == SUM_POOLING:
+        return Map(layer.map, layer.map_row, layer.map_plane)
+    return Map(layer.output, layer.output_row, layer.output_plane)
+
+
+@njit
+def convolved_gradient(layer):
+    """The gradient of what a convolution writes."""
+    if layer.pooling == SUM_POOLING:
+        return Map(layer.map, layer.map_row, layer.map_plane)
+    return Map(layer.output_gradient, layer.output_row, layer.output_plane)
+
+
+@njit
+def chosen(layer, channel, y, x):
+    """What max pooling chose in a channel, from window (y, x) on."""
+    places = layer.pooled_height * layer.pooled_width * LANES
+    return Chosen(layer.choices, channel * places + (y * layer.pooled_width + x) * LANES, places)
+
+
 # --- forward ----------------------------------------------------------------------------------------------------------
 
 
@@ -173,12 +210,14 @@ def pack(memory, layers):
         if layer.kind == CONVOLUTION:
             taps = layer.inputs * K * K
             weights = at_address(FLOAT32, layer.weight, layer.outputs * taps)
-            for first in range(0, layer.outputs, OUTPUTS):
-                group = min(OUTPUTS, layer.outputs - first)
+            first = 0
+            while first < layer.outputs:
+                group = fitting(OUTPUTS, layer.outputs - first)
                 start = layer.packed_weight + first * taps
                 for o in range(group):
                     for tap in range(taps):
                         memory[start + tap * group + o] = weights[(first + o) * taps + tap]
+                first += group
             if layer.pooling == MAX_POOLING and layer.input_gradient >= 0:
                 for kernel in range(layer.outputs * layer.inputs):
                     table = layer.tables + kernel * tiles.TABLE
@@ -187,6 +226,15 @@ def pack(memory, layers):
                             weight = weights[(kernel * K + ky) * K + kx]
                             memory[table + ky * 16 + 1 + kx] = weight
                             memory[table + (ky + 1) * 16 + 9 + kx] = weight
+
+
+@njit
+def fitting(sizes, left):
+    """The largest of a tile's sizes, in descending order down to 1, that is at most `left`, which is at least 1."""
+    for size in sizes:
+        if size <= left:
+            return size
+    return 1
 
 
 @njit
@@ -243,86 +291,35 @@ def copy_map(memory, source, target, channels, height, width, row, plane):
 
 
 @njit
-def _activate(memory, activation, count, y):
-    if activation == SIGMOID:
-        tiles.activate(SIGMOID, memory, count, y)
-    elif activation == TANH:
-        tiles.activate(TANH, memory, count, y)
-    elif activation == SCALED_TANH:
-        tiles.activate(SCALED_TANH, memory, count, y)
-    elif activation == RELU:
-        tiles.activate(RELU, memory, count, y)
-
-
-@njit
 def activate_output(memory, layer):
     """Apply the activation function to the layer's output, in place."""
     if layer.activation != NO_ACTIVATION:
         for o in range(layer.outputs):
             for y in range(layer.pooled_height):
                 at = layer.output + o * layer.output_plane + y * layer.output_row
-                _activate(memory, layer.activation, layer.pooled_width, at)
+                tiles.activate(layer.activation, memory, layer.pooled_width, at)
 
 
 @njit
 def convolution_forward(memory, layer):
     """Convolution, then max pooling, or neither: from the layer's input to its output or its `map`."""
     taps = layer.inputs * K * K
-    places = layer.pooled_height * layer.pooled_width * LANES
-    to_map = layer.pooling == SUM_POOLING
-    y_start = layer.map if to_map else layer.output
-    y_row = layer.map_row if to_map else layer.output_row
-    y_plane = layer.map_plane if to_map else layer.output_plane
+    image, result = input_map(layer), convolved(layer)
     for y in range(0, layer.height, 2):
         y = min(y, layer.height - 2)  # the last window may overlap the one before
-        for column in range(0, layer.width, 2):
-            column = min(column, layer.width - 2)
-            x = layer.input + y * layer.input_row + column * LANES
-            for o in range(0, layer.outputs, OUTPUTS):
+        for x in range(0, layer.width, 2):
+            x = min(x, layer.width - 2)
+            field = moved(image, 0, y, x)
+            o = 0
+            while o < layer.outputs:
                 weights, bias = layer.packed_weight + o * taps, layer.packed_bias + o
-                group = min(OUTPUTS, layer.outputs - o)
+                group = fitting(OUTPUTS, layer.outputs - o)
                 if layer.pooling == MAX_POOLING:
-                    at = layer.output + o * layer.output_plane + y // 2 * layer.output_row + column // 2 * LANES
-                    choice = o * places + (y // 2 * layer.pooled_width + column // 2) * LANES
-                    _convolve_and_choose(group, memory, layer, x, weights, bias, at, choice, places)
+                    pixel, choices = moved(result, o, y // 2, x // 2), chosen(layer, o, y // 2, x // 2)
+                    tiles.convolve_and_choose(group, memory, layer.inputs, field, weights, bias, pixel, choices)
                 else:
-                    at = y_start + o * y_plane + y * y_row + column * LANES
-                    _convolve(group, memory, layer, x, weights, bias, at, y_row, y_plane)
-
-
-@njit(inline="always")
-def _convolve(group, memory, layer, x, weights, bias, y, y_row, y_plane):
-    channels, row, plane = layer.inputs, layer.input_row, layer.input_plane
-    if group == 4:
-        tiles.convolve(4, memory, channels, x, row, plane, weights, bias, y, y_row, y_plane)
-    elif group == 3:
-        tiles.convolve(3, memory, channels, x, row, plane, weights, bias, y, y_row, y_plane)
-    elif group == 2:
-        tiles.convolve(2, memory, channels, x, row, plane, weights, bias, y, y_row, y_plane)
-    else:
-        tiles.convolve(1, memory, channels, x, row, plane, weights, bias, y, y_row, y_plane)
-
-
-@njit(inline="always")
-def _convolve_and_choose(group, memory, layer, x, weights, bias, y, choice, places):
-    channels, row, plane = layer.inputs, layer.input_row, layer.input_plane
-    y_plane, choices = layer.output_plane, layer.choices
-    if group == 4:
-        tiles.convolve_and_choose(
-            4, memory, channels, x, row, plane, weights, bias, y, y_plane, choices, choice, places
-        )
-    elif group == 3:
-        tiles.convolve_and_choose(
-            3, memory, channels, x, row, plane, weights, bias, y, y_plane, choices, choice, places
-        )
-    elif group == 2:
-        tiles.convolve_and_choose(
-            2, memory, channels, x, row, plane, weights, bias, y, y_plane, choices, choice, places
-        )
-    else:
-        tiles.convolve_and_choose(
-            1, memory, channels, x, row, plane, weights, bias, y, y_plane, choices, choice, places
-        )
+                    tiles.convolve(group, memory, layer.inputs, field, weights, bias, moved(result, o, y, x))
+                o += group
 
 
 @njit
@@ -334,16 +331,7 @@ def subsample_forward(memory, layer):
             x = layer.map + o * layer.map_plane + 2 * y * layer.map_row
             at = layer.output + o * layer.output_plane + y * layer.output_row
             count, row = layer.pooled_width, layer.map_row
-            if layer.map_activation == SIGMOID:
-                tiles.subsample(SIGMOID, memory, count, x, row, coefficient, bias, at)
-            elif layer.map_activation == TANH:
-                tiles.subsample(TANH, memory, count, x, row, coefficient, bias, at)
-            elif layer.map_activation == SCALED_TANH:
-                tiles.subsample(SCALED_TANH, memory, count, x, row, coefficient, bias, at)
-            elif layer.map_activation == RELU:
-                tiles.subsample(RELU, memory, count, x, row, coefficient, bias, at)
-            else:
-                tiles.subsample(NO_ACTIVATION, memory, count, x, row, coefficient, bias, at)
+            tiles.subsample(layer.map_activation, memory, count, x, row, coefficient, bias, at)
 
 
 @njit
@@ -352,15 +340,9 @@ def dense_forward(memory, layer):
     o = 0
     while o < layer.outputs:
         bias, y = layer.packed_bias + o, layer.output + o * LANES
-        if layer.outputs - o >= DENSE_OUTPUTS:
-            tiles.dense(DENSE_OUTPUTS, memory, layer.weight, layer.inputs, layer.input, o, bias, y)
-            o += DENSE_OUTPUTS
-        elif layer.outputs - o >= 4:
-            tiles.dense(4, memory, layer.weight, layer.inputs, layer.input, o, bias, y)
-            o += 4
-        else:
-            tiles.dense(1, memory, layer.weight, layer.inputs, layer.input, o, bias, y)
-            o += 1
+        group = fitting(DENSE_OUTPUTS, layer.outputs - o)
+        tiles.dense(group, memory, layer.weight, layer.inputs, layer.input, o, bias, y)
+        o += group
 
 
 @njit(inline="always")
@@ -418,16 +400,7 @@ def activation_backward(memory, layer):
         for y in range(layer.pooled_height):
             step = o * layer.output_plane + y * layer.output_row
             value, gradient = layer.output + step, layer.output_gradient + step
-            if layer.activation == SIGMOID:
-                tiles.activate_backward(SIGMOID, memory, layer.pooled_width, value, gradient, bias_sum)
-            elif layer.activation == TANH:
-                tiles.activate_backward(TANH, memory, layer.pooled_width, value, gradient, bias_sum)
-            elif layer.activation == SCALED_TANH:
-                tiles.activate_backward(SCALED_TANH, memory, layer.pooled_width, value, gradient, bias_sum)
-            elif layer.activation == RELU:
-                tiles.activate_backward(RELU, memory, layer.pooled_width, value, gradient, bias_sum)
-            else:
-                tiles.activate_backward(NO_ACTIVATION, memory, layer.pooled_width, value, gradient, bias_sum)
+            tiles.activate_backward(layer.activation, memory, layer.pooled_width, value, gradient, bias_sum)
 
 
 @njit
@@ -441,47 +414,25 @@ def subsample_backward(memory, layer):
             count, row = layer.pooled_width, layer.map_row
             if layer.coefficient_gradient != 0:
                 tiles.coefficient_gradient(memory, count, x, row, gradient, layer.coefficient_sums + o * LANES)
-            if layer.map_activation == SIGMOID:
-                tiles.subsample_backward(SIGMOID, memory, count, x, row, coefficient, gradient, bias_sum)
-            elif layer.map_activation == TANH:
-                tiles.subsample_backward(TANH, memory, count, x, row, coefficient, gradient, bias_sum)
-            elif layer.map_activation == SCALED_TANH:
-                tiles.subsample_backward(SCALED_TANH, memory, count, x, row, coefficient, gradient, bias_sum)
-            elif layer.map_activation == RELU:
-                tiles.subsample_backward(RELU, memory, count, x, row, coefficient, gradient, bias_sum)
-            else:
-                tiles.subsample_backward(NO_ACTIVATION, memory, count, x, row, coefficient, gradient, bias_sum)
+            tiles.subsample_backward(layer.map_activation, memory, count, x, row, coefficient, gradient, bias_sum)
 
 
 @njit
 def weight_gradient(memory, layer):
     """Add the block's gradient of a convolution's weights to `weight_sums`: (outputs, inputs, 25)."""
-    places = layer.pooled_height * layer.pooled_width * LANES
+    image, gradient = input_map(layer), convolved_gradient(layer)
     connected = at_address(UINT8, layer.connected, layer.outputs * layer.inputs)
     for channel in range(layer.inputs):  # outermost, so that its map stays in the cache
-        x = layer.input + channel * layer.input_plane
+        x = moved(image, channel, 0, 0)
         for o in range(layer.outputs):
             if layer.connected != 0 and connected[o * layer.inputs + channel] == 0:
                 continue
-            sums = layer.weight_sums + (o * layer.inputs + channel) * (K * K)
+            sums, dy = layer.weight_sums + (o * layer.inputs + channel) * (K * K), moved(gradient, o, 0, 0)
             if layer.pooling == MAX_POOLING:
-                tiles.weight_gradient_of_chosen(
-                    memory,
-                    x,
-                    layer.input_row,
-                    layer.output_gradient + o * layer.output_plane,
-                    layer.output_row,
-                    layer.choices,
-                    o * places,
-                    layer.pooled_height,
-                    layer.pooled_width,
-                    sums,
-                )
+                height, width = layer.pooled_height, layer.pooled_width
+                tiles.weight_gradient_of_chosen(memory, x, dy, chosen(layer, o, 0, 0), height, width, sums)
             else:
-                pooled = layer.pooling == SUM_POOLING
-                gradient = layer.map + o * layer.map_plane if pooled else layer.output_gradient + o * layer.output_plane
-                row = layer.map_row if pooled else layer.output_row
-                tiles.weight_gradient(memory, x, layer.input_row, gradient, row, layer.height, layer.width, sums)
+                tiles.weight_gradient(memory, x, dy, layer.height, layer.width, sums)
 
 
 @njit
@@ -490,11 +441,10 @@ def input_gradient(memory, layer):
     for y in range(layer.height + K - 1):
         channel = 0
         while channel < layer.inputs:
-            group = CHANNELS if channel + CHANNELS <= layer.inputs and layer.connected == 0 else 1
-            target = layer.input_gradient + channel * layer.input_plane + y * layer.input_row
+            group = fitting(CHANNELS, layer.inputs - channel) if layer.connected == 0 else 1
             first, stop = connected_outputs(layer, channel, 0)
             while first < stop:
-                input_row_gradient(memory, layer, channel, group, first, stop - first, y, target)
+                input_row_gradient(memory, layer, channel, group, first, stop - first, y)
                 first, stop = connected_outputs(layer, channel, stop)
             channel += group
 
@@ -514,63 +464,35 @@ def connected_outputs(layer, channel, start):
 
 
 @njit(inline="always")
-def input_row_gradient(memory, layer, channel, group, output, outputs, y, target):
-    """What some outputs add to the gradient of row y of a group of input channels, at target."""
-    pooled = layer.pooling == SUM_POOLING
-    row = layer.map_row if pooled else layer.output_row
-    plane = layer.map_plane if pooled else layer.output_plane
-    gradient = (layer.map if pooled else layer.output_gradient) + output * plane + y * row
-    column = 0
-    while column < layer.width:
-        columns = COLUMNS if column + COLUMNS <= layer.width else 1
-        at, to = gradient + column * LANES, target + column * LANES
-        if columns == COLUMNS and group == CHANNELS:
-            _input_gradient(COLUMNS, CHANNELS, memory, layer, channel, output, outputs, y, at, row, plane, to)
-        elif columns == COLUMNS:
-            _input_gradient(COLUMNS, 1, memory, layer, channel, output, outputs, y, at, row, plane, to)
-        elif group == CHANNELS:
-            _input_gradient(1, CHANNELS, memory, layer, channel, output, outputs, y, at, row, plane, to)
-        else:
-            _input_gradient(1, 1, memory, layer, channel, output, outputs, y, at, row, plane, to)
-        column += columns
-
-
-@njit(inline="always")
-def _input_gradient(columns, channels, memory, layer, channel, output, outputs, y, gradient, row, plane, x_gradient):
+def input_row_gradient(memory, layer, channel, group, output, outputs, y):
+    """What some outputs add to the gradient of row y of a group of input channels."""
+    gradient = moved(convolved_gradient(layer), output, y, 0)
+    target = moved(Map(layer.input_gradient, layer.input_row, layer.input_plane), channel, y, 0)
     first, stop = max(0, y - layer.height + 1), min(K, y + 1)  # rows of the kernel that lie within the output
     step = layer.inputs * K * K
-    weight = output * step + channel * K * K
-    tiles.input_gradient(
-        columns, channels, memory, layer.weight, weight, step, outputs, first, stop, gradient, row, plane,
-        x_gradient, layer.input_plane,
-    )  # fmt: skip
+    kernels = Kernels(layer.weight, output * step + channel * K * K, step)
+    x = 0
+    while x < layer.width:
+        columns = fitting(COLUMNS, layer.width - x)
+        dy, dx = moved(gradient, 0, 0, x), moved(target, 0, 0, x)
+        tiles.input_gradient(columns, group, memory, kernels, outputs, first, stop, dy, dx)
+        x += columns
 
 
 @njit
 def chosen_input_gradient(memory, layer):
     """As `input_gradient`, behind max pooling."""
-    places = layer.pooled_height * layer.pooled_width * LANES
-    channel = 0
+    gradient, target = convolved_gradient(layer), Map(layer.input_gradient, layer.input_row, layer.input_plane)
+    channel, step = 0, layer.inputs * tiles.TABLE
     while channel < layer.inputs:
-        group = CHOSEN_CHANNELS if channel + CHOSEN_CHANNELS <= layer.inputs else 1
+        group = fitting(CHOSEN_CHANNELS, layer.inputs - channel)
         for i in range(K + 1):
             table = layer.tables + channel * tiles.TABLE + i * 16
             for y in range(layer.pooled_height):
                 for x in range(layer.pooled_width):
-                    gradient = layer.output_gradient + y * layer.output_row + x * LANES
-                    choice = (y * layer.pooled_width + x) * LANES
-                    target = layer.input_gradient + channel * layer.input_plane
-                    target += (2 * y + i) * layer.input_row + 2 * x * LANES
-                    if group == CHOSEN_CHANNELS:
-                        tiles.input_gradient_of_chosen(
-                            CHOSEN_CHANNELS, memory, layer.outputs, gradient, layer.output_plane,
-                            layer.choices, choice, places, table, layer.inputs * tiles.TABLE, target, layer.input_plane,
-                        )  # fmt: skip
-                    else:
-                        tiles.input_gradient_of_chosen(
-                            1, memory, layer.outputs, gradient, layer.output_plane,
-                            layer.choices, choice, places, table, layer.inputs * tiles.TABLE, target, layer.input_plane,
-                        )  # fmt: skip
+                    dy, dx = moved(gradient, 0, y, x), moved(target, channel, 2 * y + i, 2 * x)
+                    choices = chosen(layer, 0, y, x)
+                    tiles.input_gradient_of_chosen(group, memory, layer.outputs, dy, choices, table, step, dx)
         channel += group
 
 
@@ -589,37 +511,19 @@ def dense_backward(memory, layer):
         gradient, sums = layer.transposed_gradient + o, layer.weight_sums + o * layer.sums_row
         i = 0
         while i < layer.inputs:
-            if input_row - i >= GRADIENT_VECTORS * LANES:
-                tiles.dense_weight_gradient(
-                    GRADIENT_OUTPUTS, GRADIENT_VECTORS, memory, gradient, gradient_row,
-                    layer.transposed_input + i, input_row, sums + i, layer.sums_row,
-                )  # fmt: skip
-                i += GRADIENT_VECTORS * LANES
-            else:
-                tiles.dense_weight_gradient(
-                    GRADIENT_OUTPUTS, 1, memory, gradient, gradient_row,
-                    layer.transposed_input + i, input_row, sums + i, layer.sums_row,
-                )  # fmt: skip
-                i += LANES
+            vectors = fitting(GRADIENT_VECTORS, (input_row - i) // LANES)
+            tiles.dense_weight_gradient(
+                vectors, memory, gradient, gradient_row, layer.transposed_input + i, input_row, sums + i, layer.sums_row
+            )
+            i += vectors * LANES
     if layer.input_gradient >= 0:
         i = 0
         while i < layer.inputs:
-            target = layer.input_gradient + i * LANES
-            if layer.inputs - i >= DENSE_INPUTS:
-                tiles.dense_input_gradient(
-                    DENSE_INPUTS, memory, layer.weight, layer.inputs, layer.outputs, i, layer.output_gradient, target
-                )
-                i += DENSE_INPUTS
-            elif layer.inputs - i >= 4:
-                tiles.dense_input_gradient(
-                    4, memory, layer.weight, layer.inputs, layer.outputs, i, layer.output_gradient, target
-                )
-                i += 4
-            else:
-                tiles.dense_input_gradient(
-                    1, memory, layer.weight, layer.inputs, layer.outputs, i, layer.output_gradient, target
-                )
-                i += 1
+            group, target = fitting(DENSE_INPUTS, layer.inputs - i), layer.input_gradient + i * LANES
+            tiles.dense_input_gradient(
+                group, memory, layer.weight, layer.inputs, layer.outputs, i, layer.output_gradient, target
+            )
+            i += group
 
 
 @njit

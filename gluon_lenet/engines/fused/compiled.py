@@ -14,7 +14,7 @@ import numpy as np
 from numba import carray, cfunc, from_dtype, types
 from numba.core import event
 
-from gluon_lenet.engines.fused import blocks, rules, threads, tiles, vectors
+from gluon_lenet.engines.fused import activations, blocks, rules, threads, tiles, vectors
 from gluon_lenet.nets import layers
 
 
@@ -96,13 +96,15 @@ def address() -> int:
 
 def _kernel():
     """The compiled function `void run_task(TASK *)`, which any number of threads may enter at once."""
-    # Numba compiles anew what it has on disk if this file has changed; the hash in the closure is for the others.
-    sources = [module.__file__ for module in (layers, vectors, tiles, blocks, rules)]
+    # Numba compiles again what it has on the disk if this file has changed, or a variable that the function takes from
+    # here: a hash of the other files.
+    sources = [module.__file__ for module in (layers, vectors, activations, tiles, blocks, rules)]
     version = hashlib.sha256(b"".join(Path(source).read_bytes() for source in sources)).hexdigest()
 
     def run_task(pointer):
+        _ = version
         task = carray(pointer, 1)[0]
-        if task.kind == blocks.RUN and len(version) > 0:
+        if task.kind == blocks.RUN:
             blocks.run(task)
         else:
             rules.update(task)

@@ -9,6 +9,7 @@ import numpy as np
 from mxnet.gluon import Parameter, nn
 from mxnet.gluon.loss import Loss, SoftmaxCrossEntropyLoss
 
+from gluon_lenet.engines.fused.activations import NO_ACTIVATION, NUMBERS
 from gluon_lenet.engines.fused.blocks import (
     CONVOLUTION,
     DENSE,
@@ -18,16 +19,16 @@ from gluon_lenet.engines.fused.blocks import (
     NO_POOLING,
     SUM_POOLING,
 )
-from gluon_lenet.engines.fused.tiles import GRADIENT_OUTPUTS, NO_ACTIVATION, RELU, SCALED_TANH, SIGMOID, TABLE, TANH, K
+from gluon_lenet.engines.fused.tiles import GRADIENT_OUTPUTS, TABLE, K
 from gluon_lenet.engines.fused.vectors import LANES
 from gluon_lenet.engines.proof import Record
 from gluon_lenet.nets.layers import RBFOutput, ScaledTanh, Subsampling, TableConv2D
 from gluon_lenet.nets.losses import MAPLoss
 
-ACTIVATIONS = {"sigmoid": SIGMOID, "tanh": TANH, "relu": RELU}
 SERVED = (
     "the fused kernels serve a flat Sequential of Conv2D 5x5 (stride 1, padding 0 or 2), MaxPool2D and AvgPool2D 2x2 "
-    "(stride 2, after a convolution), sigmoid, tanh, relu, Flatten, Dense and the layers of 1998"
+    f"(stride 2, after a convolution), {', '.join(kind for kind in NUMBERS if isinstance(kind, str))}, Flatten, Dense "
+    "and the layers of 1998"
 )
 
 
@@ -207,20 +208,16 @@ def _add_pooling(pooling, name, steps):
     return step.out_shape
 
 
-def _add_activation(kind: str | None, name, steps):
+def _add_activation(kind: str | type | None, name, steps):
     if not kind:
         return
-    if kind not in ACTIVATIONS:
+    if kind not in NUMBERS:
         raise Unsupported(f"{name} has the activation {kind}; {SERVED}")
-    _set_activation(ACTIVATIONS[kind], name, steps)
-
-
-def _set_activation(activation: int, name, steps):
     if not steps:
         raise Unsupported(f"{name} is an activation before the first convolution or dense layer; {SERVED}")
     if steps[-1].activation != NO_ACTIVATION:
         raise Unsupported(f"{name} is a second activation in a row; {SERVED}")
-    steps[-1].activation = activation
+    steps[-1].activation = NUMBERS[kind]
 
 
 def _read_activation(block, name, steps, shape):
@@ -229,7 +226,7 @@ def _read_activation(block, name, steps, shape):
 
 
 def _read_scaled_tanh(block, name, steps, shape):
-    _set_activation(SCALED_TANH, name, steps)
+    _add_activation(ScaledTanh, name, steps)
     return shape
 
 

@@ -8,17 +8,19 @@ is LANES floats, one step down is `row` floats, one channel on is `plane` floats
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
+from gluon_lenet.engines.fused.activations import ACTIVATIONS, exp
 from gluon_lenet.engines.fused.vectors import (
     LANES,
     REGISTERS,
     ROUNDS_ONCE,
     Address,
+    Choice,
     Float,
     Floats,
     Int,
     Ints,
-    Literal,
     Value,
     Variable,
     byte_vector,
@@ -26,24 +28,24 @@ from gluon_lenet.engines.fused.vectors import (
     tile,
     vector,
 )
-from gluon_lenet.nets.layers import A, S
 
 K = 5  # height and width of a convolution's kernel
 
-# The sizes of the tiles: as many sums as leave a few registers free for what is multiplied.
+# The sizes of the tiles. The first: as many sums as leave a few registers free for what is multiplied. The others, down
+# to 1: for the rest of a layer that is not a multiple of it.
 if REGISTERS == 32:
-    OUTPUTS = 4  # of a convolution, in a window of 2x2 pixels
-    DENSE_OUTPUTS, DENSE_INPUTS = 12, 16  # neurons, forward and backward
-    GRADIENT_OUTPUTS, GRADIENT_VECTORS = 6, 4  # of a dense layer's weight gradient
-    COLUMNS, CHANNELS = 8, 2  # of a convolution's input gradient: columns + 4 sums a channel
-    CHOSEN_CHANNELS = 3  # the same behind max pooling: 6 sums a channel
+    OUTPUTS = (4, 3, 2, 1)  # of a convolution, in a window of 2x2 pixels
+    DENSE_OUTPUTS, DENSE_INPUTS = (12, 4, 1), (16, 4, 1)  # neurons, forward and backward
+    GRADIENT_OUTPUTS, GRADIENT_VECTORS = 6, (4, 1)  # of a dense layer's weight gradient
+    COLUMNS, CHANNELS = (8, 1), (2, 1)  # of a convolution's input gradient: columns + 4 sums a channel
+    CHOSEN_CHANNELS = (3, 1)  # the same behind max pooling: 6 sums a channel
     STRIPS = [range(K)]  # the kernel's rows, in one part: 25 sums
 else:
-    OUTPUTS = 2
-    DENSE_OUTPUTS, DENSE_INPUTS = 12, 12
-    GRADIENT_OUTPUTS, GRADIENT_VECTORS = 6, 2
-    COLUMNS, CHANNELS = 8, 1
-    CHOSEN_CHANNELS = 2
+    OUTPUTS = (2, 1)
+    DENSE_OUTPUTS, DENSE_INPUTS = (12, 4, 1), (12, 4, 1)
+    GRADIENT_OUTPUTS, GRADIENT_VECTORS = 6, (2, 1)
+    COLUMNS, CHANNELS = (8, 1), (1,)
+    CHOSEN_CHANNELS = (2, 1)
     STRIPS = [range(2), range(2, 4), range(4, 5)]  # one after the other: 10 sums at most
 
 # What max pooling stores about a window: which of its 4 pixels is the largest. Bit 3 says below, bit 0 says left: as it
@@ -51,71 +53,34 @@ else:
 PLACES = (1, 0, 9, 8)
 TABLE = (K + 1) * 16  # floats of the table for one input and one output channel
 
-NO_ACTIVATION, SIGMOID, TANH, SCALED_TANH, RELU = range(5)
-
-# --- functions of one vector ------------------------------------------------------------------------------------------
+ActivationNumber = Choice(range(len(ACTIVATIONS)))
 
 
-def _within(x: Value, low: float, high: float) -> Value:
-    x = vector(high).where(x > high, x)
-    return vector(low).where(x < low, x)
+class Map(NamedTuple):
+    """Where a pixel of a feature map is, and how far it is from there to the next row and to the next channel."""
+
+    at: Int
+    row: Int
+    plane: Int
 
 
-def _exp_parts(x: Value) -> tuple[Value, Value]:
-    """2**n and p with e to the power of x = 2**n (1 + p): the nearest n, and Cephes' polynomial of what is left."""
-    n = (x * (1 / math.log(2))).rounded()
-    rest = n.times_plus(vector(2.12194440e-4), n.times_plus(vector(-0.693359375), x))  # x - n log 2, in two steps
-    power = vector(1.9875691500e-4)
-    for coefficient in (1.3981999507e-3, 8.3334519073e-3, 4.1665795894e-2, 1.6666665459e-1, 5.0000001201e-1):
-        power = power.times_plus(rest, vector(coefficient))
-    return ((n.to_int() + 127) << 23).bits_as_float(), power.times_plus(rest * rest, rest)
+class Chosen(NamedTuple):
+    """Where PLACES are that max pooling stores: `at` bytes after a float; to the next channel it is `plane` bytes."""
+
+    start: Int
+    at: Int
+    plane: Int
 
 
-def exp(x: Value) -> Value:
-    """e to the power of x, to 2 units in the last place."""
-    two_to_n, power = _exp_parts(_within(x, -87, 88))
-    return two_to_n.times_plus(power, two_to_n)
+class Kernels(NamedTuple):
+    """Where the weights between an input and an output channel are: float `at`; to the next output it is `step`."""
+
+    address: Address
+    at: Int
+    step: Int
 
 
-def sigmoid(x: Value) -> Value:
-    """1 / (1 + exp(-x))."""
-    return 1 / (exp(-x) + 1)
-
-
-def tanh(x: Value) -> Value:
-    """Hyperbolic tangent, to 3 units in the last place: e / (e + 2) with e = exp(2 x) - 1.
-
-    The 1 is taken off before rounding can hide what is left of small numbers; from 2 x = 20 on, the result is 1.
-    """
-    two_to_n, power = _exp_parts(_within(x + x, -20, 20))
-    less_one = two_to_n.times_plus(power, two_to_n - 1)
-    return less_one / (less_one + 2)
-
-
-def apply(activation: int, x: Value) -> Value:
-    """The activation function of x."""
-    if activation == SIGMOID:
-        return sigmoid(x)
-    if activation == TANH:
-        return tanh(x)
-    if activation == SCALED_TANH:
-        return tanh(x * S) * A
-    if activation == RELU:
-        return vector(0).where(x < 0, x)  # this way round NaN stays NaN
-    return x
-
-
-def through(activation: int, gradient: Value, y: Value) -> Value:
-    """The gradient with respect to x, from that with respect to y = activation(x)."""
-    if activation == SIGMOID:
-        return gradient * y * (1 - y)
-    if activation == TANH:
-        return gradient * (1 - y * y)
-    if activation == SCALED_TANH:
-        return gradient * (y * y).times_plus(vector(-S / A), vector(A * S))
-    if activation == RELU:
-        return gradient.where(y > 0, vector(0))
-    return gradient
+# --- vectors in registers ---------------------------------------------------------------------------------------------
 
 
 def _transpose(rows: list[Value]) -> list[Value]:
@@ -187,7 +152,7 @@ def transpose(memory: Floats, source: Int, source_row: Int, target: Int, target_
 # --- convolution, forward ---------------------------------------------------------------------------------------------
 
 
-def _window(outputs, memory, channels, x, row, plane, weights, bias) -> list[list[Value]]:
+def _window(outputs, memory, channels, x, weights, bias) -> list[list[Value]]:
     """`outputs` channels of a convolution in a window of 2x2 pixels: [output][pixel], pixels row by row.
 
     The window's receptive field begins at x; a row of it, 6 vectors, serves 2 pixels and all the outputs.
@@ -196,8 +161,8 @@ def _window(outputs, memory, channels, x, row, plane, weights, bias) -> list[lis
     """
     sums = [[Variable(memory.broadcast(bias + o)) for _ in range(4)] for o in range(outputs)]
     with loop(channels) as channel, loop(K) as ky:
-        above = x + channel * plane + ky * row
-        field = [[memory.load(above + row * i + j * LANES) for j in range(K + 1)] for i in range(2)]
+        above = x.at + channel * x.plane + ky * x.row
+        field = [[memory.load(above + x.row * i + j * LANES) for j in range(K + 1)] for i in range(2)]
         taps = weights + (channel * K + ky) * (K * outputs)
         for kx in range(K):
             for o in range(outputs):
@@ -208,84 +173,69 @@ def _window(outputs, memory, channels, x, row, plane, weights, bias) -> list[lis
 
 
 @tile
-def convolve(
-    outputs: Literal,
-    memory: Floats,
-    channels: Int,
-    x: Int,
-    row: Int,
-    plane: Int,
-    weights: Int,
-    bias: Int,
-    y: Int,
-    y_row: Int,
-    y_plane: Int,
-):
+def convolve(outputs: Choice(OUTPUTS), memory: Floats, channels: Int, x: Map, weights: Int, bias: Int, y: Map):
     """Convolution 5x5 plus bias: (channels, 6, 6) at x -> (outputs, 2, 2) at y, all of LANES images.
 
     The weights are packed as (channels, 5, 5, outputs) at `weights`, the biases as (outputs,) at `bias`.
     """
-    for o, window in enumerate(_window(outputs, memory, channels, x, row, plane, weights, bias)):
+    for o, window in enumerate(_window(outputs, memory, channels, x, weights, bias)):
         for pixel, value in enumerate(window):
-            memory.store(y + y_plane * o + y_row * (pixel // 2) + (pixel % 2) * LANES, value)
+            memory.store(y.at + y.plane * o + y.row * (pixel // 2) + (pixel % 2) * LANES, value)
 
 
 @tile
 def convolve_and_choose(
-    outputs: Literal,
-    memory: Floats,
-    channels: Int,
-    x: Int,
-    row: Int,
-    plane: Int,
-    weights: Int,
-    bias: Int,
-    y: Int,
-    y_plane: Int,
-    choices: Int,
-    choice: Int,
-    choice_plane: Int,
+    outputs: Choice(OUTPUTS), memory: Floats, channels: Int, x: Map, weights: Int, bias: Int, y: Map, chosen: Chosen
 ):
     """As `convolve`, then max pooling 2x2: (channels, 6, 6) at x -> (outputs,) at y, all of LANES images.
 
     Which of the four pixels is the largest (the first, if there are several) is stored for the backward pass: a uint8
-    of PLACES, `choice` bytes after the float `choices`.
+    of PLACES.
     """
-    places = memory.bytes_at(choices)
-    for o, window in enumerate(_window(outputs, memory, channels, x, row, plane, weights, bias)):
+    places = memory.bytes_at(chosen.start)
+    for o, window in enumerate(_window(outputs, memory, channels, x, weights, bias)):
         best, place = window[0], byte_vector(PLACES[0])
         for pixel in range(1, 4):
             larger = window[pixel] > best
             best = window[pixel].where(larger, best)
             place = byte_vector(PLACES[pixel]).where(larger, place)
-        memory.store(y + y_plane * o, best)
-        places.store(choice + choice_plane * o, place)
+        memory.store(y.at + y.plane * o, best)
+        places.store(chosen.at + chosen.plane * o, place)
 
 
 # --- activation and pooling -------------------------------------------------------------------------------------------
 
 
 @tile
-def activate(activation: Literal, memory: Floats, count: Int, y: Int):
+def activate(activation: ActivationNumber, memory: Floats, count: Int, y: Int):
     """y = activation(y) for `count` vectors side by side."""
     with loop(count) as i:
         at = y + i * LANES
-        memory.store(at, apply(activation, memory.load(at)))
+        memory.store(at, ACTIVATIONS[activation].forward(memory.load(at)))
 
 
 @tile
-def activate_backward(activation: Literal, memory: Floats, count: Int, y: Int, gradient: Int, bias_sum: Int):
+def activate_backward(activation: ActivationNumber, memory: Floats, count: Int, y: Int, gradient: Int, bias_sum: Int):
     """gradient *= activation'(...) for `count` vectors side by side, y = activation(...); adds up for the bias."""
     total = Variable(memory.load(bias_sum))
     with loop(count) as i:
-        value = through(activation, memory.load(gradient + i * LANES), memory.load(y + i * LANES))
+        value = ACTIVATIONS[activation].backward(memory.load(gradient + i * LANES), memory.load(y + i * LANES))
         memory.store(gradient + i * LANES, value)
         total.set(total.get() + value)
     memory.store(bias_sum, total.get())
 
 
 @tile
-def subsample(activation: Literal, memory: Floats, count: Int, x: Int, row: Int, coefficient: Int, bias: Int, y: Int):
+def subsample(
+    activation: ActivationNumber,
+    memory: Floats,
+    count: Int,
+    x: Int,
+    row: Int,
+    coefficient: Int,
+    bias: Int,
+    y: Int,
+):
     """x = activation(x) in 2 rows of 2 * count vectors; from each window of 2x2 one of the `count` vectors at y.
 
     y = coefficient * sum + bias, both floats of memory. Average pooling has the coefficient 1/4 and the bias 0.
@@ -295,7 +245,7 @@ def subsample(activation: Literal, memory: Floats, count: Int, x: Int, row: Int,
         values = []
         for pixel in range(4):
             at = x + row * (pixel // 2) + (i * 2 + pixel % 2) * LANES
-            values.append(apply(activation, memory.load(at)))
+            values.append(ACTIVATIONS[activation].forward(memory.load(at)))
             memory.store(at, values[-1])
         total = values[0] + values[1] + values[2] + values[3]
         memory.store(y + i * LANES, total.times_plus(factor, summand))
@@ -303,7 +253,7 @@ def subsample(activation: Literal, memory: Floats, count: Int, x: Int, row: Int,
 
 @tile
 def subsample_backward(
-    activation: Literal,
+    activation: ActivationNumber,
     memory: Floats,
     count: Int,
     x: Int,
@@ -321,7 +271,7 @@ def subsample_backward(
         part = memory.load(gradient + i * LANES) * factor
         for pixel in range(4):
             at = x + row * (pixel // 2) + (i * 2 + pixel % 2) * LANES
-            value = through(activation, part, memory.load(at))
+            value = ACTIVATIONS[activation].backward(part, memory.load(at))
             memory.store(at, value)
             total.set(total.get() + value)
     memory.store(bias_sum, total.get())
@@ -349,9 +299,7 @@ def _add_taps(memory, taps: list[Variable], sums):
 
 
 @tile
-def weight_gradient(
-    memory: Floats, x: Int, row: Int, gradient: Int, gradient_row: Int, height: Int, width: Int, sums: Int
-):
+def weight_gradient(memory: Floats, x: Map, gradient: Map, height: Int, width: Int, sums: Int):
     """The gradient of the 25 weights between an input map and an output map, added to the 25 floats at `sums`.
 
     sums[ky, kx] += sum over images and pixels of gradient[y, x] * input[y + ky, x + kx].
@@ -364,13 +312,13 @@ def weight_gradient(
             gradients = [memory.load(gradient_at + i * LANES) for i in range(count)]
             for j, ky in enumerate(strip):
                 for column in range(K + count - 1):
-                    value = memory.load(at + row * ky + column * LANES)
+                    value = memory.load(at + x.row * ky + column * LANES)
                     for i in range(count):
                         if 0 <= column - i < K:
                             taps[j * K + column - i].add_product(gradients[i], value)
 
         with loop(height) as y:
-            at, gradient_at = x + row * y, gradient + gradient_row * y
+            at, gradient_at = x.at + x.row * y, gradient.at + gradient.row * y
             pairs = width // 2
             with loop(pairs) as pair:
                 pixels(at + pair * (2 * LANES), gradient_at + pair * (2 * LANES), 2)
@@ -381,33 +329,24 @@ def weight_gradient(
 
 @tile
 def weight_gradient_of_chosen(
-    memory: Floats,
-    x: Int,
-    row: Int,
-    gradient: Int,
-    gradient_row: Int,
-    choices: Int,
-    choice: Int,
-    height: Int,
-    width: Int,
-    sums: Int,
+    memory: Floats, x: Map, gradient: Map, chosen: Chosen, height: Int, width: Int, sums: Int
 ):
     """As `weight_gradient`, behind max pooling: only one pixel of each window has a gradient.
 
     So the lanes pick the input under that pixel (two selections a tap) and the taps need one multiplication a window
     instead of four. `height` and `width` are the pooled map's, whose gradient this takes.
     """
-    places = memory.bytes_at(choices)
+    places = memory.bytes_at(chosen.start)
     for strip in STRIPS:
         taps = [Variable(vector(0)) for _ in range(len(strip) * K)]
         with loop(height) as y, loop(width) as column:
-            value = memory.load(gradient + gradient_row * y + column * LANES)
-            place = places.load(choice + (y * width + column) * LANES)
+            value = memory.load(gradient.at + gradient.row * y + column * LANES)
+            place = places.load(chosen.at + (y * width + column) * LANES)
             left, below = (place & 1) > 0, (place & 8) > 0
-            at = x + row * (y * 2) + column * (2 * LANES)
+            at = x.at + x.row * (y * 2) + column * (2 * LANES)
             upper = None
             for i in range(strip[0], strip[-1] + 2):
-                field = [memory.load(at + row * i + j * LANES) for j in range(K + 1)]
+                field = [memory.load(at + x.row * i + j * LANES) for j in range(K + 1)]
                 lower = [field[j].where(left, field[j + 1]) for j in range(K)]
                 if upper:
                     for kx in range(K):
@@ -419,58 +358,49 @@ def weight_gradient_of_chosen(
 
 @tile
 def input_gradient(
-    columns: Literal,
-    channels: Literal,
+    columns: Choice(COLUMNS),
+    channels: Choice(CHANNELS),
     memory: Floats,
-    weights: Address,
-    weight: Int,
-    weight_step: Int,
+    kernels: Kernels,
     outputs: Int,
     first: Int,
     stop: Int,
-    gradient: Int,
-    row: Int,
-    plane: Int,
-    x_gradient: Int,
-    x_plane: Int,
+    gradient: Map,
+    x_gradient: Map,
 ):
     """What `columns` pixels of the output's gradient say about one row of the input's, in `channels` input channels.
 
     x_gradient[c, x + kx] += gradient[o, y - ky, x] * weight[o, c, ky, kx], over the outputs o, ky = first ... stop - 1,
-    all kx and the columns x; `gradient` is the offset of [0, y, x], `x_gradient` that of [c, x].
+    all kx and the columns x; `gradient` is at [0, y, x], `x_gradient` at [c, x].
     """
     sums = [
-        [Variable(memory.load(x_gradient + x_plane * c + j * LANES)) for j in range(columns + K - 1)]
+        [Variable(memory.load(x_gradient.at + x_gradient.plane * c + j * LANES)) for j in range(columns + K - 1)]
         for c in range(channels)
     ]
     with loop(stop, start=first) as ky, loop(outputs) as output:
-        taps = weight + output * weight_step + ky * K
-        at = gradient + plane * output - row * ky
+        taps = kernels.at + output * kernels.step + ky * K
+        at = gradient.at + gradient.plane * output - gradient.row * ky
         values = [memory.load(at + column * LANES) for column in range(columns)]
         for kx in range(K):
             for c in range(channels):
-                factor = weights.floats().broadcast(taps + (c * K * K + kx))
+                factor = kernels.address.floats().broadcast(taps + (c * K * K + kx))
                 for column in range(columns):
                     sums[c][column + kx].add_product(values[column], factor)
     for c in range(channels):
         for j in range(columns + K - 1):
-            memory.store(x_gradient + x_plane * c + j * LANES, sums[c][j].get())
+            memory.store(x_gradient.at + x_gradient.plane * c + j * LANES, sums[c][j].get())
 
 
 @tile
 def input_gradient_of_chosen(
-    channels: Literal,
+    channels: Choice(CHOSEN_CHANNELS),
     memory: Floats,
     outputs: Int,
-    gradient: Int,
-    plane: Int,
-    choices: Int,
-    choice: Int,
-    choice_plane: Int,
+    gradient: Map,
+    chosen: Chosen,
     table: Int,
     table_step: Int,
-    x_gradient: Int,
-    x_plane: Int,
+    x_gradient: Map,
 ):
     """What one pooled pixel's gradient says about one row of its 6x6 receptive field, in `channels` input channels.
 
@@ -484,26 +414,29 @@ def input_gradient_of_chosen(
     9 below left, 8 below right (PLACES). `table` is the offset of row i for output 0, `table_step` leads to the next.
     """
     sums = [
-        [Variable(memory.load(x_gradient + x_plane * c + j * LANES)) for j in range(K + 1)] for c in range(channels)
+        [Variable(memory.load(x_gradient.at + x_gradient.plane * c + j * LANES)) for j in range(K + 1)]
+        for c in range(channels)
     ]
-    places = memory.bytes_at(choices)
+    places = memory.bytes_at(chosen.start)
     with loop(outputs) as output:
-        value = memory.load(gradient + plane * output)
-        place = places.load(choice + choice_plane * output).widened()
+        value = memory.load(gradient.at + gradient.plane * output)
+        place = places.load(chosen.at + chosen.plane * output).widened()
         row = table + table_step * output
         for j in range(K + 1):
             for c in range(channels):
                 sums[c][j].add_product(value, memory.look_up(row + c * TABLE, place + j))
     for c in range(channels):
         for j in range(K + 1):
-            memory.store(x_gradient + x_plane * c + j * LANES, sums[c][j].get())
+            memory.store(x_gradient.at + x_gradient.plane * c + j * LANES, sums[c][j].get())
 
 
 # --- dense layers -----------------------------------------------------------------------------------------------------
 
 
 @tile
-def dense(outputs: Literal, memory: Floats, weights: Address, inputs: Int, x: Int, first: Int, bias: Int, y: Int):
+def dense(
+    outputs: Choice(DENSE_OUTPUTS), memory: Floats, weights: Address, inputs: Int, x: Int, first: Int, bias: Int, y: Int
+):
     """Neurons `first` ... of a dense layer: (inputs,) at x -> (outputs,) at y. Weights are (all outputs, inputs)."""
     matrix = weights.floats()
     sums = [Variable(memory.broadcast(bias + o)) for o in range(outputs)]
@@ -517,7 +450,7 @@ def dense(outputs: Literal, memory: Floats, weights: Address, inputs: Int, x: In
 
 @tile
 def dense_input_gradient(
-    inputs: Literal,
+    inputs: Choice(DENSE_INPUTS),
     memory: Floats,
     weights: Address,
     row: Int,
@@ -539,8 +472,7 @@ def dense_input_gradient(
 
 @tile
 def dense_weight_gradient(
-    outputs: Literal,
-    vectors: Literal,
+    vectors: Choice(GRADIENT_VECTORS),
     memory: Floats,
     gradient: Int,
     gradient_row: Int,
@@ -549,19 +481,20 @@ def dense_weight_gradient(
     sums: Int,
     sums_row: Int,
 ):
-    """The gradient of a dense layer's weights, (outputs, vectors * LANES) of them, added to `sums`.
+    """The gradient of a dense layer's weights, (GRADIENT_OUTPUTS, vectors * LANES) of them, added to `sums`.
 
     Here a vector is LANES inputs of one image, not LANES images: `gradient` is (LANES images, outputs) and `x` (LANES
     images, inputs), and the images are added up.
     """
-    totals = [[Variable(memory.load(sums + sums_row * o + i * LANES)) for i in range(vectors)] for o in range(outputs)]
+    outputs = range(GRADIENT_OUTPUTS)
+    totals = [[Variable(memory.load(sums + sums_row * o + i * LANES)) for i in range(vectors)] for o in outputs]
     with loop(LANES) as image:
         values = [memory.load(x + x_row * image + i * LANES) for i in range(vectors)]
-        for o in range(outputs):
+        for o in outputs:
             factor = memory.broadcast(gradient + gradient_row * image + o)
             for i in range(vectors):
                 totals[o][i].add_product(values[i], factor)
-    for o in range(outputs):
+    for o in outputs:
         for i in range(vectors):
             memory.store(sums + sums_row * o + i * LANES, totals[o][i].get())
 

@@ -10,14 +10,17 @@ more than twice the time on these convolutions. So the tiles name their vectors:
         with loop(count) as i:
             memory.store(a + i * LANES, memory.load(a + i * LANES) + memory.load(b + i * LANES))
 
-Inside a tile every `Int` and every vector is a `Value`: Python's operators on it write the instruction.
+Inside a tile every `Int` and every vector is a `Value`: Python's operators on it write the instruction. A `NamedTuple`
+of such kinds is a parameter, too: what belongs together.
 """
 
 from __future__ import annotations
 
 import inspect
 import platform
+from collections.abc import Iterable
 from contextlib import contextmanager
+from typing import get_type_hints
 
 import numpy as np
 from llvmlite import ir
@@ -30,11 +33,11 @@ __all__ = [
     "LANES",
     "Address",
     "Bytes",
+    "Choice",
     "Float",
     "Floats",
     "Int",
     "Ints",
-    "Literal",
     "Value",
     "Variable",
     "loop",
@@ -103,6 +106,9 @@ class Value:
 
     def __lshift__(self, other):
         return Value(_builder.shl(self.llvm, self._lift(other)))
+
+    def __abs__(self):
+        return _call("llvm.fabs", self)
 
     def __neg__(self):
         return Value(_builder.fneg(self.llvm))
@@ -225,8 +231,15 @@ def when(condition: Value):
 # --- kinds of parameters ----------------------------------------------------------------------------------------------
 
 
-class Literal:
-    """A parameter known when the tile is compiled: in the tile a Python number; each value makes a tile of its own."""
+class Choice:
+    """A parameter that is one of a few numbers, each of which makes a tile of its own: in the tile a Python number.
+
+    Where the caller gives a constant, the tile is written for that alone, whether it is among `numbers` or not; else
+    for all of `numbers`, with an LLVM switch in front. There the last one stands for whatever is not among them.
+    """
+
+    def __init__(self, numbers: Iterable[int]):
+        self.numbers = tuple(dict.fromkeys(numbers))
 
 
 class Int:
@@ -319,31 +332,61 @@ class Address:
         return Bytes(_builder.inttoptr(self._llvm, _I8.as_pointer()))
 
 
+def _cases(number, numbers):
+    """`for n in _cases(number, numbers):` writes the body once for each n, behind an LLVM switch on the int64."""
+    cases = [(n, _builder.append_basic_block(f"case{n}")) for n in numbers]
+    behind = _builder.append_basic_block("behind")
+    *_, (_, default) = cases
+    switch = _builder.switch(number, default)
+    for n, block in cases:
+        if block is not default:
+            switch.add_case(ir.Constant(_I64, n), block)
+        _builder.position_at_end(block)
+        yield n
+        _builder.branch(behind)
+    _builder.position_at_end(behind)
+
+
+def _write(body, kinds, operands):
+    """Write a tile's instructions, once for each combination of the choices that are open."""
+    for i, kind in enumerate(kinds):
+        if isinstance(kind, Choice) and not isinstance(operands[i], int):
+            for number in _cases(operands[i], kind.numbers):
+                _write(body, kinds, [*operands[:i], number, *operands[i + 1 :]])
+            return
+    body(*operands)
+
+
 def tile(body):
     """Make a function that writes LLVM instructions callable from Numba's functions; see the module's docstring."""
-    names = {kind.__name__: kind for kind in (Literal, Int, Float, Floats, Ints, Address)}
-    kinds = [names[parameter.annotation] for parameter in inspect.signature(body).parameters.values()]
+    kinds = [parameter.annotation for parameter in inspect.signature(body, eval_str=True).parameters.values()]
     numbers = {Int: types.int64, Address: types.int64, Float: types.float32}
 
+    def type_of(kind, argument):
+        if isinstance(kind, Choice) and not isinstance(argument, types.Literal):
+            return types.int64
+        return numbers.get(kind, argument)
+
+    def operand(context, builder, kind, numba_type, value):
+        if isinstance(kind, Choice):
+            return numba_type.literal_value if isinstance(numba_type, types.Literal) else value
+        if isinstance(numba_type, types.BaseNamedTuple):
+            values = cgutils.unpack_tuple(builder, value)
+            fields = zip(get_type_hints(kind).values(), numba_type, values, strict=True)
+            return kind(*(operand(context, builder, *each) for each in fields))
+        if kind in (Floats, Ints):
+            return kind(context.make_array(numba_type)(context, builder, value).data)
+        return {Int: Value, Float: _in_every_lane, Address: Address}[kind](value)
+
     def typer(typing_context, *arguments):
-        for kind, argument in zip(kinds, arguments, strict=True):
-            if kind is Literal and not isinstance(argument, types.Literal):
-                return None  # Numba asks first without, then with, the literal
-        signature = types.void(*(numbers.get(kind, arg) for kind, arg in zip(kinds, arguments, strict=True)))
+        signature = types.void(*map(type_of, kinds, arguments))
 
         def generate(context, builder, signature, values):
             global _builder
-
-            def operand(kind, numba_type, value):
-                if kind is Literal:
-                    return numba_type.literal_value
-                if kind in (Floats, Ints):
-                    return kind(context.make_array(numba_type)(context, builder, value).data)
-                return {Int: Value, Float: _in_every_lane, Address: Address}[kind](value)
-
             outer, _builder = _builder, builder
             try:
-                body(*map(operand, kinds, signature.args, values))
+                operands = zip(kinds, signature.args, values, strict=True)
+                _write(body, kinds, [operand(context, builder, *each) for each in operands])
             finally:
                 _builder = outer
             return context.get_dummy_value()
