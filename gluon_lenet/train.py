@@ -8,7 +8,6 @@ from dataclasses import replace
 
 from gluon_lenet import cli
 from gluon_lenet.compat.threads import num_threads, set_threads
-from gluon_lenet.data.catalogue import get_entry
 from gluon_lenet.errors import DiskError, InputError
 from gluon_lenet.training.recipes import DEFAULT_RECIPE, RECIPES, get_recipe
 from gluon_lenet.training.run_dir import CONFIG, LAST, RunDir
@@ -79,6 +78,8 @@ def _train(args, directory: RunDir | None = None) -> int:
         ctx, threads, mode = ",".join(config.ctx), config.threads, config.backprop
     chosen = {"num_epochs": args.epochs, "batch_size": args.batch_size, "lr": args.lr}
     if args.augment and recipe.augment is None:
+        from gluon_lenet.data.catalogue import get_entry  # here: --help needs no data sets
+
         chosen["augment"] = get_entry(recipe.dataset).augmentation
     recipe = replace(recipe, **{name: value for name, value in chosen.items() if value is not None})
     if threads not in (None, num_threads()):
