@@ -70,6 +70,14 @@ def small_batches(fashion):
     )
 
 
+@pytest.fixture
+def small(monkeypatch):
+    """The recipes of small_train.py, by name."""
+    import small_train  # here: it loads MXNet
+
+    small_train.shrink(monkeypatch.setitem, monkeypatch.setattr)
+
+
 @pytest.fixture(scope="module")
 def bench():
     """benchmarks/bench.py, as a module."""

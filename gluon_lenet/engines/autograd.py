@@ -91,7 +91,7 @@ class Autograd:
     def step(self, batch: Batch | tuple, trainer: Trainer, batch_size: int | None = None) -> Queued:
         """See `base.Engine`."""
         queued = self.backprop(batch)
-        base.update(trainer, batch_size or queued.num_examples)
+        base.update(trainer, batch_size, queued.num_examples)
         queued.sums_of_squares = base.sums_of_squares(trainer)
         return queued
 

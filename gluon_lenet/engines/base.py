@@ -16,7 +16,7 @@ from gluon_lenet.errors import InputError
 
 # How many batches the loop may be ahead of the device: reading the results of a batch that old does not stall, and the
 # queue's memory stays bounded.
-LEAD = 8
+_LEAD = 8
 
 _MOST_AGGREGATED = 60  # arrays that one of MXNet's `multi_sgd_update` operations can hold
 
@@ -90,22 +90,22 @@ def dropout_seed(seed: int, epoch: int, batch: int) -> int:
 
 
 def behind(results: Iterable) -> Iterator:
-    """The results in order, each delayed until LEAD more were requested, so that the device has computed it by then."""
+    """The results in order, each delayed until _LEAD more were requested: by then the device has computed it."""
     ahead = deque()
     for result in results:
         ahead.append(result)
-        if len(ahead) > LEAD:
+        if len(ahead) > _LEAD:
             yield ahead.popleft()
     yield from ahead
 
 
-def update(trainer: Trainer, batch_size: int) -> None:
-    """`trainer.step(batch_size)`, its operations handed to MXNet's threads in bulk."""
+def update(trainer: Trainer, batch_size: int | None, num_examples: int) -> None:
+    """`trainer.step(batch_size)`, by default `num_examples`, its operations handed to MXNet's threads in bulk."""
     num_params = len(trainer._params)
     if type(trainer._optimizer) is mx.optimizer.SGD:  # others do not aggregate, or compute something else if they do
         trainer._optimizer.aggregate_num = min(num_params, _MOST_AGGREGATED)  # default: 4 parameters per operation
     with mx.engine.bulk(num_params):
-        trainer.step(batch_size)
+        trainer.step(num_examples if batch_size is None else batch_size)
 
 
 def sums_of_squares(trainer: Trainer) -> nd.NDArray:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import time
-from collections import deque
 from collections.abc import Iterable, Iterator
 from itertools import islice
 from typing import NamedTuple
@@ -12,7 +11,7 @@ from typing import NamedTuple
 import mxnet as mx
 from mxnet import gluon
 
-from gluon_lenet.engines.base import LEAD, Engine, Pending
+from gluon_lenet.engines.base import Engine, Pending, behind
 from gluon_lenet.errors import InputError
 from gluon_lenet.training.metrics import EpochResult, Progress
 
@@ -86,19 +85,20 @@ class Loop:
 
     def _train(self, train_iter: Iterable, progress: Progress, watcher: Watcher) -> bool:
         """The rest of one pass over the training data, added to `progress`; False if it was stopped early."""
-        steps: deque[Pending] = deque()  # steps that the device may still be computing
-        stopped = False
-        for number, batch in enumerate(islice(self.engine.batches(train_iter), progress.batch, None), progress.batch):
-            stopped = watcher.should_stop()
-            if stopped:
-                break
-            if self.seed is not None:
-                self.engine.seed(self.seed, progress.epoch, number)
-            steps.append(self.engine.step(batch, self.trainer, self.batch_size))
-            if len(steps) > LEAD:
-                watcher.batch(_count(steps.popleft(), progress))
-        while steps:
-            watcher.batch(_count(steps.popleft(), progress))
+        stopped, first = False, progress.batch
+
+        def steps() -> Iterator[Pending]:
+            nonlocal stopped
+            for number, batch in enumerate(islice(self.engine.batches(train_iter), first, None), first):
+                stopped = watcher.should_stop()
+                if stopped:
+                    return
+                if self.seed is not None:
+                    self.engine.seed(self.seed, progress.epoch, number)
+                yield self.engine.step(batch, self.trainer, self.batch_size)
+
+        for step in behind(steps()):
+            watcher.batch(_count(step, progress))
         if not stopped and not progress.num_examples:
             raise InputError(
                 f"epoch {progress.epoch}: the training data have no batches; they must have some every epoch"

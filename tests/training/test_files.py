@@ -21,7 +21,6 @@ import pytest
 from safetensors import numpy as safetensors
 from safetensors import safe_open
 
-import small_train
 from conftest import ROOT, fails_as_bad_input, module_env, new_directory, same_run
 from gluon_lenet import evaluate, params, predict, train
 from gluon_lenet.errors import InputError
@@ -51,9 +50,8 @@ def never_hangs():
 
 
 @pytest.fixture
-def small(monkeypatch, tmp_path):
-    """The recipes of small_train.py, by name, in an empty folder."""
-    small_train.shrink(monkeypatch.setitem, monkeypatch.setattr)
+def small(small, monkeypatch, tmp_path):
+    """The same in an empty folder."""
     monkeypatch.chdir(tmp_path)
 
 

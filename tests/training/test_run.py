@@ -5,7 +5,6 @@ from dataclasses import replace
 import mxnet as mx
 import pytest
 
-import small_train
 from conftest import new_directory, same_run
 from gluon_lenet.errors import InputError
 from gluon_lenet.training import checkpoint
@@ -15,12 +14,6 @@ from gluon_lenet.training.recipes import RECIPES
 from gluon_lenet.training.run import Run
 from gluon_lenet.training.run_dir import RunDir
 from gluon_lenet.training.setup import Setup
-
-
-@pytest.fixture
-def small(monkeypatch):
-    """The recipes of small_train.py, by name."""
-    small_train.shrink(monkeypatch.setitem, monkeypatch.setattr)
 
 
 class Stopper:

@@ -16,7 +16,6 @@ from PIL import Image
 from safetensors.numpy import load_file
 
 import gluon_lenet
-import small_train
 from conftest import fails_as_bad_input, module_env, one_error_line, same_run
 from gluon_lenet import train
 from gluon_lenet.devices import why_no_gpu
@@ -269,12 +268,6 @@ def test_only_one_process_trains_in_a_directory(tmp_path):
         process.communicate()
     third = start(tmp_path, "--resume", "run", "--epochs", 1, "--quiet")
     assert third.communicate(timeout=60) == ("run\n", ""), "the lock went with the process"
-
-
-@pytest.fixture
-def small(monkeypatch):
-    """The recipes of small_train.py, by name."""
-    small_train.shrink(monkeypatch.setitem, monkeypatch.setattr)
 
 
 @pytest.mark.parametrize("engine", ["autograd", "fused"])

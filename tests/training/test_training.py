@@ -179,6 +179,15 @@ def test_a_smaller_last_batch_counts_in_full_when_no_batch_size_is_given(fashion
     np.testing.assert_allclose(steps[None] * 100 / 256, steps[256], atol=1e-7)
 
 
+@pytest.mark.parametrize("mode", ["autograd", "fused"])
+def test_a_batch_size_of_0_is_not_taken_for_none(mode, small_batches):
+    train_iter, test_iter = small_batches
+    net = new_net()
+    loop = Loop(sgd(net), choose(net, [mx.cpu()], train_iter, mode), 0)
+    with pytest.raises(ZeroDivisionError):
+        next(loop.epochs(Data(train_iter, test_iter), 1))
+
+
 @pytest.mark.parametrize("update_on_kvstore", [False, True])
 def test_a_trainer_with_a_kvstore_takes_the_same_steps(small_batches, update_on_kvstore):
     train_iter, test_iter = small_batches

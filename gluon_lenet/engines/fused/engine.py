@@ -98,7 +98,7 @@ class Fused:
     def step(self, batch: Batch | tuple, trainer: Trainer, batch_size: int | None = None) -> Pending:
         """See `base.Engine`."""
         totals = self.backprop(batch).wait().totals
-        base.update(trainer, batch_size or totals.num_examples)
+        base.update(trainer, batch_size, totals.num_examples)
         all_finite = getattr(trainer._updaters[0], "all_finite", None)
         if all_finite is None:  # MXNet's own updater took the step
             all_finite = base.are_finite(base.sums_of_squares(trainer))
