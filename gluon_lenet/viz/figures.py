@@ -59,7 +59,7 @@ def curves(history: Sequence, title: str) -> Figure:
         acc_axis.plot(epochs, [result.val_acc for result in history], "^:", label="validation")
     acc_axis.set(xlabel="epoch", ylabel="accuracy", ylim=(0, 1))
     for axis in (loss_axis, acc_axis):
-        axis.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axis.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
         axis.grid(alpha=0.3)
     loss_axis.legend(loc="upper right")
     acc_axis.legend(loc="lower right")
