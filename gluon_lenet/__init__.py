@@ -12,8 +12,9 @@ only from those above it:
     nets/                  layers, losses, zoo (the nets by name), table (a net as one), inspect (what happens inside)
     viz/                   fonts, figures, animator, drawings
     engines/               a batch -> gradients: base (what an engine promises), proof, autograd, choice
-      fused/               the CPU kernels: vectors, activations, tiles, blocks, rules, threads, compiled, arrays,
-                           program, weights, updater, net, engine
+      fused/               the CPU kernels: sizes, vectors, memory, tables; images, convolution, maxpool, subsampling,
+                           dense, distances, activations, loss (each forward and backward), blocks, rules; compiled,
+                           threads; reading, program, arrays, weights, updater, net, engine
     training/              settings and recipes -> metrics, config, checkpoint, run_dir; loop (batch, step, watcher),
                            chapter (train_ch5 and evaluate_accuracy), setup (what trains), run (a setup in a directory)
     inference/             a run -> predictions: scores, trained, params_file

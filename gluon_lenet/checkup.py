@@ -156,8 +156,8 @@ def _threads() -> Found:
 def _kernels() -> Found:
     try:
         lanes, compiled = _ask(
-            "from gluon_lenet.engines.fused import compiled, vectors\n"
-            "print(json.dumps([vectors.LANES, compiled.is_compiled()]))"
+            "from gluon_lenet.engines.fused import compiled, sizes\n"
+            "print(json.dumps([sizes.LANES, compiled.is_compiled()]))"
         )
     except _Failed as error:
         if "no locator available" not in str(error):

@@ -13,11 +13,12 @@ from conftest import ROOT
 @pytest.mark.parametrize("missing", [("avx512",), ("avx", "fma")], ids=["AVX2", "SSE"])
 def test_the_kernels_tests_pass_on_lesser_processors(bench, missing, tmp_path):
     env = os.environ | bench.lesser_processor(*missing) | {"NUMBA_CACHE_DIR": str(tmp_path)}
-    lanes = "from gluon_lenet.engines.fused.vectors import LANES; print(LANES)"
+    lanes = "from gluon_lenet.engines.fused.sizes import LANES; print(LANES)"
     printed = subprocess.run(
         [sys.executable, "-c", lanes], cwd=ROOT, env=env, capture_output=True, text=True, check=True
     )
     assert printed.stdout == "8\n"
-    tests = [sys.executable, "-m", "pytest", "-q", "tests/engines/test_fused.py", "-k", "not compiling"]
+    tests = [sys.executable, "-m", "pytest", "-q", "-k", "not compiling"]
+    tests += ["tests/engines/test_tiles.py", "tests/engines/test_fused.py"]
     done = subprocess.run(tests, cwd=ROOT, env=env, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout

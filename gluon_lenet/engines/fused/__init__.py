@@ -1,16 +1,30 @@
 """A sequential LeNet and uint8 images -> loss, correct count and gradients, several times as fast as MXNet on a CPU.
 
-vectors.py      Python functions that write LLVM instructions for one vector of 16 (or 8) images
-activations.py  each activation, forward and backward
-tiles.py        the register tiles written with them: convolution, pooling, dense layer, ..., forward and backward
-blocks.py       loops over the tiles: a block of images through all layers and back
-rules.py        an optimizer's step for all weights
-compiled.py     the kernel made of these, and tasks for it
-program.py      a Gluon net -> the table of layers that blocks.py works through
-weights.py      the net's parameters and their gradients, where the table says they are
-updater.py      what a trainer hands its steps to
-arrays.py       MXNet's memory, without copies
-threads.py      a C function, called by several threads at once
-net.py          `FusedNet`: all of these behind three calls
-engine.py       `FusedNet` as an engine of the training loop
+The language the kernels are written in:
+
+    sizes          the processor -> how many images a vector holds, how many vectors a tile
+    vectors        Python functions that write LLVM instructions for vectors: register tiles
+    memory         addresses -> arrays and counters
+    tables         the tables the kernels read; drawings of a block's life and of a thread's memory
+
+A file for each kind of work, with its forward and backward pass, first the tiles, then the loops over them:
+
+    images  convolution  maxpool  subsampling  dense  distances  activations  loss
+
+All of it:
+
+    blocks         a block of images through all layers and back, shared out to threads
+    rules          an optimizer's step for all weights
+    compiled       the kernel made of these, kept on disk
+    threads        a C function, called by several threads at once
+
+From Gluon:
+
+    reading        a Gluon net and a loss -> steps, or why the kernels cannot compute it
+    program        steps -> the table of layers
+    arrays         MXNet's memory, without copies
+    weights        the net's parameters and their gradients, where the table says they are
+    updater        what a trainer hands its steps to
+    net            `FusedNet`: all of these behind three calls
+    engine         `FusedNet` as an engine of the training loop
 """

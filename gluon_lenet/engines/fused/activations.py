@@ -1,6 +1,6 @@
-"""One vector -> one vector: the exponential functions, and the activations, each with its forward and its backward.
+"""Numbers -> numbers: the exponential functions, and the activations, each with its forward and its backward.
 
-An activation is one row of `ACTIVATIONS`; its number, in `blocks.LAYER` and as a tile's `Choice`, is its place there.
+An activation is one row of `ACTIVATIONS`; its number, in `tables.LAYER` and as a tile's `Choice`, is its place there.
 """
 
 from __future__ import annotations
@@ -9,7 +9,10 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from gluon_lenet.engines.fused.vectors import Value, vector
+from numba import njit
+
+from gluon_lenet.engines.fused.sizes import LANES
+from gluon_lenet.engines.fused.vectors import Choice, Floats, Int, Value, Variable, loop, tile, vector
 from gluon_lenet.nets.layers import A, S, ScaledTanh
 
 
@@ -109,3 +112,44 @@ ACTIVATIONS = (
 )
 NUMBERS = {activation.kind: number for number, activation in enumerate(ACTIVATIONS)}
 NO_ACTIVATION = NUMBERS[None]
+ActivationNumber = Choice(range(len(ACTIVATIONS)))
+
+
+@tile
+def activate(activation: ActivationNumber, memory: Floats, count: Int, y: Int):
+    """y = activation(y) for `count` vectors side by side."""
+    with loop(count) as i:
+        at = y + i * LANES
+        memory.store(at, ACTIVATIONS[activation].forward(memory.load(at)))
+
+
+@tile
+def activate_backward(activation: ActivationNumber, memory: Floats, count: Int, y: Int, gradient: Int, bias_sum: Int):
+    """gradient *= activation'(...) for `count` vectors side by side, y = activation(...); adds up for the bias."""
+    total = Variable(memory.load(bias_sum))
+    with loop(count) as i:
+        value = ACTIVATIONS[activation].backward(memory.load(gradient + i * LANES), memory.load(y + i * LANES))
+        memory.store(gradient + i * LANES, value)
+        total.set(total.get() + value)
+    memory.store(bias_sum, total.get())
+
+
+@njit
+def forward(memory, layer):
+    """Apply the activation function to the layer's output, in place."""
+    if layer.activation != NO_ACTIVATION:
+        for o in range(layer.outputs):
+            for y in range(layer.pooled_height):
+                at = layer.output + o * layer.output_plane + y * layer.output_row
+                activate(layer.activation, memory, layer.pooled_width, at)
+
+
+@njit
+def backward(memory, layer):
+    """The gradient of the layer's output -> that before the activation, in place; adds up a bias's gradient."""
+    for o in range(layer.outputs):
+        bias_sum = layer.output_bias_sums + o * LANES
+        for y in range(layer.pooled_height):
+            step = o * layer.output_plane + y * layer.output_row
+            value, gradient = layer.output + step, layer.output_gradient + step
+            activate_backward(layer.activation, memory, layer.pooled_width, value, gradient, bias_sum)

@@ -1,4 +1,4 @@
-"""A task (`blocks.TASK`) -> done, by the compiled kernel and the processor's cores.
+"""A task (`tables.RUN_TASK` or `UPDATE_TASK`) -> done, by the compiled kernel and the processor's cores.
 
 Numba compiles the kernel once on a machine and keeps it on disk, in `__pycache__` or the user's cache folder.
 """
@@ -11,34 +11,37 @@ import sys
 from pathlib import Path
 
 import numpy as np
-from numba import carray, cfunc, from_dtype, types
+from numba import cfunc, from_dtype, types
 from numba.core import event
 
-from gluon_lenet.engines.fused import activations, blocks, rules, threads, tiles, vectors
+from gluon_lenet.engines.fused import blocks, memory, rules, tables, threads
 from gluon_lenet.nets import layers
+
+_TABLES = {tables.RUN: tables.RUN_TASK, tables.UPDATE: tables.UPDATE_TASK}
+_ANY, _RUNS, _UPDATES = (from_dtype(table) for table in (tables.ANY_TASK, *_TABLES.values()))
 
 
 class Task:
     """What the threads are to do.
 
     Args:
-        kind: blocks.RUN or blocks.UPDATE.
+        kind: tables.RUN or tables.UPDATE.
         shares: in how many shares the work is divided, and so how many threads can take part.
 
     Attributes:
-        totals: what they count, float64 (shares, blocks.TOTALS).
+        totals: what they count, float64 (shares, tables.TOTALS).
     """
 
     def __init__(self, kind: int, shares: int):
-        self._array, self._shares = np.zeros(1, blocks.TASK), shares
+        self._array, self._shares = np.zeros(1, _TABLES[kind]), shares
         self._fields = self._array[0]  # a view of it
         self._address = self._array.ctypes.data
-        self._counters = np.zeros(blocks.COUNTERS, np.int64)
-        self.totals = np.zeros((shares, blocks.TOTALS))
+        self._counters = np.zeros(tables.COUNTERS, np.int64)
+        self.totals = np.zeros((shares, tables.TOTALS))
         self.set(kind=kind, shares=shares, counters=self._counters.ctypes.data, totals=self.totals.ctypes.data)
 
     def set(self, **fields):
-        """Give fields of `blocks.TASK` their values."""
+        """Give fields of the task their values."""
         for name, value in fields.items():
             self._fields[name] = value
 
@@ -95,19 +98,17 @@ def address() -> int:
 
 
 def _kernel():
-    """The compiled function `void run_task(TASK *)`, which any number of threads may enter at once."""
+    """The compiled function `void run_task(int64_t address)` of a task, which several threads may enter at once."""
     # Numba compiles again what it has on the disk if this file has changed, or a variable that the function takes from
     # here: a hash of the other files.
-    sources = [module.__file__ for module in (layers, vectors, activations, tiles, blocks, rules)]
-    version = hashlib.sha256(b"".join(Path(source).read_bytes() for source in sources)).hexdigest()
+    sources = [*sorted(Path(__file__).parent.glob("*.py")), Path(layers.__file__)]
+    version = hashlib.sha256(b"".join(source.read_bytes() for source in sources)).hexdigest()
 
-    def run_task(pointer):
+    def run_task(address):
         _ = version
-        task = carray(pointer, 1)[0]
-        if task.kind == blocks.RUN:
-            blocks.run(task)
+        if memory.at_address(_ANY, address, 1)[0].kind == tables.RUN:
+            blocks.run(memory.at_address(_RUNS, address, 1)[0])
         else:
-            rules.update(task)
+            rules.update(memory.at_address(_UPDATES, address, 1)[0])
 
-    signature = types.void(types.CPointer(from_dtype(blocks.TASK)))
-    return cfunc(signature, cache=True, error_model="numpy")(run_task)
+    return cfunc(types.void(types.int64), cache=True, error_model="numpy")(run_task)

@@ -16,7 +16,7 @@ from gluon_lenet.engines import base
 from gluon_lenet.engines.autograd import Autograd
 from gluon_lenet.engines.base import Pending, StepResult, Totals
 from gluon_lenet.engines.fused.net import FusedNet
-from gluon_lenet.engines.fused.program import Unsupported
+from gluon_lenet.engines.fused.reading import Unsupported
 from gluon_lenet.engines.fused.updater import KernelUpdater
 from gluon_lenet.engines.proof import why_not_genuine, why_not_served
 from gluon_lenet.errors import InputError

@@ -12,11 +12,12 @@ from gluon_lenet.compat.threads import MOST_THREADS, num_threads
 from gluon_lenet.data.batches import check_labels
 from gluon_lenet.data.transforms import Transform
 from gluon_lenet.engines.fused import arrays
-from gluon_lenet.engines.fused.blocks import RUN
 from gluon_lenet.engines.fused.compiled import Task
-from gluon_lenet.engines.fused.program import Program, Unsupported
-from gluon_lenet.engines.fused.vectors import LANES
-from gluon_lenet.engines.fused.weights import Kernel, Weight, check_apart
+from gluon_lenet.engines.fused.program import Program
+from gluon_lenet.engines.fused.reading import Unsupported
+from gluon_lenet.engines.fused.sizes import LANES
+from gluon_lenet.engines.fused.tables import RUN
+from gluon_lenet.engines.fused.weights import TableKernel, Weight, check_apart
 from gluon_lenet.engines.proof import half_frozen, why_not_default_mode
 
 _PLAIN = Transform()
@@ -111,12 +112,12 @@ class FusedNet:
             program = Program(self.net, self.input_shape, self.loss)
         self._layers = program.layers
         self._weights = [Weight(parameter, program.layers[i], name) for name, i, parameter in program.parameters()]
-        self._kernels = [Kernel(block, program.layers[i]) for i, block in program.table_convolutions()]
+        self._kernels = [TableKernel(block, program.layers[i]) for i, block in program.table_convolutions()]
         self._weights += self._kernels
         self._memory = arrays.aligned_zeros((self._threads, program.size))
         self._starts = np.zeros((self._threads, LANES), np.int64)
         self._task = Task(RUN, self._threads)
-        first_pixel, image_row, image_plane = program.input_places()
+        first_pixel, image_row, image_plane = program.image
         self._task.set(
             memory=self._memory.ctypes.data,
             starts=self._starts.ctypes.data,
@@ -218,7 +219,6 @@ class FusedNet:
         if not images.flags.c_contiguous:
             raise ValueError("images must be C-contiguous")
         program = self._program
-        first_pixel = program.input_places()[0]
         self._task.set(
             images=images.ctypes.data,
             is_float=is_float,
@@ -228,7 +228,7 @@ class FusedNet:
             pad=pad,
             mean=transform.mean,
             std=transform.std,
-            staging=program.staging if pad or program.steps[0].padding else first_pixel,
+            staging=program.staging if pad or program.steps[0].padding else program.image[0],
         )
         self._described = images, images.shape, transform
 

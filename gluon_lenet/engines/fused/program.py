@@ -1,291 +1,45 @@
-"""A sequential Gluon net -> the table of layers that `blocks.py` works through, and every map's place in memory."""
+"""The steps of a net -> the table of its layers that the kernels work through, and everything's place in memory.
+
+`tables.py` describes the table and draws the memory of a thread. A part of the layout is a function of the steps and of
+the parts that it needs, so that they cannot be placed in the wrong order.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from math import inf
+from math import prod
 
-import numpy as np
 from mxnet.gluon import Parameter, nn
-from mxnet.gluon.loss import Loss, SoftmaxCrossEntropyLoss
+from mxnet.gluon.loss import Loss
 
-from gluon_lenet.engines.fused.activations import NO_ACTIVATION, NUMBERS
-from gluon_lenet.engines.fused.blocks import (
+from gluon_lenet.engines.fused.activations import NO_ACTIVATION
+from gluon_lenet.engines.fused.maxpool import TABLE
+from gluon_lenet.engines.fused.memory import whole_vectors
+from gluon_lenet.engines.fused.reading import Step, Unsupported, read_loss, read_net
+from gluon_lenet.engines.fused.sizes import GRADIENT_OUTPUTS, LANES, K
+from gluon_lenet.engines.fused.tables import (
     CONVOLUTION,
     DENSE,
     DISTANCES,
-    LAYER,
     MAX_POOLING,
-    NO_POOLING,
+    NOWHERE,
     SUM_POOLING,
+    empty_layers,
 )
-from gluon_lenet.engines.fused.tiles import GRADIENT_OUTPUTS, TABLE, K
-from gluon_lenet.engines.fused.vectors import LANES
 from gluon_lenet.engines.proof import Record
-from gluon_lenet.nets.layers import RBFOutput, ScaledTanh, Subsampling, TableConv2D
-from gluon_lenet.nets.losses import MAPLoss
-
-SERVED = (
-    "the fused kernels serve a flat Sequential of Conv2D 5x5 (stride 1, padding 0 or 2), MaxPool2D and AvgPool2D 2x2 "
-    f"(stride 2, after a convolution), {', '.join(kind for kind in NUMBERS if isinstance(kind, str))}, Flatten, Dense "
-    "and the layers of 1998"
-)
-
-
-class Unsupported(ValueError):
-    """The fused kernels cannot serve this net; the message names the layer that stands in the way."""
-
-
-@dataclass
-class Step:
-    """A convolution or dense layer of the net, or its RBFOutput, with what follows it: one row of the table."""
-
-    block: nn.HybridBlock  # the Conv2D, TableConv2D, Dense or RBFOutput
-    kind: int
-    in_shape: tuple[int, int, int]  # channels, height, width; neurons, 1, 1
-    out_shape: tuple[int, int, int]  # after pooling
-    height: int = 1  # of the convolution's output, as far as pooling uses it
-    width: int = 1
-    padding: int = 0
-    map_activation: int = NO_ACTIVATION  # before SUM_POOLING
-    pooling: int = NO_POOLING
-    activation: int = NO_ACTIVATION
-    parameters: dict[str, Parameter] = field(default_factory=dict)  # by their names in the table
-
-    @property
-    def padded(self) -> tuple[int, int, int]:
-        """The input's shape with the padding."""
-        channels, height, width = self.in_shape
-        return channels, height + 2 * self.padding, width + 2 * self.padding
-
-
-def read_net(net: nn.Block, input_shape: tuple[int, int, int], record: Record) -> list[Step]:
-    """The net's layers, in order, for inputs (channels, height, width); `record` takes what they were read from.
-
-    Raises:
-        Unsupported: the kernels cannot serve the net, or it may not compute what its layers' types say.
-    """
-    if type(net) not in (nn.Sequential, nn.HybridSequential):
-        raise Unsupported(f"{type(net).__name__} is not a Sequential; {SERVED}")
-    _add_to(record, net, "the net")
-    steps: list[Step] = []
-    shape = tuple(input_shape)
-    for number, block in enumerate(net._children.values()):
-        described = " ".join(repr(block).split())
-        shape = _read(block, f"layer {number}, {described},", steps, shape, record)
-    if not steps or steps[-1].kind == CONVOLUTION:
-        raise Unsupported(f"the last layer must be a Dense or RBFOutput that gives the logits; {SERVED}")
-    if steps[-1].activation != NO_ACTIVATION:
-        raise Unsupported(f"the last layer, {described}, has an activation; the kernels want logits")
-    if np.prod(input_shape) < LANES:
-        raise Unsupported(f"images of shape {tuple(input_shape)} are too small: at least {LANES} pixels")
-    return steps
-
-
-def _add_to(record, block, name):
-    try:
-        record.add(block)
-    except ValueError as error:
-        raise Unsupported(f"{name} may not compute what its type says: {error}") from None
-
-
-def _read(block, name, steps, shape, record):
-    """Add a layer to the steps: its input's shape -> its output's."""
-    if steps and steps[-1].kind == DISTANCES:
-        raise Unsupported(f"{name} comes after an RBFOutput; {SERVED}")
-    if type(block) not in _READERS:
-        raise Unsupported(f"{name} is of a kind the kernels do not know; {SERVED}")
-    _add_to(record, block, name)
-    activation = getattr(block, "act", None)
-    if activation is not None:
-        if type(activation) is not nn.Activation:
-            raise Unsupported(f"{name} has the activation {type(activation).__name__}; {SERVED}")
-        _add_to(record, activation, f"the activation of {name}")
-    return _READERS[type(block)](block, name, steps, shape)
-
-
-def _read_convolution(block, name, steps, shape):
-    _check_maps(name, shape)
-    options = dict(block._kwargs)
-    outputs, pad = options.pop("num_filter"), options.pop("pad")
-    if options.pop("kernel") != (K, K) or options.pop("stride") != (1, 1) or options.pop("dilate") != (1, 1):
-        raise Unsupported(f"{name} is not a 5x5 convolution with stride 1 and dilation 1; {SERVED}")
-    if pad not in ((0, 0), (2, 2)):
-        raise Unsupported(f"{name} has padding {pad}; {SERVED}")
-    if options != {"num_group": 1, "layout": "NCHW", "no_bias": block.bias is None}:
-        raise Unsupported(f"{name} has groups, a layout other than NCHW or options the kernels do not know; {SERVED}")
-    if block._op_name != "Convolution":
-        raise Unsupported(f"{name} computes {block._op_name}; {SERVED}")
-    _check_shape(name, block.weight.shape, outputs, shape[0])
-    _add_convolution(block, name, steps, shape, outputs, pad[0])
-    steps[-1].parameters = _weight_and_bias(block)
-    _add_activation(block.act and block.act._act_type, name, steps)
-    return steps[-1].out_shape
-
-
-def _read_table_convolution(block, name, steps, shape):
-    _check_maps(name, shape)
-    outputs, _, *kernel = block.kernel_shape
-    if kernel != [K, K]:
-        raise Unsupported(f"{name} is not a 5x5 convolution; {SERVED}")
-    _check_shape(name, block.kernel_shape, outputs, shape[0])
-    _add_convolution(block, name, steps, shape, outputs, padding=0)
-    steps[-1].parameters = {"bias": block.bias}
-    return steps[-1].out_shape
-
-
-def _add_convolution(block, name, steps, shape, outputs, padding):
-    if steps and steps[-1].kind == DENSE:  # a convolution whose kernel is as large as its input
-        raise Unsupported(f"{name} is a convolution of 1x1 maps; {SERVED}")
-    channels, height, width = shape
-    height, width = height + 2 * padding - K + 1, width + 2 * padding - K + 1
-    if (height, width) == (1, 1) and padding == 0:  # a dense layer in disguise: the kernel is as large as the input
-        steps.append(Step(block, DENSE, (channels * K * K, 1, 1), (outputs, 1, 1)))
-    elif min(height, width) < 2:
-        raise Unsupported(f"{name} gets an input of {shape}, too small for it")
-    else:
-        steps.append(Step(block, CONVOLUTION, shape, (outputs, height, width), height, width, padding))
-
-
-def _read_dense(block, name, steps, shape):
-    inputs = int(np.prod(shape))
-    if not block._flatten:
-        raise Unsupported(f"{name} does not flatten its input; {SERVED}")
-    _check_shape(name, block.weight.shape, block._units, inputs)
-    parameters = _weight_and_bias(block)
-    steps.append(Step(block, DENSE, (inputs, 1, 1), (block._units, 1, 1), parameters=parameters))
-    _add_activation(block.act and block.act._act_type, name, steps)
-    return (block._units,)
-
-
-def _read_distances(block, name, steps, shape):
-    if len(shape) != 1:
-        raise Unsupported(f"{name} gets maps of shape {shape}, not a vector")
-    (inputs,), centres = shape, block.centres
-    _check_shape(name, centres.shape, block._classes, inputs)
-    steps.append(Step(block, DISTANCES, (inputs, 1, 1), (block._classes, 1, 1), parameters={"weight": centres}))
-    return (block._classes,)
-
-
-def _weight_and_bias(block):
-    return {"weight": block.weight} | ({} if block.bias is None else {"bias": block.bias})
-
-
-def _read_pooling(block, name, steps, shape):
-    _check_maps(name, shape)
-    options = dict(block._kwargs)
-    options.pop("count_include_pad", None)  # there is no padding to count
-    window = [options.pop(option) for option in ("kernel", "stride", "pad", "global_pool")]
-    if window != [(2, 2), (2, 2), (0, 0), False]:
-        raise Unsupported(f"{name} does not pool 2x2 with stride 2 and padding 0; {SERVED}")
-    pooling, pool_type = (MAX_POOLING, "max") if type(block) is nn.MaxPool2D else (SUM_POOLING, "avg")
-    if options != {"pool_type": pool_type, "pooling_convention": "valid", "layout": "NCHW"}:
-        raise Unsupported(
-            f"{name} has ceil_mode, a layout other than NCHW or options the kernels do not know; {SERVED}"
-        )
-    return _add_pooling(pooling, name, steps)
-
-
-def _read_subsampling(block, name, steps, shape):
-    _check_maps(name, shape)
-    shape = _add_pooling(SUM_POOLING, name, steps)
-    _check_shape(name, (block._channels, *block.bias.shape), shape[0], shape[0])
-    steps[-1].parameters |= {"coefficient": block.coefficient, "pool_bias": block.bias}
-    return shape
-
-
-def _add_pooling(pooling, name, steps):
-    if not steps or steps[-1].kind != CONVOLUTION or steps[-1].pooling != NO_POOLING:
-        raise Unsupported(f"{name} does not follow a convolution; {SERVED}")
-    step = steps[-1]
-    channels, height, width = step.out_shape
-    step.pooling = pooling
-    if pooling == SUM_POOLING:
-        # max(activation(x)) = activation(max(x)), as the activations never fall: so max pooling always comes first
-        step.map_activation, step.activation = step.activation, NO_ACTIVATION
-    step.out_shape = channels, height // 2, width // 2
-    step.height, step.width = height // 2 * 2, width // 2 * 2
-    return step.out_shape
-
-
-def _add_activation(kind: str | type | None, name, steps):
-    if not kind:
-        return
-    if kind not in NUMBERS:
-        raise Unsupported(f"{name} has the activation {kind}; {SERVED}")
-    if not steps:
-        raise Unsupported(f"{name} is an activation before the first convolution or dense layer; {SERVED}")
-    if steps[-1].activation != NO_ACTIVATION:
-        raise Unsupported(f"{name} is a second activation in a row; {SERVED}")
-    steps[-1].activation = NUMBERS[kind]
-
-
-def _read_activation(block, name, steps, shape):
-    _add_activation(block._act_type, name, steps)
-    return shape
-
-
-def _read_scaled_tanh(block, name, steps, shape):
-    _add_activation(ScaledTanh, name, steps)
-    return shape
-
-
-def _read_flatten(block, name, steps, shape):
-    return (int(np.prod(shape)),)  # a Dense flattens what it gets, in the same order
-
-
-_READERS = {  # of a layer: its input's shape -> its output's
-    nn.Conv2D: _read_convolution,
-    TableConv2D: _read_table_convolution,
-    Subsampling: _read_subsampling,
-    RBFOutput: _read_distances,
-    nn.Dense: _read_dense,
-    nn.MaxPool2D: _read_pooling,
-    nn.AvgPool2D: _read_pooling,
-    nn.Activation: _read_activation,
-    ScaledTanh: _read_scaled_tanh,
-    nn.Flatten: _read_flatten,
-}
-
-
-def _check_maps(name, shape):
-    if len(shape) != 3:
-        raise Unsupported(f"{name} gets a vector of {shape[0]} numbers, not maps")
-
-
-def _check_shape(name, shape, outputs, inputs):
-    """Whether weights of this shape, where 0 is what is not known yet, are for so many outputs and inputs."""
-    if shape and shape[0] not in (0, outputs):
-        raise Unsupported(f"{name} has weights for {shape[0]} outputs, and {outputs} outputs")
-    if shape and shape[1] not in (0, inputs):
-        raise Unsupported(f"{name} expects {shape[1]} inputs but gets {inputs}")
-
-
-def read_loss(loss: Loss, record: Record) -> float:
-    """A loss -> the logit of the class that it adds to the net's in the softmax; minus infinity adds none.
-
-    `MAPLoss` is softmax cross-entropy with one class more, of the constant penalty j. `record` takes the loss.
-
-    Raises:
-        Unsupported: the kernels cannot compute this loss, or it may not compute what its type says.
-    """
-    name = type(loss).__name__
-    if type(loss) not in (MAPLoss, SoftmaxCrossEntropyLoss):
-        raise Unsupported(f"they compute softmax cross-entropy of class numbers or MAPLoss, not {name}")
-    _add_to(record, loss, f"the loss, {name},")
-    if (loss._weight, loss._batch_axis) != (None, 0):
-        raise Unsupported(f"the loss, {name}, has a weight, or a batch axis other than 0")
-    if type(loss) is MAPLoss:
-        return -loss.j
-    if (loss._sparse_label, loss._from_logits, loss._axis) != (True, False, -1):
-        raise Unsupported(f"they compute {name} of class numbers along the last axis of logits only")
-    return -inf
+from gluon_lenet.nets.layers import TableConv2D
 
 
 class Program:
     """The table of layers of a net, how much memory a thread needs, and a record of what it was read from.
 
     Attributes:
+        steps: the net's layers, as they were read.
+        layers: a table `tables.LAYER`, one row per step; the addresses are still 0.
+        size: floats of a thread's memory.
+        sums_size: how many of them, at its start, are sums of gradients.
+        scratch: the place of three vectors.
+        staging: the place of a block's images, close together.
+        image: (at, row, plane) of the net's input inside the first layer's padded input, as in `tables.Map`.
         rubbish: what `read_loss` found.
         record: the net and the loss, as they were.
     """
@@ -298,20 +52,25 @@ class Program:
             self.record.check_caches()
         except ValueError as error:
             raise Unsupported(str(error)) from None
-        self._input_shape = input_shape
-        self.layers = np.zeros(len(self.steps), LAYER)
-        self._size = 0  # floats given away so far
-        for step, layer in zip(self.steps, self.layers, strict=True):
-            self._describe(step, layer)
-        self.sums_size = self._place_sums()
-        self.scratch = self._take(3 * LANES)
-        self._place_maps()
-        self._place_parameters()
-        self.size = self._size
+        arena = Arena()
+        sums = [_place_sums(step, arena) for step in self.steps]  # the first, so that one `fill` clears them
+        self.sums_size = arena.size
+        self.scratch = arena.take(3 * LANES)
+        inputs = [_place_input(step, arena, has_gradient=i > 0) for i, step in enumerate(self.steps)]
+        self.staging = arena.take(prod(input_shape) * LANES)
+        self.image = _inside(self.steps[0], inputs[0]["input"], inputs[0], input_shape)
+        self.layers = empty_layers(len(self.steps))
+        following = [*zip(self.steps[1:], inputs[1:], strict=True), None]
+        for layer, step, *known, behind in zip(self.layers, self.steps, sums, inputs, following, strict=True):
+            own = _place_output(step, behind, arena), _place_own(step, arena), _place_packed(step, known[1], arena)
+            for fields in (_sizes(step), *known, *own):
+                for name, value in fields.items():
+                    layer[name] = value
+        self.size = arena.size
 
     @property
     def num_classes(self) -> int:
-        """Number of logits an image."""
+        """Number of logits of an image."""
         return int(self.layers[-1]["outputs"])
 
     def parameters(self) -> list[tuple[str, int, Parameter]]:
@@ -324,95 +83,111 @@ class Program:
         """(number of the layer, block) for the convolutions whose kernel has to be put together."""
         return [(i, step.block) for i, step in enumerate(self.steps) if type(step.block) is TableConv2D]
 
-    def _take(self, floats: int) -> int:
-        """Room for so many floats, rounded up to whole squares of vectors, as the tiles read and write those."""
-        start, square = self._size, LANES * LANES
-        self._size += -(-floats // square) * square
+
+class Arena:
+    """A thread's memory, given away from its start on.
+
+    Attributes:
+        size: floats given away so far.
+    """
+
+    def __init__(self):
+        self.size = 0
+
+    def take(self, floats: int) -> int:
+        """The place of so many floats, rounded up to whole squares of vectors, as the tiles read and write those."""
+        start = self.size
+        self.size += whole_vectors(floats, LANES * LANES)
         return start
 
-    @staticmethod
-    def _describe(step, layer):
-        layer["kind"], layer["pooling"] = step.kind, step.pooling
-        layer["map_activation"], layer["activation"] = step.map_activation, step.activation
-        layer["inputs"], layer["outputs"] = step.in_shape[0], step.out_shape[0]
-        layer["height"], layer["width"] = step.height, step.width
-        layer["pooled_height"], layer["pooled_width"] = step.out_shape[1:]
 
-    def _place_sums(self) -> int:
-        for step, layer in zip(self.steps, self.layers, strict=True):
-            outputs = int(layer["outputs"])
-            for sums in ("weight_sums", "bias_sums", "coefficient_sums", "pool_bias_sums", "output_bias_sums"):
-                layer[sums] = -1
-            if step.kind == DISTANCES:  # the centres are fixed
-                continue
-            layer["bias_sums"] = layer["output_bias_sums"] = self._take(outputs * LANES)
-            if step.pooling == SUM_POOLING:  # the convolution's bias is added up where its map is
-                layer["coefficient_sums"], layer["pool_bias_sums"] = (self._take(outputs * LANES) for _ in range(2))
-                needed = "pool_bias" in step.parameters or step.activation != NO_ACTIVATION
-                layer["output_bias_sums"] = layer["pool_bias_sums"] if needed else -1
-            if step.kind == DENSE:
-                layer["sums_row"] = _up(layer["inputs"], LANES)
-                layer["weight_sums"] = self._take(_up(outputs, GRADIENT_OUTPUTS) * layer["sums_row"])
-            else:
-                layer["sums_row"] = layer["inputs"] * K * K
-                layer["weight_sums"] = self._take(outputs * layer["sums_row"])
-        return self._size
-
-    def _place_maps(self):
-        for i, (step, layer) in enumerate(zip(self.steps, self.layers, strict=True)):
-            channels, height, width = step.padded
-            layer["input_row"], layer["input_plane"] = width * LANES, height * width * LANES
-            layer["input_size"] = channels * layer["input_plane"]
-            layer["input"] = self._take(layer["input_size"])
-            layer["input_gradient"] = self._take(layer["input_size"]) if i else -1
-            if step.kind == DENSE:
-                layer["transposed_input"] = self._take(LANES * _up(layer["inputs"], LANES))
-                layer["transposed_gradient"] = self._take(LANES * _up(layer["outputs"], LANES) + LANES)
-            elif step.pooling == SUM_POOLING:
-                layer["map_row"], layer["map_plane"] = step.width * LANES, step.height * step.width * LANES
-                layer["map"] = self._take(layer["outputs"] * layer["map_plane"])
-            elif step.pooling == MAX_POOLING:
-                layer["choices"] = self._take(int(np.prod(step.out_shape)) * LANES // 4)
-        for i, (step, layer) in enumerate(zip(self.steps, self.layers, strict=True)):
-            if i + 1 < len(self.steps) and self.steps[i + 1].kind == CONVOLUTION:
-                following = self.layers[i + 1]
-                layer["output_row"], layer["output_plane"] = following["input_row"], following["input_plane"]
-                inside = self.inside(i + 1)
-                layer["output"] = following["input"] + inside
-                layer["output_gradient"] = following["input_gradient"] + inside
-            else:
-                _, height, width = step.out_shape
-                layer["output_row"], layer["output_plane"] = width * LANES, height * width * LANES
-                if i + 1 < len(self.steps):
-                    layer["output"] = self.layers[i + 1]["input"]
-                    layer["output_gradient"] = self.layers[i + 1]["input_gradient"]
-                else:
-                    layer["output"] = self._take(layer["outputs"] * LANES)
-                    layer["output_gradient"] = self._take(layer["outputs"] * LANES)
-        self.staging = self._take(int(np.prod(self.steps[0].in_shape)) * LANES)
-
-    def input_places(self) -> tuple[int, int, int]:
-        """Where the net's input is inside the padded one, and how far its rows and its planes are apart, in floats."""
-        _, height, width = self._input_shape
-        first = self.layers[0]
-        if self.steps[0].kind == CONVOLUTION:
-            return int(first["input"]) + self.inside(0), int(first["input_row"]), int(first["input_plane"])
-        return int(first["input"]), width * LANES, height * width * LANES
-
-    def inside(self, i: int) -> int:
-        """How far the first pixel of layer i's input is from the corner of the padded one, in floats."""
-        padding = self.steps[i].padding
-        return padding * int(self.layers[i]["input_row"]) + padding * LANES
-
-    def _place_parameters(self):
-        for layer in self.layers:
-            layer["packed_bias"] = self._take(layer["outputs"])
-            layer["packed_coefficient"], layer["packed_pool_bias"] = (self._take(layer["outputs"]) for _ in range(2))
-            if layer["kind"] == CONVOLUTION:
-                layer["packed_weight"] = self._take(layer["outputs"] * layer["inputs"] * K * K)
-            if layer["pooling"] == MAX_POOLING and layer["input_gradient"] >= 0:
-                layer["tables"] = self._take(layer["outputs"] * layer["inputs"] * TABLE)
+def _sizes(step: Step) -> dict[str, int]:
+    pooled_height, pooled_width = step.out_shape[1:]
+    return {
+        "kind": step.kind,
+        "map_activation": step.map_activation,
+        "pooling": step.pooling,
+        "activation": step.activation,
+        "inputs": step.in_shape[0],
+        "outputs": step.out_shape[0],
+        "height": step.height,
+        "width": step.width,
+        "pooled_height": pooled_height,
+        "pooled_width": pooled_width,
+    }
 
 
-def _up(number, step):
-    return -(-number // step) * step
+def _place_sums(step: Step, arena: Arena) -> dict[str, int]:
+    """The sums of the gradients."""
+    inputs, outputs = step.in_shape[0], step.out_shape[0]
+    if step.kind == DISTANCES:  # the centres are fixed
+        return {}
+    fields = dict.fromkeys(["bias_sums", "output_bias_sums"], arena.take(outputs * LANES))
+    if step.pooling == SUM_POOLING:  # the convolution's bias is added up where its map is
+        fields["coefficient_sums"], fields["pool_bias_sums"] = (arena.take(outputs * LANES) for _ in range(2))
+        needed = "pool_bias" in step.parameters or step.activation != NO_ACTIVATION
+        fields["output_bias_sums"] = fields["pool_bias_sums"] if needed else NOWHERE
+    if step.kind == DENSE:
+        rows, fields["sums_row"] = whole_vectors(outputs, GRADIENT_OUTPUTS), whole_vectors(inputs, LANES)
+    else:
+        rows, fields["sums_row"] = outputs, inputs * K * K
+    return fields | {"weight_sums": arena.take(rows * fields["sums_row"])}
+
+
+def _place_input(step: Step, arena: Arena, has_gradient: bool) -> dict[str, int]:
+    """The padded input and its gradient."""
+    channels, height, width = step.padded
+    size = channels * height * width * LANES
+    return {
+        "input": arena.take(size),
+        "input_gradient": arena.take(size) if has_gradient else NOWHERE,
+        "input_row": width * LANES,
+        "input_plane": height * width * LANES,
+        "input_size": size,
+    }
+
+
+def _inside(step: Step, start: int, fields: dict[str, int], shape: tuple[int, int, int]) -> tuple[int, int, int]:
+    """(at, row, plane) of maps (channels, height, width) inside a step's padded input, or its gradient, at `start`."""
+    if step.kind == CONVOLUTION:
+        return start + step.padding * (fields["input_row"] + LANES), fields["input_row"], fields["input_plane"]
+    _, height, width = shape  # a dense layer takes them as one vector
+    return start, width * LANES, height * width * LANES
+
+
+def _place_output(step: Step, following: tuple[Step, dict[str, int]] | None, arena: Arena) -> dict[str, int]:
+    """The output and its gradient, which are inside the input of the following step; of the last one, the logits."""
+    if following is None:
+        at, gradient = (arena.take(step.out_shape[0] * LANES) for _ in range(2))
+        return {"output": at, "output_gradient": gradient, "output_row": LANES, "output_plane": LANES}
+    next_step, fields = following
+    at, row, plane = _inside(next_step, fields["input"], fields, step.out_shape)
+    gradient, _, _ = _inside(next_step, fields["input_gradient"], fields, step.out_shape)
+    return {"output": at, "output_gradient": gradient, "output_row": row, "output_plane": plane}
+
+
+def _place_own(step: Step, arena: Arena) -> dict[str, int]:
+    """What only the step itself writes and reads."""
+    inputs, outputs = step.in_shape[0], step.out_shape[0]
+    if step.kind == DENSE:
+        return {
+            "transposed_input": arena.take(LANES * whole_vectors(inputs, LANES)),
+            "transposed_gradient": arena.take(LANES * whole_vectors(outputs, LANES) + LANES),
+        }
+    if step.pooling == SUM_POOLING:
+        row, plane = step.width * LANES, step.height * step.width * LANES
+        return {"map": arena.take(outputs * plane), "map_row": row, "map_plane": plane}
+    if step.pooling == MAX_POOLING:
+        return {"choices": arena.take(prod(step.out_shape) * LANES // 4)}
+    return {}
+
+
+def _place_packed(step: Step, its_input: dict[str, int], arena: Arena) -> dict[str, int]:
+    """Copies of the parameters."""
+    inputs, outputs = step.in_shape[0], step.out_shape[0]
+    fields = {name: arena.take(outputs) for name in ("packed_bias", "packed_coefficient", "packed_pool_bias")}
+    if step.kind == CONVOLUTION:
+        fields["packed_weight"] = arena.take(outputs * inputs * K * K)
+    if step.pooling == MAX_POOLING and its_input["input_gradient"] != NOWHERE:
+        fields["tables"] = arena.take(outputs * inputs * TABLE)
+    return fields

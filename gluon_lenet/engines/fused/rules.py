@@ -1,6 +1,6 @@
 """Weights, their gradients and an optimizer's states -> the weights after a step, by the rules of MXNet's SGD and Adam.
 
-Each rule computes what MXNet's operation computes, in the same order, so the results are the same to the bit.
+Each rule computes what MXNet's operation computes, in the same order, so the results are the same bits.
 """
 
 from __future__ import annotations
@@ -8,30 +8,16 @@ from __future__ import annotations
 import numpy as np
 from numba import from_dtype, njit
 
-from gluon_lenet.engines.fused.blocks import BAD_WEIGHTS, FLOAT32, FLOAT64, TAKEN, TOTALS, at_address, count_up
+from gluon_lenet.engines.fused.memory import FLOAT32, FLOAT64, at_address, count_up
+from gluon_lenet.engines.fused.tables import BAD_WEIGHTS, PARAMETER, TAKEN, TOTALS
 
 SGD, MOMENTUM, ADAM = range(3)
-
-# A parameter: addresses of float32 arrays of `size` numbers, and what its step depends on.
-PARAMETER = np.dtype(
-    [
-        (name, np.int64)
-        for name in (
-            "weight",
-            "gradient",
-            "first",  # MOMENTUM: the momentum; ADAM: the gradients' mean
-            "second",  # ADAM: the mean of their squares
-            "size",
-        )
-    ]
-    + [(name, np.float64) for name in ("lr", "wd")]
-)
 PARAMETERS = from_dtype(PARAMETER)
 
 
 @njit(inline="always")
 def update(task):
-    """A thread's part of UPDATE: whole shares of the weights."""
+    """A thread's part of an UPDATE_TASK: whole shares of the weights."""
     share = count_up(task.counters, TAKEN)
     while share < task.shares:
         update_share(task, share)
@@ -41,32 +27,30 @@ def update(task):
 @njit
 def update_share(task, share):
     """Take the optimizer's step with a share of every array; counts the weights that are NaN or infinite after it."""
-    rescale, momentum = np.float32(task.rescale), np.float32(task.momentum)
-    beta1, beta2, epsilon = np.float32(task.beta1), np.float32(task.beta2), np.float32(task.epsilon)
     parameters = at_address(PARAMETERS, task.parameters, task.num_parameters)
     bad = 0
     for i in range(parameters.size):
         row = parameters[i]
-        lr, wd = np.float32(row.lr), np.float32(row.wd)
         start, stop = share * row.size // task.shares, (share + 1) * row.size // task.shares
         weights = at_address(FLOAT32, row.weight + start * 4, stop - start)
         gradients = at_address(FLOAT32, row.gradient + start * 4, stop - start)
         if task.rule == ADAM:
             means = at_address(FLOAT32, row.first + start * 4, stop - start)
             squares = at_address(FLOAT32, row.second + start * 4, stop - start)
-            bad += adam(weights, gradients, means, squares, lr, wd, rescale, beta1, beta2, epsilon)
+            bad += adam(weights, gradients, means, squares, row, task)
         elif task.rule == MOMENTUM:
             steps = at_address(FLOAT32, row.first + start * 4, stop - start)
-            bad += sgd_with_momentum(weights, gradients, steps, lr, wd, rescale, momentum)
+            bad += sgd_with_momentum(weights, gradients, steps, row, task)
         else:
-            bad += sgd(weights, gradients, lr, wd, rescale)
+            bad += sgd(weights, gradients, row, task)
     totals = at_address(FLOAT64, task.totals + share * TOTALS * 8, TOTALS)
     totals[BAD_WEIGHTS] = bad
 
 
 @njit
-def sgd(weights, gradients, lr, wd, rescale):
+def sgd(weights, gradients, row, task):
     """weight -= lr (rescale gradient + wd weight); the number of weights not finite."""
+    lr, wd, rescale = np.float32(row.lr), np.float32(row.wd), np.float32(task.rescale)
     bad = 0
     for i in range(weights.size):
         weight = weights[i]
@@ -77,8 +61,10 @@ def sgd(weights, gradients, lr, wd, rescale):
 
 
 @njit
-def sgd_with_momentum(weights, gradients, steps, lr, wd, rescale, momentum):
+def sgd_with_momentum(weights, gradients, steps, row, task):
     """step = momentum step - lr (rescale gradient + wd weight), weight += step; the number of weights not finite."""
+    lr, wd = np.float32(row.lr), np.float32(row.wd)
+    rescale, momentum = np.float32(task.rescale), np.float32(task.momentum)
     bad = 0
     for i in range(weights.size):
         weight = weights[i]
@@ -90,8 +76,10 @@ def sgd_with_momentum(weights, gradients, steps, lr, wd, rescale, momentum):
 
 
 @njit
-def adam(weights, gradients, means, squares, lr, wd, rescale, beta1, beta2, epsilon):
+def adam(weights, gradients, means, squares, row, task):
     """Adam (Kingma, Ba 2014), its bias correction within lr; the number of weights not finite."""
+    lr, wd, rescale = np.float32(row.lr), np.float32(row.wd), np.float32(task.rescale)
+    beta1, beta2, epsilon = np.float32(task.beta1), np.float32(task.beta2), np.float32(task.epsilon)
     one, bad = np.float32(1), 0
     for i in range(weights.size):
         weight = weights[i]

@@ -10,9 +10,9 @@ import mxnet as mx
 import numpy as np
 
 from gluon_lenet.engines.fused.arrays import Memory
-from gluon_lenet.engines.fused.blocks import BAD_WEIGHTS, UPDATE
 from gluon_lenet.engines.fused.compiled import Task
-from gluon_lenet.engines.fused.rules import ADAM, MOMENTUM, PARAMETER, SGD
+from gluon_lenet.engines.fused.rules import ADAM, MOMENTUM, SGD
+from gluon_lenet.engines.fused.tables import BAD_WEIGHTS, PARAMETER, UPDATE
 from gluon_lenet.engines.proof import Snapshot, why_not_genuine
 
 _STATES = {SGD: lambda state: (), MOMENTUM: lambda state: (state,), ADAM: tuple}  # of a parameter, as a sequence

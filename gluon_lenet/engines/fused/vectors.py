@@ -17,7 +17,7 @@ of such kinds is a parameter, too: what belongs together.
 from __future__ import annotations
 
 import inspect
-import platform
+import math
 from collections.abc import Iterable
 from contextlib import contextmanager
 from typing import get_type_hints
@@ -26,37 +26,15 @@ import numpy as np
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils
-from numba.core.registry import cpu_target
 from numba.extending import intrinsic
 
-__all__ = [
-    "LANES",
-    "Address",
-    "Bytes",
-    "Choice",
-    "Float",
-    "Floats",
-    "Int",
-    "Ints",
-    "Value",
-    "Variable",
-    "loop",
-    "tile",
-    "vector",
-]
-
-
-_FEATURES = set(cpu_target.target_context.codegen().magic_tuple()[2].split(","))  # of the processor: "+avx2", ...
-
-# Images side by side in one vector, and images in a block: what a register holds with AVX-512, or with AVX2. (Older
-# processors, and ARM's, work too: LLVM makes two registers of a vector.)
-LANES = 16 if "+avx512f" in _FEATURES else 8
-REGISTERS = 32 if "+avx512f" in _FEATURES else 16  # vectors a tile can hold
-# Whether a product and a sum in one, `Value.times_plus`, are rounded only at the end.
-ROUNDS_ONCE = "+fma" in _FEATURES or platform.machine() == "aarch64"
+from gluon_lenet.engines.fused.sizes import FEATURES, LANES
 
 _F32, _I8, _I32, _I64 = ir.FloatType(), ir.IntType(8), ir.IntType(32), ir.IntType(64)
 _VECTOR, _VECTOR_I8, _VECTOR_I32 = (ir.VectorType(element, LANES) for element in (_F32, _I8, _I32))
+
+# The lanes a0 b0 a1 b1 ... of two vectors a and b: those of their lower halves, those of their upper halves.
+_INTERLEAVED = [[lane for i in range(h, h + LANES // 2) for lane in (i, LANES + i)] for h in (0, LANES // 2)]
 
 _builder: ir.IRBuilder | None = None  # of the tile being written; Numba compiles one function at a time, under a lock
 
@@ -122,10 +100,6 @@ class Value:
 
     def __lt__(self, other):
         return self._compare("<", other)
-
-    def equals(self, other):
-        """The lanes where both are the same."""
-        return self._compare("==", other)
 
     def where(self, mask, other):
         """This value in the lanes of `mask`, `other` in the rest."""
@@ -193,6 +167,24 @@ def _in_every_lane(number) -> Value:
     return Value(_builder.shuffle_vector(first, undefined, ir.Constant(_VECTOR_I32, [0] * LANES)))
 
 
+def transposed(rows: list[Value]) -> list[Value]:
+    """LANES vectors -> LANES vectors, rows and columns exchanged, by log2(LANES) rounds of perfect shuffles."""
+    for _ in range(int(math.log2(LANES))):
+        half = LANES // 2
+        rows = [a.shuffled(b, lanes) for a, b in zip(rows[:half], rows[half:], strict=True) for lanes in _INTERLEAVED]
+    return rows
+
+
+def sums_of_lanes(rows: list[Value]) -> Value:
+    """LANES vectors -> one vector: lane i is the sum of the lanes of rows[i]."""
+    low, high = _INTERLEAVED
+    while len(rows) > 1:  # each round halves the number of vectors, and of lanes still to be added up
+        half = len(rows) // 2
+        pairs = zip(rows[:half], rows[half:], strict=True)
+        rows = [a.shuffled(b, low) + a.shuffled(b, high) for a, b in pairs]
+    return rows[0]
+
+
 class Variable:
     """A vector that changes in a loop; LLVM keeps it in a register."""
 
@@ -219,13 +211,6 @@ def loop(stop, start=0):
     start, stop = (bound.llvm if isinstance(bound, Value) else ir.Constant(_I64, bound) for bound in (start, stop))
     with cgutils.for_range_slice(_builder, start, stop, ir.Constant(_I64, 1), _I64) as (index, _):
         yield Value(index)
-
-
-@contextmanager
-def when(condition: Value):
-    """`with when(a > b):` writes the body once; it runs where the int64 comparison is true."""
-    with _builder.if_then(condition.llvm):
-        yield
 
 
 # --- kinds of parameters ----------------------------------------------------------------------------------------------
@@ -285,7 +270,7 @@ class Floats(_Memory):
         """Lane by lane one of the 16 floats from `offset` on: the one whose number, 0 to 15, `index` has there."""
         if LANES == 16:
             return _call_processor("llvm.x86.avx512.permvar.sf.512", self.load(offset), index)
-        if "+avx2" in _FEATURES:  # picks from 8 floats, by the lowest 3 bits
+        if "+avx2" in FEATURES:  # picks from 8 floats, by the lowest 3 bits
             low, high = (_call_processor("llvm.x86.avx2.permps", self.load(offset + i), index) for i in (0, 8))
             return high.where((index & 8) > 0, low)
         table, result = self._at(offset, _F32), ir.Constant(_VECTOR, ir.Undefined)

@@ -13,7 +13,7 @@ from mxnet.gluon import Parameter
 from mxnet.ndarray import NDArray
 
 from gluon_lenet.engines.fused import arrays
-from gluon_lenet.engines.fused.program import Unsupported
+from gluon_lenet.engines.fused.reading import Unsupported
 from gluon_lenet.nets.layers import TableConv2D
 
 _set_is_fresh = _LIB.MXNDArraySetGradState
@@ -80,12 +80,10 @@ class Weight:
     def finish(self):
         """Let the trainer know that the gradient is new."""
         if self._gradients is not None:
-            check_call(
-                _set_is_fresh(self._arrays[0].handle, 1)
-            )  # what `data()._fresh_grad = True` does, at half the cost
+            check_call(_set_is_fresh(self._arrays[0].handle, 1))  # as `data()._fresh_grad = True`, at half the cost
 
 
-class Kernel:
+class TableKernel:
     """A `TableConv2D`'s weights, laid out as the kernel of a dense convolution: zeros where maps are not connected."""
 
     def __init__(self, block: TableConv2D, layer: np.void):
@@ -143,7 +141,7 @@ class Kernel:
         return arrays.view(address, (len(places), *self._kernel.shape[1:]))
 
 
-def check_apart(weights: list[Weight | Kernel]) -> None:
+def check_apart(weights: list[Weight | TableKernel]) -> None:
     """Raise Unsupported if two arrays share memory: a gradient is written there, and not added to what is there."""
     places = sorted(place for weight in weights for place in weight.places())
     for (_, end, name), (start, _, other) in pairwise(places):

@@ -1,0 +1,194 @@
+"""Convolution 5x5, then max pooling 2x2: input (inputs, 2 h + 4, 2 w + 4) -> output (outputs, h, w), and its gradients.
+
+Three of four pixels of the convolution have no gradient; the tiles here never compute with those.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numba import njit
+
+from gluon_lenet.engines.fused.convolution import Packed, add_taps, is_connected, packed_from, sums_of, window
+from gluon_lenet.engines.fused.memory import FLOAT32, at_address, fill, fitting
+from gluon_lenet.engines.fused.sizes import LANES, MAXPOOL_CHANNELS, OUTPUTS, STRIPS, K
+from gluon_lenet.engines.fused.tables import NOWHERE, Map, convolved_gradient, input_gradient_map, input_map, moved
+from gluon_lenet.engines.fused.vectors import Choice, Floats, Int, Variable, byte_vector, loop, tile, vector
+
+# What is stored about a window: which of its 4 pixels is the largest. Bit 3 says below, bit 0 says left: as it is, the
+# number is a place in the tables of `input_gradient`.
+CODES = (1, 0, 9, 8)
+TABLE = (K + 1) * 16  # floats of the table for one input and one output channel
+
+
+class Chosen(NamedTuple):
+    """Where CODES are: `at` bytes after the float `start`; to the next channel it is `plane` bytes."""
+
+    start: Int
+    at: Int
+    plane: Int
+
+
+class Table(NamedTuple):
+    """Where a row of the tables of one input channel is, for output channel 0 of `outputs`, `step` floats apart."""
+
+    at: Int
+    step: Int
+    outputs: Int
+
+
+@njit
+def chosen(layer, channel, y, x):
+    """What was chosen in a channel, from window (y, x) on."""
+    plane = layer.pooled_height * layer.pooled_width * LANES
+    return Chosen(layer.choices, channel * plane + (y * layer.pooled_width + x) * LANES, plane)
+
+
+# --- forward ----------------------------------------------------------------------------------------------------------
+
+
+@tile
+def convolve_maxpool(outputs: Choice(OUTPUTS), memory: Floats, x: Map, packed: Packed, y: Map, chosen: Chosen):
+    """Convolution, then max pooling: (channels, 6, 6) at x -> (outputs,) at y.
+
+    Which of the four pixels is the largest (the first, if there are several) is stored for the backward pass.
+    """
+    codes = memory.bytes_at(chosen.start)
+    for o, pixels in enumerate(window(outputs, memory, x, packed)):
+        best, code = pixels[0], byte_vector(CODES[0])
+        for pixel in range(1, 4):
+            larger = pixels[pixel] > best
+            best = pixels[pixel].where(larger, best)
+            code = byte_vector(CODES[pixel]).where(larger, code)
+        memory.store(y.at + y.plane * o, best)
+        codes.store(chosen.at + chosen.plane * o, code)
+
+
+@njit
+def forward(memory, layer):
+    """From the layer's input to its output and `choices`."""
+    image, result = input_map(layer), Map(layer.output, layer.output_row, layer.output_plane)
+    for y in range(layer.pooled_height):
+        for x in range(layer.pooled_width):
+            field = moved(image, 0, 2 * y, 2 * x)
+            o = 0
+            while o < layer.outputs:
+                group, pixel = fitting(OUTPUTS, layer.outputs - o), moved(result, o, y, x)
+                convolve_maxpool(group, memory, field, packed_from(layer, o), pixel, chosen(layer, o, y, x))
+                o += group
+
+
+# --- gradient of the weights ------------------------------------------------------------------------------------------
+
+
+@tile
+def weight_gradient(memory: Floats, x: Map, gradient: Map, chosen: Chosen, height: Int, width: Int, sums: Int):
+    """The gradient of the 25 weights between an input map and an output map, added to the 25 floats at `sums`.
+
+    Only one pixel of each window has a gradient: the lanes pick the input under that pixel (two selections per tap),
+    and the taps need one multiplication per window instead of four. `height` and `width` are the pooled map's, whose
+    gradient this takes.
+    """
+    codes = memory.bytes_at(chosen.start)
+    for strip in STRIPS:
+        taps = [Variable(vector(0)) for _ in range(len(strip) * K)]
+        with loop(height) as y, loop(width) as column:
+            value = memory.load(gradient.at + gradient.row * y + column * LANES)
+            code = codes.load(chosen.at + (y * width + column) * LANES)
+            left, below = (code & 1) > 0, (code & 8) > 0
+            at = x.at + x.row * (y * 2) + column * (2 * LANES)
+            upper = None
+            for i in range(strip[0], strip[-1] + 2):
+                field = [memory.load(at + x.row * i + j * LANES) for j in range(K + 1)]
+                lower = [field[j].where(left, field[j + 1]) for j in range(K)]
+                if upper:
+                    for kx in range(K):
+                        tap = taps[(i - 1 - strip[0]) * K + kx]
+                        tap.add_product(value, lower[kx].where(below, upper[kx]))
+                upper = lower
+        add_taps(memory, taps, sums + strip[0] * K)
+
+
+@njit
+def add_weight_gradient(memory, layer):
+    """Add the block's gradient of the weights to `weight_sums`: (outputs, inputs, 25)."""
+    image, gradient = input_map(layer), convolved_gradient(layer)
+    for channel in range(layer.inputs):  # outermost, so that its map stays in the cache
+        for o in range(layer.outputs):
+            if is_connected(layer, o, channel):
+                x, dy, choices = moved(image, channel, 0, 0), moved(gradient, o, 0, 0), chosen(layer, o, 0, 0)
+                height, width, sums = layer.pooled_height, layer.pooled_width, sums_of(layer, o, channel)
+                weight_gradient(memory, x, dy, choices, height, width, sums)
+
+
+# --- gradient of the input --------------------------------------------------------------------------------------------
+
+
+@tile
+def input_gradient(
+    channels: Choice(MAXPOOL_CHANNELS), memory: Floats, gradient: Map, chosen: Chosen, table: Table, x_gradient: Map
+):
+    """What one pooled pixel's gradient adds to one row of its 6x6 receptive field, in `channels` input channels.
+
+    Only one of the window's pixels has a gradient; which one, says where in the field the 5x5 kernel lies. So every
+    lane looks up its weight: the table for an output and an input channel has a row for each row i of the field,
+
+        0  w[i, 0] ... w[i, 4]  0 0   0  w[i-1, 0] ... w[i-1, 4]  0 0      (16 floats; w[-1] = w[5] = 0)
+
+    and column j of the field needs number code + j of it: the code is 1 if the pixel above left is chosen, 0 above
+    right, 9 below left, 8 below right (CODES). `table` is at row i.
+    """
+    sums = [
+        [Variable(memory.load(x_gradient.at + x_gradient.plane * c + j * LANES)) for j in range(K + 1)]
+        for c in range(channels)
+    ]
+    codes = memory.bytes_at(chosen.start)
+    with loop(table.outputs) as output:
+        value = memory.load(gradient.at + gradient.plane * output)
+        code = codes.load(chosen.at + chosen.plane * output).widened()
+        row = table.at + table.step * output
+        for j in range(K + 1):
+            for c in range(channels):
+                sums[c][j].add_product(value, memory.look_up(row + c * TABLE, code + j))
+    for c in range(channels):
+        for j in range(K + 1):
+            memory.store(x_gradient.at + x_gradient.plane * c + j * LANES, sums[c][j].get())
+
+
+@njit
+def write_input_gradient(memory, layer):
+    """The gradient of the padded input, from that of the output."""
+    fill(memory, layer.input_gradient, layer.input_size, np.float32(0))
+    gradient, target = convolved_gradient(layer), input_gradient_map(layer)
+    channel = 0
+    while channel < layer.inputs:
+        group = fitting(MAXPOOL_CHANNELS, layer.inputs - channel)
+        for i in range(K + 1):
+            table = Table(layer.tables + channel * TABLE + i * 16, layer.inputs * TABLE, layer.outputs)
+            for y in range(layer.pooled_height):
+                for x in range(layer.pooled_width):
+                    dy, dx = moved(gradient, 0, y, x), moved(target, channel, 2 * y + i, 2 * x)
+                    input_gradient(group, memory, dy, chosen(layer, 0, y, x), table, dx)
+        channel += group
+
+
+@njit
+def pack(memory, layer):
+    """Copy the weights into the tables of `input_gradient`; what is 0 there is 0 from the beginning."""
+    weights = at_address(FLOAT32, layer.weight, layer.outputs * layer.inputs * K * K)
+    for kernel in range(layer.outputs * layer.inputs):
+        table = layer.tables + kernel * TABLE
+        for ky in range(K):
+            for kx in range(K):
+                weight = weights[(kernel * K + ky) * K + kx]
+                memory[table + ky * 16 + 1 + kx] = weight
+                memory[table + (ky + 1) * 16 + 9 + kx] = weight
+
+
+@njit
+def backward(memory, layer):
+    """From the gradient of what `forward` wrote: adds to the weights' sums, writes the input's gradient."""
+    add_weight_gradient(memory, layer)
+    if layer.input_gradient != NOWHERE:
+        write_input_gradient(memory, layer)

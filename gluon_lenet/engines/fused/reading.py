@@ -1,0 +1,273 @@
+"""A sequential Gluon net and a loss -> the steps that the kernels compute, or why they cannot."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from math import inf
+
+import numpy as np
+from mxnet.gluon import Parameter, nn
+from mxnet.gluon.loss import Loss, SoftmaxCrossEntropyLoss
+
+from gluon_lenet.engines.fused.activations import NO_ACTIVATION, NUMBERS
+from gluon_lenet.engines.fused.sizes import LANES, K
+from gluon_lenet.engines.fused.tables import CONVOLUTION, DENSE, DISTANCES, MAX_POOLING, NO_POOLING, SUM_POOLING
+from gluon_lenet.engines.proof import Record
+from gluon_lenet.nets.layers import RBFOutput, ScaledTanh, Subsampling, TableConv2D
+from gluon_lenet.nets.losses import MAPLoss
+
+SERVED = (
+    "the fused kernels serve a flat Sequential of Conv2D 5x5 (stride 1, padding 0 or 2), MaxPool2D and AvgPool2D 2x2 "
+    f"(stride 2, after a convolution), {', '.join(kind for kind in NUMBERS if isinstance(kind, str))}, Flatten, Dense, "
+    "and LeNet-5's TableConv2D, Subsampling, ScaledTanh and RBFOutput"
+)
+
+
+class Unsupported(ValueError):
+    """The fused kernels cannot serve this net; the message names the layer that stands in the way."""
+
+
+@dataclass
+class Step:
+    """A convolution or dense layer of the net, or its RBFOutput, with what follows it: one row of the table."""
+
+    block: nn.HybridBlock  # the Conv2D, TableConv2D, Dense or RBFOutput
+    kind: int
+    in_shape: tuple[int, int, int]  # channels, height, width; neurons, 1, 1
+    out_shape: tuple[int, int, int]  # after pooling
+    height: int = 1  # of the convolution's output, as far as pooling uses it
+    width: int = 1
+    padding: int = 0
+    map_activation: int = NO_ACTIVATION  # before SUM_POOLING
+    pooling: int = NO_POOLING
+    activation: int = NO_ACTIVATION
+    parameters: dict[str, Parameter] = field(default_factory=dict)  # by their names in the table
+
+    @property
+    def padded(self) -> tuple[int, int, int]:
+        """The input's shape with the padding."""
+        channels, height, width = self.in_shape
+        return channels, height + 2 * self.padding, width + 2 * self.padding
+
+
+def read_net(net: nn.Block, input_shape: tuple[int, int, int], record: Record) -> list[Step]:
+    """The net's layers, in order, for inputs (channels, height, width); `record` takes what they were read from.
+
+    Raises:
+        Unsupported: the kernels cannot serve the net, or it may not compute what its layers' types say.
+    """
+    if type(net) not in (nn.Sequential, nn.HybridSequential):
+        raise Unsupported(f"{type(net).__name__} is not a Sequential; {SERVED}")
+    _add_to(record, net, "the net")
+    steps: list[Step] = []
+    shape = tuple(input_shape)
+    for number, block in enumerate(net._children.values()):
+        described = " ".join(repr(block).split())
+        shape = _read(block, f"layer {number}, {described},", steps, shape, record)
+    if not steps or steps[-1].kind == CONVOLUTION:
+        raise Unsupported(f"the last layer must be a Dense or RBFOutput that gives the logits; {SERVED}")
+    if steps[-1].activation != NO_ACTIVATION:
+        raise Unsupported(f"the last layer, {described}, has an activation; the kernels want logits")
+    if np.prod(input_shape) < LANES:
+        raise Unsupported(f"images of shape {tuple(input_shape)} are too small: at least {LANES} pixels")
+    return steps
+
+
+def _add_to(record, block, name):
+    try:
+        record.add(block)
+    except ValueError as error:
+        raise Unsupported(f"{name} may not compute what its type says: {error}") from None
+
+
+def _read(block, name, steps, shape, record):
+    """Add a layer to the steps: its input's shape -> its output's."""
+    if steps and steps[-1].kind == DISTANCES:
+        raise Unsupported(f"{name} comes after an RBFOutput; {SERVED}")
+    if type(block) not in _READERS:
+        raise Unsupported(f"{name} is of a kind the kernels do not know; {SERVED}")
+    _add_to(record, block, name)
+    activation = getattr(block, "act", None)
+    if activation is not None:
+        if type(activation) is not nn.Activation:
+            raise Unsupported(f"{name} has the activation {type(activation).__name__}; {SERVED}")
+        _add_to(record, activation, f"the activation of {name}")
+    return _READERS[type(block)](block, name, steps, shape)
+
+
+def _read_convolution(block, name, steps, shape):
+    _check_maps(name, shape)
+    options = dict(block._kwargs)
+    outputs, pad = options.pop("num_filter"), options.pop("pad")
+    if options.pop("kernel") != (K, K) or options.pop("stride") != (1, 1) or options.pop("dilate") != (1, 1):
+        raise Unsupported(f"{name} is not a 5x5 convolution with stride 1 and dilation 1; {SERVED}")
+    if pad not in ((0, 0), (2, 2)):
+        raise Unsupported(f"{name} has padding {pad}; {SERVED}")
+    if options != {"num_group": 1, "layout": "NCHW", "no_bias": block.bias is None}:
+        raise Unsupported(f"{name} has groups, a layout other than NCHW or options the kernels do not know; {SERVED}")
+    if block._op_name != "Convolution":
+        raise Unsupported(f"{name} computes {block._op_name}; {SERVED}")
+    _check_shape(name, block.weight.shape, outputs, shape[0])
+    _add_convolution(block, name, steps, shape, outputs, pad[0])
+    steps[-1].parameters = _weight_and_bias(block)
+    _add_activation(block.act and block.act._act_type, name, steps)
+    return steps[-1].out_shape
+
+
+def _read_table_convolution(block, name, steps, shape):
+    _check_maps(name, shape)
+    outputs, _, *kernel = block.kernel_shape
+    if kernel != [K, K]:
+        raise Unsupported(f"{name} is not a 5x5 convolution; {SERVED}")
+    _check_shape(name, block.kernel_shape, outputs, shape[0])
+    _add_convolution(block, name, steps, shape, outputs, padding=0)
+    steps[-1].parameters = {"bias": block.bias}
+    return steps[-1].out_shape
+
+
+def _add_convolution(block, name, steps, shape, outputs, padding):
+    if steps and steps[-1].kind == DENSE:  # a convolution whose kernel is as large as its input
+        raise Unsupported(f"{name} is a convolution of 1x1 maps; {SERVED}")
+    channels, height, width = shape
+    height, width = height + 2 * padding - K + 1, width + 2 * padding - K + 1
+    if (height, width) == (1, 1) and padding == 0:  # a dense layer in disguise: the kernel is as large as the input
+        steps.append(Step(block, DENSE, (channels * K * K, 1, 1), (outputs, 1, 1)))
+    elif min(height, width) < 2:
+        raise Unsupported(f"{name} gets an input of {shape}, too small for it")
+    else:
+        steps.append(Step(block, CONVOLUTION, shape, (outputs, height, width), height, width, padding))
+
+
+def _read_dense(block, name, steps, shape):
+    inputs = int(np.prod(shape))
+    if not block._flatten:
+        raise Unsupported(f"{name} does not flatten its input; {SERVED}")
+    _check_shape(name, block.weight.shape, block._units, inputs)
+    parameters = _weight_and_bias(block)
+    steps.append(Step(block, DENSE, (inputs, 1, 1), (block._units, 1, 1), parameters=parameters))
+    _add_activation(block.act and block.act._act_type, name, steps)
+    return (block._units,)
+
+
+def _read_distances(block, name, steps, shape):
+    if len(shape) != 1:
+        raise Unsupported(f"{name} gets maps of shape {shape}, not a vector")
+    (inputs,), centres = shape, block.centres
+    _check_shape(name, centres.shape, block._classes, inputs)
+    steps.append(Step(block, DISTANCES, (inputs, 1, 1), (block._classes, 1, 1), parameters={"weight": centres}))
+    return (block._classes,)
+
+
+def _weight_and_bias(block):
+    return {"weight": block.weight} | ({} if block.bias is None else {"bias": block.bias})
+
+
+def _read_pooling(block, name, steps, shape):
+    _check_maps(name, shape)
+    options = dict(block._kwargs)
+    options.pop("count_include_pad", None)  # there is no padding to count
+    window = [options.pop(option) for option in ("kernel", "stride", "pad", "global_pool")]
+    if window != [(2, 2), (2, 2), (0, 0), False]:
+        raise Unsupported(f"{name} does not pool 2x2 with stride 2 and padding 0; {SERVED}")
+    pooling, pool_type = (MAX_POOLING, "max") if type(block) is nn.MaxPool2D else (SUM_POOLING, "avg")
+    if options != {"pool_type": pool_type, "pooling_convention": "valid", "layout": "NCHW"}:
+        raise Unsupported(
+            f"{name} has ceil_mode, a layout other than NCHW or options the kernels do not know; {SERVED}"
+        )
+    return _add_pooling(pooling, name, steps)
+
+
+def _read_subsampling(block, name, steps, shape):
+    _check_maps(name, shape)
+    shape = _add_pooling(SUM_POOLING, name, steps)
+    _check_shape(name, (block._channels, *block.bias.shape), shape[0], shape[0])
+    steps[-1].parameters |= {"coefficient": block.coefficient, "pool_bias": block.bias}
+    return shape
+
+
+def _add_pooling(pooling, name, steps):
+    if not steps or steps[-1].kind != CONVOLUTION or steps[-1].pooling != NO_POOLING:
+        raise Unsupported(f"{name} does not follow a convolution; {SERVED}")
+    step = steps[-1]
+    channels, height, width = step.out_shape
+    step.pooling = pooling
+    if pooling == SUM_POOLING:
+        # max(activation(x)) = activation(max(x)), as the activations never fall: so max pooling always comes first
+        step.map_activation, step.activation = step.activation, NO_ACTIVATION
+    step.out_shape = channels, height // 2, width // 2
+    step.height, step.width = height // 2 * 2, width // 2 * 2
+    return step.out_shape
+
+
+def _add_activation(kind: str | type | None, name, steps):
+    if not kind:
+        return
+    if kind not in NUMBERS:
+        raise Unsupported(f"{name} has the activation {kind}; {SERVED}")
+    if not steps:
+        raise Unsupported(f"{name} is an activation before the first convolution or dense layer; {SERVED}")
+    if steps[-1].activation != NO_ACTIVATION:
+        raise Unsupported(f"{name} is a second activation in a row; {SERVED}")
+    steps[-1].activation = NUMBERS[kind]
+
+
+def _read_activation(block, name, steps, shape):
+    _add_activation(block._act_type, name, steps)
+    return shape
+
+
+def _read_scaled_tanh(block, name, steps, shape):
+    _add_activation(ScaledTanh, name, steps)
+    return shape
+
+
+def _read_flatten(block, name, steps, shape):
+    return (int(np.prod(shape)),)  # a Dense flattens what it gets, in the same order
+
+
+_READERS = {  # of a layer: its input's shape -> its output's
+    nn.Conv2D: _read_convolution,
+    TableConv2D: _read_table_convolution,
+    Subsampling: _read_subsampling,
+    RBFOutput: _read_distances,
+    nn.Dense: _read_dense,
+    nn.MaxPool2D: _read_pooling,
+    nn.AvgPool2D: _read_pooling,
+    nn.Activation: _read_activation,
+    ScaledTanh: _read_scaled_tanh,
+    nn.Flatten: _read_flatten,
+}
+
+
+def _check_maps(name, shape):
+    if len(shape) != 3:
+        raise Unsupported(f"{name} gets a vector of {shape[0]} numbers, not maps")
+
+
+def _check_shape(name, shape, outputs, inputs):
+    """Whether weights of this shape, where 0 is what is not known yet, are for so many outputs and inputs."""
+    if shape and shape[0] not in (0, outputs):
+        raise Unsupported(f"{name} has weights for {shape[0]} outputs, and {outputs} outputs")
+    if shape and shape[1] not in (0, inputs):
+        raise Unsupported(f"{name} expects {shape[1]} inputs but gets {inputs}")
+
+
+def read_loss(loss: Loss, record: Record) -> float:
+    """A loss -> the logit of the class that it adds to the net's in the softmax; minus infinity adds none.
+
+    `MAPLoss` is softmax cross-entropy with one class more, of the constant penalty j. `record` takes the loss.
+
+    Raises:
+        Unsupported: the kernels cannot compute this loss, or it may not compute what its type says.
+    """
+    name = type(loss).__name__
+    if type(loss) not in (MAPLoss, SoftmaxCrossEntropyLoss):
+        raise Unsupported(f"they compute softmax cross-entropy of class numbers or MAPLoss, not {name}")
+    _add_to(record, loss, f"the loss, {name},")
+    if (loss._weight, loss._batch_axis) != (None, 0):
+        raise Unsupported(f"the loss, {name}, has a weight, or a batch axis other than 0")
+    if type(loss) is MAPLoss:
+        return -loss.j
+    if (loss._sparse_label, loss._from_logits, loss._axis) != (True, False, -1):
+        raise Unsupported(f"they compute {name} of class numbers along the last axis of logits only")
+    return -inf
