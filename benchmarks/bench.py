@@ -28,13 +28,12 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the checkout's package
 
 import report
-from report import CHANNELS_LAST, D2LZH, OURS, SCRIPT
-from reproduce import ROOT, insert
-
 from gluon_lenet.compat.threads import physical_cores
 from gluon_lenet.data.datasets import load_dataset
 from gluon_lenet.training.recipes import DEFAULT_RECIPE, RECIPES, Recipe
 from gluon_lenet.training.settings import CrossEntropy
+from report import CHANNELS_LAST, D2LZH, OURS, SCRIPT
+from reproduce import ROOT, insert
 
 WORKERS = ROOT / "benchmarks" / "workers"
 RESULTS = ROOT / "benchmarks" / "results"

@@ -26,10 +26,9 @@ import nbformat
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
 
-FOLDER = Path(__file__).resolve().parent
-ROOT = FOLDER.parent
-sys.path.insert(0, str(ROOT))  # the checkout's package, as the notebooks' kernels take it
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the checkout's package
 
+FOLDER = Path(__file__).resolve().parent
 THREADS = "2"  # whose number decides the last bits of a result
 MOST_SECONDS = 1200  # of CPU time: 10 minutes on 2 cores
 

@@ -78,18 +78,6 @@ def small(monkeypatch):
     small_train.shrink(monkeypatch.setitem, monkeypatch.setattr)
 
 
-@pytest.fixture(scope="module")
-def bench():
-    """benchmarks/bench.py, as a module."""
-    sys.path.insert(0, str(ROOT / "benchmarks"))
-    try:
-        import bench
-
-        yield bench
-    finally:
-        sys.path.remove(str(ROOT / "benchmarks"))
-
-
 @pytest.fixture
 def run_module(tmp_path):
     """Call `python -m gluon_lenet.NAME ARGS` in an empty folder; returns the finished process."""

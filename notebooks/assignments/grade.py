@@ -28,13 +28,11 @@ import warnings
 from dataclasses import dataclass, field
 from pathlib import Path
 
-HERE = Path(__file__).resolve().parent
-ROOT = HERE.parents[1]
-sys.path.insert(0, str(ROOT))
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # the checkout's package
 
-from gluon_lenet import cli  # noqa: E402
-from gluon_lenet.data.datasets import load_dataset  # noqa: E402
-from gluon_lenet.errors import InputError  # noqa: E402
+from gluon_lenet import cli
+from gluon_lenet.data.datasets import load_dataset
+from gluon_lenet.errors import InputError
 
 try:
     import nbformat
@@ -52,6 +50,8 @@ except ImportError as error:
     print(f"error: {error}: grading needs the extra `assignments`, which requirements.txt installs", file=sys.stderr)
     sys.exit(cli.BAD_INPUT)
 
+HERE = Path(__file__).resolve().parent
+ROOT = HERE.parents[1]
 ASSIGNMENT = "lenet"
 SOURCE = HERE / "source" / ASSIGNMENT / f"{ASSIGNMENT}.ipynb"
 MAX_BYTES = 32 << 20  # of a submitted notebook

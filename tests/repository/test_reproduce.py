@@ -1,17 +1,12 @@
 """benchmarks/reproduce.py: what is stored of a run, when it is measured again, and the table."""
 
-import importlib.util
 import json
 from dataclasses import replace
 
 import pytest
 
-from conftest import ROOT
+import reproduce
 from gluon_lenet.training.recipes import RECIPES
-
-spec = importlib.util.spec_from_file_location("reproduce", ROOT / "benchmarks" / "reproduce.py")
-reproduce = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(reproduce)
 
 
 @pytest.fixture
