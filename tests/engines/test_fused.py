@@ -52,7 +52,7 @@ LABELS = read_idx("train-labels-idx1-ubyte.gz", 8).astype(np.int32)
 
 
 class Memory:
-    """One float32 array and the places of arrays in it."""
+    """Arrays one after another in one float32 array, and their offsets in it."""
 
     def __init__(self, *parts):
         self.offsets, size = [], 0
@@ -84,7 +84,7 @@ def write_choices(first: Choice((5, 2, 9)), second: Choice((1, 3, 3)), memory: F
 
 def test_choices():
     memory = Memory(np.zeros((10, LANES)))
-    constant = 7  # not among the choices: a tile of its own
+    constant = 7  # known at compile time, so it need not be one of the choices
 
     @njit
     def call(floats, numbers):
@@ -92,7 +92,7 @@ def test_choices():
             write_choices(numbers[i // 3], numbers[3 + i % 3], floats, i * LANES)
         write_choices(constant, numbers[4], floats, 9 * LANES)
 
-    call(memory.floats, np.array([2, 9, 5, 1, 3, 8]))  # 8 is not among the choices, which the last of them stands for
+    call(memory.floats, np.array([2, 9, 5, 1, 3, 8]))  # 8 is no choice: treated as the last one
     np.testing.assert_array_equal(memory[0][:, 0], [21, 23, 23, 91, 93, 93, 51, 53, 53, 73])
     np.testing.assert_array_equal(memory[0], memory[0][:, :1] * np.ones(LANES))
 
@@ -177,7 +177,7 @@ def test_activation_and_subsampling(activation):
     y = function(x)
     assert np.abs(memory[0] - y).max() <= 2e-7 * max(1, np.abs(y).max())
     some = np.abs(y) > 1e-30
-    assert np.abs(memory[0][some] / y[some] - 1).max() <= 4e-7  # each number to its last bits
+    assert np.abs(memory[0][some] / y[some] - 1).max() <= 4e-7  # the relative error of each number
     np.testing.assert_array_equal(memory[0], memory[1])
     totals = y.reshape(2, 3, 2, LANES).sum(axis=(0, 2))
     close(memory[3], totals * 0.7 - 0.3)
@@ -205,7 +205,7 @@ def test_nan_stays_nan_in_every_activation():
 
 
 def test_weight_gradient():
-    x, gradient, before = random(7, 9, LANES), random(3, 5, LANES), random(K, K)  # an odd width: a pair has no partner
+    x, gradient, before = random(7, 9, LANES), random(3, 5, LANES), random(K, K)  # odd: columns are processed in pairs
     memory = Memory(x, gradient, before)
     at_x, at_gradient, sums = memory.offsets
 
@@ -247,7 +247,7 @@ def test_weight_gradient_of_chosen():
 
 @pytest.mark.parametrize(("columns", "channels"), [(8, 2), (1, 1)])
 def test_input_gradient(columns, channels):
-    outputs, rows = 3, 5  # the input's row gets something from all 5 rows of the output above it
+    outputs, rows = 3, 5  # all 5 rows of output gradients contribute to this row of the input
     gradient, weights = random(outputs, rows, columns, LANES), random(outputs, channels, K, K)
     before = random(channels, columns + K - 1, LANES)
     memory = Memory(gradient, weights, before)
@@ -487,7 +487,7 @@ def build(name, seed=0, hybridize=False):
     net = make()
     net.initialize(mx.init.Xavier())
     net(nd.zeros((1, *shape)))
-    for parameter in net.collect_params().values():  # away from the initial point, where biases are 0
+    for parameter in net.collect_params().values():  # so that no bias is 0
         if len(parameter.shape) == 1 and parameter.grad_req != "null":
             parameter.set_data(nd.random.normal(0, 0.1, parameter.shape))
     if hybridize:
@@ -528,7 +528,7 @@ def gradients(net):
 def images_with_ties(net, X):
     """Which images have a max pooling window where rounding may decide which of two pixels is the largest.
 
-    Two pixels that are equal, as in a plain background, are no tie in this sense: the first one is chosen, by all.
+    Equal pixels, as in a plain background, do not count: every implementation chooses the first one.
     """
     tied = np.zeros(len(X), bool)
     layers, x = list(net._children.values()), nd.array(X, dtype="float64")
@@ -587,7 +587,7 @@ def test_the_net_of_1998_against_numpy():
     ("name", "transform"),
     [
         ("sigmoid_maxpool", Transform(mean=0.1307, std=0.3081)),
-        ("sigmoid_avgpool", Transform(pad=3, mean=0.5)),  # and the net's own padding, of zeros, around it
+        ("sigmoid_avgpool", Transform(pad=3, mean=0.5)),  # the net's own padding adds zeros around it
         ("1998", Transform(pad=2, mean=0.1 / 1.275, std=1 / 1.275)),
         ("dense_only", Transform(pad=1, mean=-0.2)),
         ("tanh_avgpool", Transform(resize=32, mean=0.1307, std=0.3081)),
@@ -690,7 +690,7 @@ def trained(updater, optimizer, settings, steps=6, between=lambda trainer, net: 
         between(trainer, net)
     arrays = []
     for name, parameter in net.collect_params().items():
-        state = trainer._updaters[0].states[trainer._param2idx[name]]  # the trainer has an order of its own
+        state = trainer._updaters[0].states[trainer._param2idx[name]]  # the trainer orders parameters differently
         states = state if isinstance(state, tuple | list) else [state]
         arrays += [array for array in (parameter.data(), *states) if array is not None]
     return trainer, [array.asnumpy() for array in arrays]
@@ -775,7 +775,7 @@ def test_a_frozen_parameter_has_no_gradient_and_the_rest_is_as_before():
 
 
 def test_what_mxnet_does_in_between_does_no_harm():
-    """Running the net alone makes oneDNN rearrange weights in place, autograd may write gradients in its layout."""
+    """Running the net makes oneDNN rearrange weights in place, and autograd may write gradients in oneDNN's layout."""
     net, shape = build("relu_maxpool")
     images, labels = data(shape, 10)
     X, rows = as_floats(images, shape), np.arange(100)
@@ -959,7 +959,7 @@ def test_labels_out_of_range_are_an_error_and_leave_the_gradients(label):
         fused.backprop(images, np.arange(20, 40), labels)
     for name, gradient in gradients(net).items():
         np.testing.assert_array_equal(gradient, before[name])
-    fused.backprop(images, np.arange(20), labels)  # a bad label elsewhere does no harm
+    fused.backprop(images, np.arange(20), labels)  # the bad label is not in this batch
 
 
 def test_arrays_of_the_wrong_kind_are_refused():

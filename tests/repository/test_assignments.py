@@ -27,7 +27,7 @@ def settings(cell):
 @pytest.fixture(scope="session")
 def grade():
     """The module grade.py."""
-    import grade  # here: it loads nbgrader
+    import grade  # imported here, because it loads nbgrader
 
     return grade
 
@@ -108,7 +108,7 @@ def test_only_answers_and_own_cells_are_taken_over(grade, released):
     assert sources[0] == "张三"
     where = sources.index("first")
     assert sources[where : where + 3] == ["first", "second", "mine"]
-    assert filled.cells[where].metadata == {}  # of a copied cell the last is the answer
+    assert filled.cells[where].metadata == {}  # if a cell was copied, the last copy is the answer
     assert settings(filled.cells[where + 1]).grade_id == "shapes"
     assert filled.cells[where + 2].metadata == {}
     assert touched == ["params-test", "net-test"]

@@ -53,7 +53,7 @@ def test_the_tables(results, tmp_path):
     chapter = {line[2:].split(" |")[0]: line for line in reversed(text.splitlines()) if line.startswith("| ")}
     ours = "0.50 (0.40-0.60) | 0.60 (0.50-0.70) | 1.0x | 1.0x | 5.0 | 1,000 | 200,000 | 200 | 46% | 0.750"
     assert chapter["gluon_lenet, fused"] == f"| gluon_lenet, fused | {ours} |"  # 91 GFLOP / 0.5 s of 400 GFLOP/s
-    # 9.0 / 0.6, 10.5 / 0.5, 12.0 / 0.7: the middle one, not the ratio of the medians
+    # the median of 9.0 / 0.6, 10.5 / 0.5 and 12.0 / 0.7, not the ratio of the medians
     d2lzh = "- | 10.50 (9.00-12.00) | - | 17.1x | 50.0 | 1,000 | 200,000 | 1,024 | - | 0.700"
     assert chapter["d2lzh"] == f"| d2lzh | {d2lzh} |"
     assert chapter["PyTorch channels_last"].split(" | ")[3:5] == ["4.0x", "3.5x"]  # of 4, 5, 3 and of 3.5, 4.2, 2.7
@@ -85,7 +85,7 @@ def test_our_worker_takes_turns(tmp_path):
         answers = bench.interleave(started, 1, left_out, ("epoch", "infer 1000", "memory"))["ours"]
         process = started["ours"].process
         stat = Path(f"/proc/{process.pid}/stat")
-        if stat.exists():  # on Linux: the process is stopped, while others would have their turn
+        if stat.exists():  # on Linux: the process is stopped between requests
             deadline = time.monotonic() + 10
             while stat.read_text().split()[2] != "T":
                 assert time.monotonic() < deadline

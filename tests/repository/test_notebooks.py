@@ -17,7 +17,7 @@ from gluon_lenet.viz import fonts
 
 FOLDER = ROOT / "notebooks"
 NAMES = execute.names()
-TERMS = {  # each with its English where a notebook first mentions it
+TERMS = {  # a notebook gives the English term where it first mentions one
     "卷积层": "convolutional layer",
     "池化层": "pooling layer",
     "全连接层": "fully connected layer",
