@@ -28,13 +28,12 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the checkout's package
 
 import report
-from report import CHANNELS_LAST, D2LZH, OURS, SCRIPT
-from reproduce import ROOT, insert
-
 from gluon_lenet.compat.threads import physical_cores
 from gluon_lenet.data.datasets import load_dataset
 from gluon_lenet.training.recipes import DEFAULT_RECIPE, RECIPES, Recipe
 from gluon_lenet.training.settings import CrossEntropy
+from report import CHANNELS_LAST, D2LZH, OURS, SCRIPT
+from reproduce import ROOT, insert
 
 WORKERS = ROOT / "benchmarks" / "workers"
 RESULTS = ROOT / "benchmarks" / "results"
@@ -59,7 +58,7 @@ class Contender:
 
 
 def lesser_processor(*hidden: str) -> dict[str, str]:
-    """An environment that hides from Numba the processor features whose names begin with one of these."""
+    """Environment variables that make Numba ignore the processor features whose names begin with one of `hidden`."""
     features = llvmlite.binding.get_host_cpu_features()
     seen = (f"{'+' if has and not name.startswith(hidden) else '-'}{name}" for name, has in sorted(features.items()))
     return {"NUMBA_CPU_FEATURES": ",".join(seen)}
@@ -139,14 +138,14 @@ def environment(threads: int) -> dict[str, str]:
 
 
 def bind(threads: int) -> None:
-    """Bind this process to as many processors: some frameworks count those and ignore the environment."""
+    """Bind this process to `threads` processors: some frameworks count processors and ignore the environment."""
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:threads])
 
 
 @contextlib.contextmanager
 def workers(wanted: dict[str, tuple[Contender, Path, int]], left_out: dict[str, str]):
-    """Start a worker for each (contender, job, threads); those that cannot start go to `left_out`, with the reason."""
+    """Start a worker for each (contender, job, threads); `left_out` gets the reasons of those that cannot start."""
     started = {}
     try:
         for name, arguments in wanted.items():
@@ -304,7 +303,7 @@ def chapter(jobs: Jobs, contenders: dict, threads: int, rounds: int, left_out: d
 
 
 def whole_jobs(jobs: Jobs, contenders: dict, threads: int, rounds: int, left_out: dict) -> dict:
-    """Seconds from prompt to prompt of the chapter's job: imports and five epochs with their test passes."""
+    """Seconds that whole commands take for the chapter's job: imports, and five epochs with their test passes."""
     job = jobs.write(DEFAULT_RECIPE)
     train = [sys.executable, "-m", "gluon_lenet.train", "--recipe", DEFAULT_RECIPE, "--run-dir"]
     commands, settings = {}, {}
@@ -320,7 +319,7 @@ def whole_jobs(jobs: Jobs, contenders: dict, threads: int, rounds: int, left_out
     for number in range(rounds):
         say(f"jobs: prompt to prompt, round {number + 1} of {rounds}")
         for other in [name for name in commands if name != OURS]:
-            for name in (other, OURS):  # ours is short, so it runs next to each of the others
+            for name in (other, OURS):  # ours takes the least time, so it is run once next to each of the others
                 seconds[name].append(prompt_to_prompt(commands[name], settings[name], threads, jobs.folder))
                 say(f"  {name}: {seconds[name][-1]:.1f} s")
     return seconds

@@ -88,7 +88,7 @@ def chapter_table(results: dict) -> str:
 
 
 def sgemm_line(chapter: dict) -> str:
-    """The peak to which the shares refer."""
+    """The speed of sgemm, to which the table's shares refer."""
     name, peak = max(chapter["sgemm"].items(), key=lambda item: item[1])
     flop = chapter["flop_an_epoch"]
     return (

@@ -1,13 +1,13 @@
-"""Recipes and seeds -> test accuracies, mean and spread, in benchmarks/results/ and in both READMEs.
+"""Recipes and seeds -> test accuracies with mean and spread, in benchmarks/results/ and in both READMEs.
 
     make reproduce                                            every recipe, seeds 0-4
     python benchmarks/reproduce.py d2l_v1_fashion --seeds 3   one recipe, seeds 0-2
 
-Each run is a separate process: `python -m gluon_lenet.train --recipe NAME --seed N`. Each result is saved at once: a
-seed measured with the current recipe is measured again only with `--again`.
+Each run is a separate process: `python -m gluon_lenet.train --recipe NAME --seed N`. Each result is saved at once; a
+seed that was measured with the current recipe is measured again only with `--again`.
 
-A recipe that holds out training images is scored with its best weights by those images, the others with the weights of
-the last epoch.
+A recipe that holds out training images is scored with the weights that were best on those images, any other recipe with
+the weights of the last epoch.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from gluon_lenet.training.metrics import EpochResult, best_epoch
 from gluon_lenet.training.recipes import DEFAULT_RECIPE, RECIPES, Recipe
 
 ROOT = Path(__file__).resolve().parents[1]
-# What else a run trained with this augmentation is scored on, by options of gluon_lenet.evaluate
+# Augmentation -> further scores of runs that were trained with it, as options of gluon_lenet.evaluate
 ALSO = {HANDWRITING: ("--rotate 30", "--invert")}
 RESULTS = ROOT / "benchmarks" / "results" / "reproduce.json"
 READMES = [ROOT / "README.md", ROOT / "README.zh-CN.md"]
@@ -45,7 +45,7 @@ def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("recipes", nargs="*", default=list(RECIPES), metavar="RECIPE")
     parser.add_argument("--seeds", type=int, default=5, metavar="N", help="seeds 0 to N-1 (default: %(default)s)")
-    parser.add_argument("--again", action="store_true", help="also repeat measurements")
+    parser.add_argument("--again", action="store_true", help="repeat stored measurements")
     args = parser.parse_args(argv)
     unknown = sorted(set(args.recipes) - RECIPES.keys())
     if unknown:
@@ -67,7 +67,7 @@ def main(argv: list[str] | None = None) -> None:
 
 
 def settings_of(recipe: Recipe) -> dict:
-    """The settings that determine the results, without defaults, so that a field added later changes nothing here."""
+    """The settings that determine the results; defaults are left out, so that a new field of Recipe changes nothing."""
     return {
         field.name: msgspec.to_builtins(getattr(recipe, field.name))
         for field in fields(recipe)

@@ -1,10 +1,10 @@
-"""The chapter's job, stage by stage -> wall and CPU seconds: from the prompt to the first batch, an epoch, the end.
+"""The chapter's job -> wall and CPU seconds of each stage: start-up until the first batch, an epoch, the end.
 
     python benchmarks/where_time_goes.py [--epochs 5]
 
-Imports and calls in the order of `python -m gluon_lenet.train`, timed one by one. CPU seconds are those of all threads:
-on a busy machine they are more reliable than wall seconds. Then times the optimizer's step by MXNet and by the kernels,
-alternating. The first run on a machine compiles the kernels. Writes
+It times the imports and calls of `python -m gluon_lenet.train` one by one, in the same order. CPU seconds are those of
+all threads: on a busy machine they are more reliable than wall seconds. Then it times the optimizer's step, alternately
+by MXNet and by the kernels. The first run on a machine also compiles the kernels. The results are written to
 benchmarks/results/where_time_goes.json.
 """
 
@@ -62,7 +62,7 @@ class Clock:
 
 
 def steps_of(trainer, turns: int = 500) -> dict[str, float]:
-    """Median microseconds of `trainer.step` until the weights are ready, by MXNet's updater and by the kernels'."""
+    """Median microseconds from `trainer.step` until the weights are ready, with MXNet's updater and the kernels'."""
     import mxnet as mx
 
     from gluon_lenet.engines.fused.updater import KernelUpdater

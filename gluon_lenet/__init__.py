@@ -4,7 +4,7 @@
 only from those above it:
 
     errors fields atomic   what bad input raises; JSON -> typed objects; files written whole or not at all
-    machine/               this computer: wheels, libraries, packages, nvidia
+    machine/               this computer: wheels, packages, cuda, libraries, nvidia
     compat/                MXNet 1.9.1 and d2lzh here: numpy_names, mxnet_patches, ipython_patches, threads
     devices                "gpu(1)" -> mx.Context
     data/                  bytes -> batches: idx, transports, augment, catalogue (a data set is one entry), cache,

@@ -1,12 +1,12 @@
-"""Notebooks -> the same notebooks, executed from a clean kernel, checked, their outputs kept; `make notebooks`.
+"""Notebooks -> the same notebooks, executed in a clean kernel and checked, with their outputs; `make notebooks`.
 
     python notebooks/execute.py                   all of them, in place
     python notebooks/execute.py lenet relu        some
     python notebooks/execute.py --check           write nothing; status 1 if more than timings would change
 
 A file is written only if something besides timings changed. A notebook fails if a cell raises, writes to stderr (a
-deprecation, a missing glyph), prints an address or a path of this machine, or if a number it came to is outside BOUNDS.
-The output of the cell tagged `picture` is also written to pictures/, for the READMEs.
+deprecation, a missing glyph) or prints an address or a path of this machine, or if one of its results is outside
+BOUNDS. The output of the cell tagged `picture` is also written to pictures/, for the READMEs.
 """
 
 from __future__ import annotations
@@ -26,16 +26,15 @@ import nbformat
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
 
-FOLDER = Path(__file__).resolve().parent
-ROOT = FOLDER.parent
-sys.path.insert(0, str(ROOT))  # the checkout's package, as the notebooks' kernels take it
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the checkout's package
 
-THREADS = "2"  # whose number decides the last bits of a result
+FOLDER = Path(__file__).resolve().parent
+THREADS = "2"  # fixed, because the last bits of a result depend on the number of threads
 MOST_SECONDS = 1200  # of CPU time: 10 minutes on 2 cores
 
-# What a notebook's variables must be between when it has run. Where the notebook trains as a recipe does, to the last
-# epoch, these are the extremes over seeds 0-4 in benchmarks/results/reproduce.json, 0.02 further out; else what fewer
-# epochs came to, rounded outwards.
+# The allowed range of each expression at the end of a notebook. If the notebook trains a recipe to its last epoch, the
+# range is that of seeds 0-4 in benchmarks/results/reproduce.json, widened by 0.02 on both sides; otherwise it is the
+# result of the notebook's fewer epochs, rounded outwards.
 BOUNDS: dict[str, dict[str, tuple[float, float]]] = {
     "lenet": {
         "len(history)": (5, 5),
@@ -84,17 +83,20 @@ BOUNDS: dict[str, dict[str, tuple[float, float]]] = {
 
 TIMING = re.compile(r"(?<=time )\d+\.\d(?= sec)|\d[\d,]*(?:\.\d+)?(?= examples/sec)|\d[\d,]*(?:\.\d+)?(?= 秒)")
 OF_THIS_MACHINE = re.compile(r"\b0x[0-9a-f]{6,}|(?<![\w.])/(?:home|root|tmp|work|usr|opt|var|Users)/\S*")
-
-
-COLOUR = re.compile(r"\x1b\[[\d;]*m")  # IPython's
+COLOUR = re.compile(r"\x1b\[[\d;]*m")  # in IPython's tracebacks
 
 
 class NotebookError(Exception):
-    """A notebook did not run as it must; the message names notebook and cell."""
+    """A notebook failed; the message names the notebook and the cell."""
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Execute as `argv` says; returns the exit status: 0, or 1 if one failed or, under --check, changed."""
+    """Execute the notebooks that `argv` names.
+
+    Returns:
+        The exit status: 1 if a notebook failed, if one changed under --check, or if all of them took more than
+        MOST_SECONDS; else 0.
+    """
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("names", nargs="*", metavar="NAME", help="notebooks without .ipynb (default: all)")
     parser.add_argument("--check", action="store_true", help="write nothing; fail if anything but timings changes")
@@ -114,17 +116,17 @@ def main(argv: list[str] | None = None) -> int:
             status = 1
         print(f"{name}: {said}, {time.perf_counter() - start:.1f} s", flush=True)
     seconds = sum(resource.getrusage(resource.RUSAGE_CHILDREN)[:2])  # user and system, of the kernels
-    print(f"{time.perf_counter() - began:.0f} s in all, {seconds:.0f} s of CPU time of {MOST_SECONDS}")
+    print(f"{time.perf_counter() - began:.0f} s in total, {seconds:.0f} s of CPU time (limit: {MOST_SECONDS} s)")
     return status or int(seconds > MOST_SECONDS)
 
 
 def names() -> list[str]:
-    """The notebooks of this folder."""
+    """The names of the notebooks in this folder, without .ipynb."""
     return sorted(path.stem for path in FOLDER.glob("*.ipynb"))
 
 
 def warm_up() -> None:
-    """Fetch the data and compile the kernels before a notebook does: both say so on stderr, once a machine."""
+    """Fetch the data and compile the kernels, once per machine: both print to stderr, which fails a notebook."""
     import numpy as np
 
     import gluon_lenet
@@ -138,10 +140,10 @@ def warm_up() -> None:
 
 
 def update(path: Path, bounds: dict, write: bool = True) -> str:
-    """Execute the notebook in `path`; what to say of it: unchanged, written, changed or of another CPU.
+    """Execute the notebook in `path`; returns what happened, as text to print.
 
     Raises:
-        NotebookError: it did not run as it must.
+        NotebookError: the notebook failed.
     """
     old = nbformat.read(path, as_version=4)
     new = execute(old, path.stem, bounds, path.parent)
@@ -154,15 +156,15 @@ def update(path: Path, bounds: dict, write: bool = True) -> str:
         nbformat.write(new, path)
         write_pictures(new, path)
         return "written"
-    # another kind of CPU adds in another order, and five epochs of SGD make the last bit of a sum visible
-    return "changed" if new.metadata.cpu == old.metadata.get("cpu") else "runs; the outputs kept are of another CPU"
+    # Another kind of CPU sums in another order; after five epochs of SGD, a difference in the last bit becomes visible.
+    return "changed" if new.metadata.cpu == old.metadata.get("cpu") else "runs; its stored outputs are from another CPU"
 
 
 def execute(notebook: nbformat.NotebookNode, name: str, bounds: dict, folder: Path) -> nbformat.NotebookNode:
-    """The notebook after a run from a clean kernel, in `folder`.
+    """Run the notebook in a clean kernel, in `folder`; returns a copy with the new outputs.
 
     Raises:
-        NotebookError: it did not run as it must.
+        NotebookError: the notebook failed.
     """
     notebook = copy.deepcopy(notebook)
     for cell in notebook.cells:
@@ -174,8 +176,8 @@ def execute(notebook: nbformat.NotebookNode, name: str, bounds: dict, folder: Pa
     environment = {key: value for key, value in os.environ.items() if key not in ("PYTHONPATH", "MPLBACKEND")}
     environment |= {
         "OMP_NUM_THREADS": THREADS,
-        # Python shows deprecations of the notebook's own cells; these are those of what they call. MXNet's comparing of
-        # versions is its own business
+        # By default Python shows only the deprecation warnings of the notebook's own cells; this adds those of the
+        # libraries, except MXNet's for the way it compares versions.
         "PYTHONWARNINGS": "always::DeprecationWarning,always::FutureWarning,"
         "ignore:distutils Version classes are deprecated:DeprecationWarning",
     }
@@ -184,7 +186,7 @@ def execute(notebook: nbformat.NotebookNode, name: str, bounds: dict, folder: Pa
         timeout=600,
         kernel_name="python3",
         record_timing=False,
-        coalesce_streams=True,  # how a print is cut in pieces depends on the time it takes
+        coalesce_streams=True,  # otherwise timing decides into how many outputs the printed text is split
         extra_arguments=["--log-level=40"],
         resources={"metadata": {"path": str(folder)}},
     )
@@ -209,24 +211,24 @@ def execute(notebook: nbformat.NotebookNode, name: str, bounds: dict, folder: Pa
 
 
 def check(cell, name: str) -> None:
-    """Raise NotebookError if the cell's outputs are not fit to keep."""
+    """Raise NotebookError if the cell's outputs must not be stored."""
     for output in cell.get("outputs", []):
         text = _text(output)
         if output.get("name") == "stderr" or "Traceback (most recent call last)" in text:
             raise NotebookError(f"{name}.ipynb, cell {cell.id}: {text}")
         if found := OF_THIS_MACHINE.search(text):
-            raise NotebookError(f"{name}.ipynb, cell {cell.id}: prints {found[0]}, which is of this machine only")
+            raise NotebookError(f"{name}.ipynb, cell {cell.id}: prints {found[0]}, which is specific to this machine")
 
 
 def _text(output) -> str:
-    """What an output reads."""
+    """The text of an output."""
     return output.get("text", "") or "\n".join(
         value for kind, value in output.get("data", {}).items() if kind.startswith("text/")
     )
 
 
 def without_timings(notebook: nbformat.NotebookNode) -> str:
-    """The notebook as text in which every time is the same."""
+    """The notebook as text, with `_` in place of every timing."""
     notebook = copy.deepcopy(notebook)
     for cell in notebook.cells:
         for output in cell.get("outputs", []):
@@ -236,7 +238,7 @@ def without_timings(notebook: nbformat.NotebookNode) -> str:
 
 
 def pictures(notebook: nbformat.NotebookNode, path: Path) -> dict[Path, bytes]:
-    """The PNGs of the cells tagged `picture`, by the files they belong in."""
+    """File -> the PNG to write to it, for the cells tagged `picture`."""
     tagged = [cell for cell in notebook.cells if "picture" in cell.metadata.get("tags", [])]
     found = [
         base64.b64decode(output.data["image/png"])
@@ -248,12 +250,12 @@ def pictures(notebook: nbformat.NotebookNode, path: Path) -> dict[Path, bytes]:
 
 
 def pictures_are_there(notebook: nbformat.NotebookNode, path: Path) -> bool:
-    """Whether the files of the pictures are as they are in the notebook."""
+    """Whether the files of the pictures exist and are the same as in the notebook."""
     return all(file.exists() and file.read_bytes() == png for file, png in pictures(notebook, path).items())
 
 
 def write_pictures(notebook: nbformat.NotebookNode, path: Path) -> None:
-    """Write them."""
+    """Write the notebook's pictures to their files."""
     for file, png in pictures(notebook, path).items():
         file.parent.mkdir(exist_ok=True)
         file.write_bytes(png)

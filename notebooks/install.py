@@ -1,12 +1,12 @@
 """`%run install.py`, the first cell of each notebook -> `import gluon_lenet` works in its kernel, figures show inline.
 
-The package is taken from the checkout the notebook lies in; where it can be imported already, nothing is done. What it
-needs (MXNet first of all) is installed from that checkout's requirements.txt if it is missing, as README.md says.
+The package is imported from the checkout that contains the notebook, unless it can be imported already. If a package
+that it needs (such as MXNet) is missing, that checkout's requirements.txt is installed, as README.md describes.
 """
 
 
 def prepare() -> None:
-    """All of it; what is imported here stays here, for %run leaves a script's names in the notebook."""
+    """Make the package importable; a function, because %run leaves a script's global names in the notebook."""
     import importlib.util
     import re
     import subprocess
@@ -33,7 +33,7 @@ def prepare() -> None:
             raise SystemExit(f"pip could not install {root / 'requirements.txt'}:\n{done.stderr.strip()}")
         importlib.invalidate_caches()
         if loaded is not None:
-            print("NumPy was in use already: restart the kernel now, then run the notebook from its top")
+            print("NumPy was already loaded: restart the kernel, then run the notebook from the beginning")
     get_ipython().run_line_magic("matplotlib", "inline")
 
 

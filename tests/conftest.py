@@ -50,8 +50,8 @@ def pytest_sessionstart(session):
         except DataError as error:
             tried = [line.strip() for line in str(error).splitlines() if line.startswith("  ")]
             raise pytest.UsageError(
-                f"the tests need {dataset.name}, and no source has it (the last one: {tried[-1]}); install what that "
-                f"names, or copy the four files, unpacked, into {cache.cache_dir() / dataset.name}"
+                f"the tests need {dataset.name}, and no source has it (the last error: {tried[-1]}); install what is "
+                f"missing there, or copy the four files, unpacked, into {cache.cache_dir() / dataset.name}"
             ) from None
 
 
@@ -73,21 +73,9 @@ def small_batches(fashion):
 @pytest.fixture
 def small(monkeypatch):
     """The recipes of small_train.py, by name."""
-    import small_train  # here: it loads MXNet
+    import small_train  # imported here, because it loads MXNet
 
     small_train.shrink(monkeypatch.setitem, monkeypatch.setattr)
-
-
-@pytest.fixture(scope="module")
-def bench():
-    """benchmarks/bench.py, as a module."""
-    sys.path.insert(0, str(ROOT / "benchmarks"))
-    try:
-        import bench
-
-        yield bench
-    finally:
-        sys.path.remove(str(ROOT / "benchmarks"))
 
 
 @pytest.fixture
@@ -128,7 +116,7 @@ def one_error_line(process: subprocess.CompletedProcess, *parts: str) -> None:
 
 
 def fails_as_bad_input(main, args, capsys, *parts: str) -> None:
-    """The same for a command line called from Python; also asserts that stdout is empty."""
+    """Assert the same of a command line called from Python, and that stdout is empty."""
     try:
         status = main(list(map(str, args)))
     except SystemExit as exit:

@@ -36,7 +36,7 @@ class Contender:
         raise NotImplementedError
 
     def train(self, order: np.ndarray) -> float:
-        """One pass over the training images, in this order; returns the mean loss when all is computed."""
+        """One pass over the training images, in this order; waits for all computations and returns the mean loss."""
         raise NotImplementedError
 
     def logits(self, first: int, last: int) -> np.ndarray:
@@ -132,7 +132,7 @@ def main(contender_class: type[Contender]) -> None:
     """Answer requests, or train the requested number of epochs."""
     mode, job = sys.argv[1], json.loads(Path(sys.argv[2]).read_text())
     answers = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)  # output of frameworks is not an answer
+    os.dup2(2, 1)  # what a framework prints goes to stderr: stdout is for answers only
 
     def answer(content) -> None:
         print(json.dumps(content), file=answers, flush=True)

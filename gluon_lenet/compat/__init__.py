@@ -14,7 +14,7 @@ from gluon_lenet.compat import numpy_names, threads
 from gluon_lenet.compat.ipython_patches import patch_display
 from gluon_lenet.compat.mxnet_patches import patch_mxnet
 from gluon_lenet.errors import InputError
-from gluon_lenet.machine import libraries, wheels
+from gluon_lenet.machine import cuda, wheels
 
 
 @functools.cache
@@ -47,7 +47,7 @@ class _BeforeMXNet:
                 # setuptools provides it from the start of Python on, but not if it was installed in this very session
                 with suppress(ImportError):
                     import setuptools  # noqa: F401
-            libraries.load_cuda()
+            cuda.load()
 
 
 def why_no_mxnet() -> str | None:
@@ -63,6 +63,8 @@ def why_no_mxnet() -> str | None:
     except Exception as error:
         if isinstance(error, ImportError) and str(error.name).startswith("distutils"):
             return "MXNet needs distutils, which left Python in 3.12 and lives on in setuptools: pip install setuptools"
+        from gluon_lenet.machine import libraries  # imported here: only this rare case needs it
+
         if missing := libraries.missing():
             way = "; without root: python -m gluon_lenet.libraries" if libraries.can_provide(missing) else ""
             return libraries.advice(missing) + way

@@ -10,7 +10,6 @@ CBLAS, LAPACK and LAPACKE, and some functions that the C library has as well: an
 
 from __future__ import annotations
 
-import ctypes
 import os
 import subprocess
 import sys
@@ -22,7 +21,7 @@ from pathlib import Path
 
 from gluon_lenet.atomic import write_atomically
 from gluon_lenet.errors import InputError
-from gluon_lenet.machine import packages
+from gluon_lenet.machine import cuda, packages
 
 
 @dataclass(frozen=True)
@@ -104,7 +103,7 @@ def missing() -> list[str]:
         return []
     objects = [path for path in home.glob("*.so*") if path.exists()]  # a link may be broken
     wanted = {name for path in objects for name in needed(path)}
-    return _not_found(wanted - {path.name for path in [*objects, *_cuda_libraries()]})
+    return _not_found(wanted - {path.name for path in [*objects, *cuda.libraries()]})
 
 
 def advice(names: list[str]) -> str:
@@ -132,19 +131,6 @@ def provide(say: Callable[[str], object]) -> None:
             raise InputError(f"{advice(names)} ({error})") from None
         if not found:
             raise InputError(advice(names))
-
-
-def load_cuda() -> None:
-    """Load CUDA 11 from PyPI's nvidia-*-cu11, if MXNet's GPU wheel is installed.
-
-    Links are not enough: cuDNN opens libraries in its own folder by name, which succeeds once they are loaded.
-    """
-    libraries = _cuda_libraries()
-    while libraries:  # in rounds, because they depend on each other
-        failed = [library for library in libraries if not _loads(library)]
-        if len(failed) == len(libraries):
-            return  # MXNet's own error will name them
-        libraries = failed
 
 
 def _home() -> Path | None:
@@ -209,16 +195,3 @@ def _fetch(names: list[str], home: Path, say: Callable[[str], object]) -> bool:
             write_atomically(home / name, path.read_bytes())
             say(f"MXNet needs {name}, which this system lacks: fetched by apt-get download {library(name).apt}")
     return bool(found)
-
-
-def _cuda_libraries() -> list[Path]:
-    sites = [site for site in map(Path, sys.path) if any(site.glob("mxnet_cu*.dist-info"))]
-    return [path for site in sites for path in site.glob("nvidia/*/lib/*.so*")]
-
-
-def _loads(path: Path) -> bool:
-    try:
-        ctypes.CDLL(str(path), ctypes.RTLD_GLOBAL)
-    except OSError:
-        return False
-    return True

@@ -1,12 +1,12 @@
-"""$LENET_CLOSED, $LENET_WRITABLE -> a kernel that cannot see the closed folders, nor write but in the writable ones.
+"""$LENET_CLOSED, $LENET_WRITABLE -> a kernel that cannot read the closed folders and writes only to the writable ones.
 
-Nor can it start, end or reach other programs. The kernel runs this file before a student's first cell. It is an audit
-hook, which Python cannot take off again, and it stops what a student would try: `open`, `!cat`, `subprocess`,
-`os.kill`, downloads. It is no sandbox: C code called by ctypes goes past it.
+It cannot start, kill or connect to other programs either. The kernel runs this file before a student's first cell. The
+file installs an audit hook, which Python code cannot remove, and which stops what a student would try: `open`, `!cat`,
+`subprocess`, `os.kill`, downloads. It is not a sandbox: C code called through ctypes bypasses it.
 """
 
 
-def _raise_fence():
+def _restrict():
     import os
     import sys
 
@@ -41,5 +41,5 @@ def _raise_fence():
     sys.addaudithook(hook)
 
 
-_raise_fence()
-del _raise_fence
+_restrict()
+del _restrict

@@ -8,7 +8,7 @@ need, such as its formgrader for the written answers. Called again, it runs only
 points given by hand, and rewrites CSV and feedback.
 
 Steps for a submission: `find_submissions` -> `fill_in` puts the answers into the released notebook -> nbgrader restores
-the tests with their hidden part -> `RunApart` runs the cells in another process (run_notebook.py) -> nbgrader scores.
+the tests and the hidden tests -> `RunApart` runs the cells in another process (run_notebook.py) -> nbgrader scores.
 """
 
 from __future__ import annotations
@@ -28,13 +28,11 @@ import warnings
 from dataclasses import dataclass, field
 from pathlib import Path
 
-HERE = Path(__file__).resolve().parent
-ROOT = HERE.parents[1]
-sys.path.insert(0, str(ROOT))
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # the checkout's package
 
-from gluon_lenet import cli  # noqa: E402
-from gluon_lenet.data.datasets import load_dataset  # noqa: E402
-from gluon_lenet.errors import InputError  # noqa: E402
+from gluon_lenet import cli
+from gluon_lenet.data.datasets import load_dataset
+from gluon_lenet.errors import InputError
 
 try:
     import nbformat
@@ -52,6 +50,8 @@ except ImportError as error:
     print(f"error: {error}: grading needs the extra `assignments`, which requirements.txt installs", file=sys.stderr)
     sys.exit(cli.BAD_INPUT)
 
+HERE = Path(__file__).resolve().parent
+ROOT = HERE.parents[1]
 ASSIGNMENT = "lenet"
 SOURCE = HERE / "source" / ASSIGNMENT / f"{ASSIGNMENT}.ipynb"
 MAX_BYTES = 32 << 20  # of a submitted notebook
@@ -102,10 +102,10 @@ def _in_folder(folder: Path) -> Submission:
 
 
 def fill_in(released, submitted):
-    """The student's answers and own cells in the released notebook, whose other cells are unchanged.
+    """Put the student's answers and own cells into the released notebook, whose other cells stay unchanged.
 
-    So nothing else of what was handed in counts: no cell that was deleted, moved, copied or locked anew, no tag, no
-    kernel. Of an answer cell that was copied, the last counts.
+    Nothing else in a submission has an effect: cells that were deleted, moved, copied or locked, tags, the choice of
+    the kernel. If an answer cell was copied, the last copy counts.
 
     Returns:
         The notebook, and the names of the tests that were deleted or changed.
@@ -146,14 +146,14 @@ def _grade_id(cell) -> str | None:
 
 
 class RunApart(NbGraderPreprocessor):
-    """Replaces nbgrader's `Execute`: runs the cells in a process that sees only this notebook."""
+    """Replaces nbgrader's `Execute`: runs the cells in a separate process that receives only this notebook."""
 
     cell_seconds = Float(help="the longest one cell may run").tag(config=True)
     all_seconds = Float(help="the longest all cells of a notebook may run").tag(config=True)
     closed = Unicode(help="folders that the kernel may not see, separated as in PATH").tag(config=True)
 
     def preprocess(self, nb, resources):
-        """Fill in every cell's outputs; if the process fails, every test has an error for output, and so 0 points."""
+        """Fill in every cell's outputs; if the process fails, every test gets an error as its output, and 0 points."""
         why_not = nb.metadata.gluon_lenet.unreadable
         run, why_not = (None, why_not) if why_not else self._run(nb)
         for index, cell in enumerate(nb.cells):
@@ -164,7 +164,7 @@ class RunApart(NbGraderPreprocessor):
         return nb, resources
 
     def _run(self, nb):
-        """The notebook with outputs, or None, and why."""
+        """The notebook with its outputs and an empty text, or None and the reason."""
         command = [sys.executable, HERE / "run_notebook.py", str(self.cell_seconds), str(self.all_seconds)]
         with (
             tempfile.TemporaryDirectory(prefix="lenet-", ignore_cleanup_errors=True) as scratch,
@@ -184,7 +184,7 @@ class RunApart(NbGraderPreprocessor):
                 return nbformat.reads(out, as_version=4), ""
             except subprocess.TimeoutExpired:
                 return None, "整份笔记的运行时间用完了"
-            except Exception:  # the process died, or wrote something else
+            except Exception:  # the process died, or did not write a notebook
                 stderr.seek(0)
                 self.log.error("run_notebook.py ended with %s: %s", process.returncode, stderr.read()[-2000:])
                 return None, "运行这份笔记的进程异常退出"
@@ -192,12 +192,10 @@ class RunApart(NbGraderPreprocessor):
                 _end(process)
 
     def _environment(self, scratch: str) -> dict[str, str]:
-        """The environment of the student's code: no secrets, no GPU, `scratch` to write to."""
+        """The environment variables of the student's code: no secrets, no GPU, writing to `scratch` allowed."""
         caches = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-        compiled = [
-            ROOT / "gluon_lenet" / "engines" / "fused" / "__pycache__",
-            caches / "numba",
-        ]  # where Numba keeps our kernels
+        # where Numba may store the compiled kernels
+        compiled = [ROOT / "gluon_lenet" / "engines" / "fused" / "__pycache__", caches / "numba"]
         return {
             **{name: os.environ[name] for name in KEPT_VARIABLES.split() if name in os.environ},
             "CUDA_VISIBLE_DEVICES": "",
@@ -212,7 +210,7 @@ class RunApart(NbGraderPreprocessor):
 
 
 def _end(process: subprocess.Popen) -> None:
-    """Kill a process with all that it started; a kernel leads a session of its own, so no group holds them."""
+    """Kill a process and its descendants; not by process group, because a kernel starts a session of its own."""
     try:
         family = psutil.Process(process.pid).children(recursive=True)
     except psutil.NoSuchProcess:
@@ -243,7 +241,7 @@ class Course:
     def grade(self, submission: Submission, again: bool) -> None:
         """Run and score one submission, unless that was done before; writes its feedback.
 
-        What makes it impossible becomes a note of the submission.
+        If that fails, the reason becomes a note of the submission.
         """
         text = self._prepare(submission)
         submitted, autograded = (
@@ -267,7 +265,7 @@ class Course:
                 submitted = nbformat.reads(submission.path.read_text("utf-8"), as_version=4)
                 nb, touched = fill_in(nbformat.from_dict(self.released), submitted)
                 text = self._as_text(nb)
-            except Exception as error:  # anything may be in there
+            except Exception as error:  # a submission may contain anything
                 what = (str(error).splitlines() or [type(error).__name__])[0]
                 submission.notes.append(f"{submission.path.name} is not a notebook that can be read: {what}")
             else:
@@ -279,7 +277,7 @@ class Course:
     def _as_text(self, nb, unreadable: str = "") -> str:
         nb.metadata.gluon_lenet = {"unreadable": unreadable, "version": self.version}
         text = nbformat.writes(nb)
-        text.encode("utf-8")  # half a surrogate pair cannot be written
+        text.encode("utf-8")  # raises an error for half a surrogate pair, which cannot be written to a file
         return text
 
     def row(self, submission: Submission) -> dict[str, object]:
@@ -314,20 +312,20 @@ class Course:
 
 
 def check_folders(submissions: Path, out: Path) -> None:
-    """Refuse folders that cannot be closed to students' code, and an `out` that holds something else.
+    """Reject a `submissions` folder that students' code must be able to read, and an `out` with other contents.
 
     Raises:
-        InputError: `submissions` holds what the code needs, `out` lies in it, or is no folder of an earlier grading.
+        InputError: `submissions` contains what the code needs, or `out`; or `out` exists without an earlier grading.
     """
     for needed in (ROOT, Path(sys.prefix).resolve(), Path(tempfile.gettempdir()).resolve(), Path.home().resolve()):
         if needed.is_relative_to(submissions):
-            raise InputError(f"{submissions} holds {needed}; give a folder that holds submissions only")
+            raise InputError(f"{submissions} contains {needed}; give a folder that contains submissions only")
     if out.is_relative_to(submissions):
         raise InputError(f"the results cannot go into the folder of submissions; give another --out than {out}")
     if out.exists() and not (out / "gradebook.db").is_file() and not (out.is_dir() and not any(out.iterdir())):
-        raise InputError(f"{out} is there and holds no earlier grading; give another --out")
+        raise InputError(f"{out} exists and holds no earlier grading; give another --out")
     if set(str(out)) & set("[]*?"):
-        raise InputError(f"nbgrader cannot work in {out}: no brackets, * or ? please; give another --out")
+        raise InputError(f"nbgrader cannot work in {out}, because of a bracket, * or ? in the path; give another --out")
 
 
 def parse(argv=None) -> argparse.Namespace:
@@ -337,25 +335,25 @@ def parse(argv=None) -> argparse.Namespace:
         "submissions", type=folder, help=f"folder with STUDENT/{ASSIGNMENT}.ipynb or STUDENT.ipynb for each student"
     )
     parser.add_argument("--out", type=Path, help="where the results go (default: SUBMISSIONS-graded)")
-    parser.add_argument("--again", action="store_true", help="run unchanged submissions, too")
+    parser.add_argument("--again", action="store_true", help="also run unchanged submissions again")
     parser.add_argument(
-        "--cell-seconds", type=cli.positive_float, default=120.0, metavar="S", help="limit for a cell (120)"
+        "--cell-seconds", type=cli.positive_float, default=120.0, metavar="S", help="limit for each cell (120)"
     )
     parser.add_argument(
-        "--all-seconds", type=cli.positive_float, default=600.0, metavar="S", help="for a notebook (600)"
+        "--all-seconds", type=cli.positive_float, default=600.0, metavar="S", help="limit for each notebook (600)"
     )
     return parser.parse_args(argv)
 
 
 def folder(text: str) -> str:
-    """An argument type: a folder; `make grade` alone gives none."""
+    """An argument type: a folder's name; it is empty if `make grade` is called without SUBMISSIONS."""
     if not text:
         raise argparse.ArgumentTypeError("name the folder of submissions: make grade SUBMISSIONS=DIR")
     return text
 
 
 def grade_folder(args: argparse.Namespace) -> int:
-    """Grade what `args` name; one line per student, then where the results are."""
+    """Grade the submissions that `args` names; prints one line per student, then where the results are."""
     folder = Path(args.submissions).resolve()
     out = args.out.resolve() if args.out else folder.with_name(f"{folder.name}-graded")
     submissions = find_submissions(folder)
@@ -363,9 +361,8 @@ def grade_folder(args: argparse.Namespace) -> int:
     load_dataset("fashion_mnist")  # fetched now, since students' code has no network
     out.mkdir(parents=True, exist_ok=True)
     _log_to(out / "grade.log")
-    os.environ["PATH"] = os.pathsep.join(
-        [str(Path(sys.executable).parent), os.environ["PATH"]]
-    )  # nbgrader calls alembic
+    # nbgrader calls the program alembic, which is installed beside this Python
+    os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
     earlier = (out / "gradebook.db").exists()
     try:
         course = Course(out, [HERE, ROOT / ".git", folder, out], args.cell_seconds, args.all_seconds)
@@ -393,7 +390,7 @@ def grade_folder(args: argparse.Namespace) -> int:
 
 
 def _log_to(path: Path) -> None:
-    """Send what nbgrader says to a file; the terminal gets our lines only."""
+    """Send nbgrader's log to a file, so that only our lines appear on the terminal."""
     warnings.simplefilter("ignore")
     log = logging.getLogger("traitlets")
     log.handlers, log.propagate = [logging.FileHandler(path, encoding="utf-8")], False
@@ -401,7 +398,7 @@ def _log_to(path: Path) -> None:
 
 
 def main(argv=None) -> int:
-    """Grade a folder; the exit status is 0 if every submission was scored, be it with 0 points, and 2 for bad input."""
+    """Grade a folder; the exit status is 0 if every submission was scored (0 points count), and 2 for bad input."""
     return cli.run(lambda: grade_folder(parse(argv)))
 
 

@@ -1,4 +1,4 @@
-"""What nbgrader reads in this folder: what stands in the student version where the solutions stood."""
+"""nbgrader's configuration in this folder: the text that replaces the solutions in the student version."""
 
 c = get_config()  # noqa: F821
 

@@ -1,12 +1,12 @@
-"""A notebook as JSON on stdin -> the same on stdout, its cells run in a fenced kernel; whatever happens, it ends.
+"""A notebook as JSON on stdin -> the same on stdout, its cells run in a restricted kernel (fence.py), in limited time.
 
 grade.py starts one such process for each submission:
 
     python run_notebook.py CELL_SECONDS ALL_SECONDS < notebook.ipynb > executed.ipynb
 
-A cell that runs too long is interrupted and gets an error output, and the next one is run. If the kernel dies, does not
-heed the interrupt, or the time for all is up, every cell from there on gets an error output. nbgrader counts an error
-output in a test cell as failed.
+A cell that runs too long is interrupted and gets an error output, and the next one is run. If the kernel dies, if it
+ignores the interrupt, or if the time for the whole notebook is used up, every cell from there on gets an error output.
+nbgrader counts a test cell with an error output as failed.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ from nbclient import NotebookClient
 from nbclient.exceptions import CellTimeoutError, DeadKernelError
 from nbformat.v4 import new_code_cell, new_output
 
-MEMORY_BYTES = 12 << 30  # address space of the kernel, most of it never touched
-FILE_BYTES = 256 << 20  # a file it writes
-OUTPUT_CHARS = 1_000_000  # what a cell prints
+MEMORY_BYTES = 12 << 30  # limit of the kernel's address space, most of which is never used
+FILE_BYTES = 256 << 20  # limit of each file that the kernel writes
+OUTPUT_CHARS = 1_000_000  # limit of what a cell prints
 
 
 class FencedClient(NotebookClient):
@@ -53,9 +53,9 @@ class FencedClient(NotebookClient):
         return max(0.1, min(self.cell_seconds, self.deadline - time.monotonic()))
 
     async def async_execute_cell(self, cell, cell_index, **kwargs):
-        """Run one cell; never raises for what happens in the kernel."""
-        if cell_index == 0 and not await self._fence_stands(cell_index):
-            raise RuntimeError("the fence around the kernel does not stand")
+        """Run one cell; nothing that the student's code does raises an exception here."""
+        if cell_index == 0 and not await self._is_fenced(cell_index):
+            raise RuntimeError("the kernel can read the closed folders: fence.py has no effect")
         if not self.stopped and time.monotonic() > self.deadline:
             self.stopped = "整份笔记的运行时间用完了"
         if cell.cell_type != "code":
@@ -86,7 +86,7 @@ class FencedClient(NotebookClient):
                 self.stopped = "单元格超时之后，内核不再响应"
 
     async def _answers(self, cell_index) -> bool:
-        """Does the kernel, just interrupted, still run a cell?"""
+        """Does the kernel, which was just interrupted, still run a cell?"""
         word = secrets.token_hex(8)
         probe, limit = new_code_cell(f"print({word!r})"), self.cell_seconds
         self.cell_seconds = min(limit, 10)
@@ -94,7 +94,7 @@ class FencedClient(NotebookClient):
         self.cell_seconds = limit
         return any(word in output.get("text", "") for output in probe.outputs)
 
-    async def _fence_stands(self, cell_index) -> bool:
+    async def _is_fenced(self, cell_index) -> bool:
         probe = new_code_cell("import os\nos.listdir(os.environ['LENET_CLOSED'].split(os.pathsep)[0])")
         await self._probe(probe, cell_index)
         return _failed(probe, "PermissionError", "批改时")
@@ -109,7 +109,7 @@ class FencedClient(NotebookClient):
         return _failed(probe, "AssertionError", "Mismatched") and _failed(plain, "AssertionError", word)
 
     async def _probe(self, cell, cell_index):
-        """Run our own cell instead of the student's cell."""
+        """Run our own cell in the place of the student's cell, which is then put back."""
         students = self.nb.cells[cell_index]
         try:
             await super().async_execute_cell(cell, cell_index)
@@ -120,7 +120,7 @@ class FencedClient(NotebookClient):
         self.nb.cells[cell_index] = students
 
     def process_message(self, msg, cell, cell_index):
-        """Drop what a cell prints beyond `OUTPUT_CHARS`; the rest as `NotebookClient`."""
+        """Drop what a cell prints beyond `OUTPUT_CHARS`; otherwise as in `NotebookClient`."""
         if msg["msg_type"] in ("stream", "display_data", "execute_result", "update_display_data"):
             self.printed += len(json.dumps(msg["content"]))
             if self.printed > OUTPUT_CHARS:
@@ -157,7 +157,7 @@ def main() -> int:
         return 1
     for cell in nb.cells:
         if cell.cell_type == "code":
-            # To nbgrader, anything on stderr in a test cell is a failure: a warning of NumPy's is none.
+            # nbgrader counts a test cell that writes to stderr as failed; a NumPy warning is no reason for that.
             for output in cell.outputs:
                 if output.output_type == "stream":
                     output.name = "stdout"
@@ -167,4 +167,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    os._exit(main())  # at once: no thread of ZeroMQ's waits for a kernel that is gone
+    os._exit(main())  # a normal exit may wait for a thread of ZeroMQ that waits for a dead kernel

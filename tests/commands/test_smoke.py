@@ -21,7 +21,7 @@ def test_one_epoch_of_the_chapter(run_module, tmp_path):
 
 
 def test_what_the_tests_need_and_a_machine_lacks_is_one_line(tmp_path):
-    """Here: a PATH with one program alone."""
+    """Simulated by a PATH that has only one program."""
     (tmp_path / "bash").symlink_to(shutil.which("bash"))
     command = [sys.executable, "-m", "pytest", "-q", "--collect-only"]
     process = subprocess.run(command, cwd=ROOT, env=module_env(PATH=str(tmp_path)), capture_output=True, text=True)

@@ -24,7 +24,7 @@ NUMPY_2 = np.lib.NumpyVersion(np.__version__) >= "2.0.0"
 
 
 def python(code: str, *options: str, **env: str) -> str:
-    """What `code` prints in a fresh Python that finds gluon_lenet, with no number of threads in its environment."""
+    """What `code` prints in a new Python that finds gluon_lenet; no variable there sets a number of threads."""
     done = subprocess.run(
         [sys.executable, *options, "-c", code],
         env={name: value for name, value in os.environ.items() if not name.endswith(("OMP_MAX_THREADS", "NUM_THREADS"))}
@@ -57,7 +57,7 @@ def test_import_adds_only_missing_names_to_numpy_and_imports_nothing_heavy():
     )
     assert added
     assert added.keys() <= numpy_names.missing_names().keys()
-    # What NumPy 1.26 has no name for but gives when asked (functions that raise) is NumPy's own, not ours.
+    # NumPy 1.26 provides some names only on access (functions that raise); those must stay NumPy's own, not ours.
     given = "{name: getattr(numpy, name).__module__ for name in names if hasattr(numpy, name)}"
     code = f"import json, numpy\nnames = {list(added)}\nprint(json.dumps({given}))"
     assert json.loads(python(code, "-Wignore")).items() <= added.items()
@@ -165,7 +165,7 @@ def packed_record():
 
 def summed_metric():
     metric = mx.metric.np(lambda label, pred: pred.sum())
-    metric.sum_metric = 2.0**24  # where float32 cannot count on: 2**24 + 1 == 2**24
+    metric.sum_metric = 2.0**24  # in float32, 2**24 + 1 == 2**24
     for _ in range(4):
         metric.update([mx.nd.ones((1,))], [mx.nd.ones((1,))])
     return metric.sum_metric - 2**24
@@ -210,7 +210,7 @@ MENDS = {
 def test_mxnet_on_this_numpy(name):
     compute, result = MENDS[name]
     with warnings.catch_warnings():
-        warnings.simplefilter("error" if NUMPY_2 else "ignore")  # NumPy 1.25 and 1.26 announce what NumPy 2 drops
+        warnings.simplefilter("error" if NUMPY_2 else "ignore")  # NumPy 1.25 and 1.26 warn of what NumPy 2 removed
         assert compute() == result
 
 
@@ -219,7 +219,7 @@ def test_asscalar_is_a_scalar_of_numpy_that_computes_as_in_numpy_1():
     assert x.dtype == np.float32
     assert isinstance(x, np.float32)
     assert (repr(x), str(x), "%f" % x, "%d" % x) == ("0.1", "0.1", "0.100000", "0")  # noqa: UP031 - the book's way
-    assert x != 0.1  # as a float32 it is another number
+    assert x != 0.1  # the nearest float32 is another number
     assert x + 0.5 == 0.5 + x == np.float64(np.float32(0.1)) + 0.5
     assert (hash(x), abs(-x), x.item()) == (hash(np.float32(0.1)), x, float(np.float32(0.1)))
     for beside in (1, 0.5, np.float64(1)):
@@ -296,7 +296,7 @@ def test_mxnet_computes_on_all_cores_or_with_as_many_threads_as_set():
     num_threads, tasks = map(int, python(code.format("")).split())
     more_threads, more_tasks = map(int, python(code.format(f"threads.set_threads({cores + 3})")).split())
     assert (num_threads, more_threads) == (cores, cores + 3)
-    assert more_tasks - tasks == 3  # three threads more are three tasks more
+    assert more_tasks - tasks == 3  # one task per thread
 
 
 @pytest.mark.parametrize("name", ["OMP_NUM_THREADS", "MXNET_OMP_MAX_THREADS"])

@@ -110,7 +110,7 @@ def test_a_pass_is_repeated_by_seed_and_number(fashion):
         assert (again[0] == expected[0]).all()
         assert (again[1] == expected[1]).all()
     plain = batches(augment=None)
-    assert all((a[1] == b[1]).all() for a, b in zip(first, plain, strict=True)), "the order is that without"
+    assert all((a[1] == b[1]).all() for a, b in zip(first, plain, strict=True)), "in the order without augmentation"
     for other in (batches(epoch=1), batches(seed=1), plain):
         assert (first[0][0] != other[0][0]).any()
 

@@ -98,9 +98,9 @@ def test_what_is_known_of_the_pixels(cached):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_what_happens_to_the_files_later_changes_nothing(name, cached, tmp_path):
-    """Changed in place, or truncated: mapped files trained on other pixels, or killed the process."""
+    """Files are changed in place or truncated. When they were mapped, training saw other pixels or was killed."""
     for path in lay(tmp_path / "links", name).iterdir():
-        shutil.copy(path, tmp_path)  # the links lead to the user's own cache
+        shutil.copy(path, tmp_path)  # copies, because the links lead to the user's own cache
     data = load_dataset(name, tmp_path)
     for path in tmp_path.glob("*ubyte"):
         with path.open("r+b") as file:
@@ -118,7 +118,7 @@ def test_what_happens_to_the_files_later_changes_nothing(name, cached, tmp_path)
 
 @pytest.mark.parametrize("name", NAMES)
 def test_what_happens_to_the_cache_later_changes_nothing(name, cached, tmp_path):
-    """Mapped files made training continue with other pixels, or killed the process (SIGBUS): so in a subprocess."""
+    """When the files were mapped, training saw other pixels or was killed by SIGBUS; hence the subprocess."""
     for path in lay(tmp_path / "links", name).iterdir():
         (tmp_path / name).mkdir(exist_ok=True)
         shutil.copy(path, tmp_path / name)

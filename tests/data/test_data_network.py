@@ -1,4 +1,4 @@
-"""The sources that need a network, for real: the package managers. `pytest -m network`; the others need none."""
+"""The package managers as sources, over the real network: `make test-network`. All other tests need no network."""
 
 import dataclasses
 import os

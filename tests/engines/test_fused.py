@@ -132,7 +132,7 @@ def build(name, seed=0, hybridize=False):
     net = make()
     net.initialize(mx.init.Xavier())
     net(nd.zeros((1, *shape)))
-    for parameter in net.collect_params().values():  # away from the initial point, where biases are 0
+    for parameter in net.collect_params().values():  # so that no bias is 0
         if len(parameter.shape) == 1 and parameter.grad_req != "null":
             parameter.set_data(nd.random.normal(0, 0.1, parameter.shape))
     if hybridize:
@@ -173,7 +173,7 @@ def gradients(net):
 def images_with_ties(net, X):
     """Which images have a max pooling window where rounding may decide which of two pixels is the largest.
 
-    Two pixels that are equal, as in a plain background, are no tie in this sense: the first one is chosen, by all.
+    Equal pixels, as in a plain background, do not count: every implementation chooses the first one.
     """
     tied = np.zeros(len(X), bool)
     layers, x = list(net._children.values()), nd.array(X, dtype="float64")
@@ -232,7 +232,7 @@ def test_the_net_of_1998_against_numpy():
     ("name", "transform"),
     [
         ("sigmoid_maxpool", Transform(mean=0.1307, std=0.3081)),
-        ("sigmoid_avgpool", Transform(pad=3, mean=0.5)),  # and the net's own padding, of zeros, around it
+        ("sigmoid_avgpool", Transform(pad=3, mean=0.5)),  # the net's own padding adds zeros around it
         ("1998", Transform(pad=2, mean=0.1 / 1.275, std=1 / 1.275)),
         ("dense_only", Transform(pad=1, mean=-0.2)),
         ("tanh_avgpool", Transform(resize=32, mean=0.1307, std=0.3081)),
@@ -335,7 +335,7 @@ def trained(updater, optimizer, settings, steps=6, between=lambda trainer, net: 
         between(trainer, net)
     arrays = []
     for name, parameter in net.collect_params().items():
-        state = trainer._updaters[0].states[trainer._param2idx[name]]  # the trainer has an order of its own
+        state = trainer._updaters[0].states[trainer._param2idx[name]]  # the trainer orders parameters differently
         states = state if isinstance(state, tuple | list) else [state]
         arrays += [array for array in (parameter.data(), *states) if array is not None]
     return trainer, [array.asnumpy() for array in arrays]
@@ -420,7 +420,7 @@ def test_a_frozen_parameter_has_no_gradient_and_the_rest_is_as_before():
 
 
 def test_what_mxnet_does_in_between_does_no_harm():
-    """Running the net alone makes oneDNN rearrange weights in place, autograd may write gradients in its layout."""
+    """Running the net makes oneDNN rearrange weights in place, and autograd may write gradients in oneDNN's layout."""
     net, shape = build("relu_maxpool")
     images, labels = data(shape, 10)
     X, rows = as_floats(images, shape), np.arange(100)
@@ -604,7 +604,7 @@ def test_labels_out_of_range_are_an_error_and_leave_the_gradients(label):
         fused.backprop(images, np.arange(20, 40), labels)
     for name, gradient in gradients(net).items():
         np.testing.assert_array_equal(gradient, before[name])
-    fused.backprop(images, np.arange(20), labels)  # a bad label elsewhere does no harm
+    fused.backprop(images, np.arange(20), labels)  # the bad label is not in this batch
 
 
 def test_arrays_of_the_wrong_kind_are_refused():

@@ -1,4 +1,4 @@
-"""Nets, loaders and transforms that do not compute what their types say: MXNet computes them, or they are rejected."""
+"""Nets, loaders and transforms that do not do what their types suggest: MXNet computes them, or they are rejected."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ def shared_memory():
 
 
 class Backwards(nn.Sequential):
-    """Its children in another order, halved."""
+    """Halves the output of every child but the last."""
 
     def forward(self, x):
         for block in list(self._children.values())[:-1]:
@@ -191,7 +191,7 @@ def test_what_the_kernels_would_misread_is_left_to_mxnet(make):
 
 
 def test_a_net_of_its_own_forward_is_scored_by_that():
-    """The hostile test's case: the kernels scored the layers, the net answers one class off."""
+    """The new `forward` is wrong by one class for every image; the kernels used to ignore it."""
     net = small()
     data_iter = Batches(IMAGES, net(next(iter(Batches(IMAGES, LABELS, 96)))[0]).asnumpy().argmax(axis=1), 32)
     assert evaluate_accuracy(data_iter, net) == 1
@@ -276,7 +276,7 @@ def test_numpy_mode_is_left_to_mxnet():
         assert "NumPy mode" in choose(small(), [mx.cpu()], batches()).why
     engine = choose(small(), [mx.cpu()], batches())
     with mx.util.np_array(True), pytest.warns(UserWarning, match="NumPy mode"), pytest.raises(TypeError):
-        engine.evaluate(batches())  # as MXNet's own layers do there
+        engine.evaluate(batches())  # MXNet's own layers raise TypeError in this mode
 
 
 def test_an_operation_of_mxnet_that_was_replaced(monkeypatch):
@@ -366,7 +366,7 @@ LOSS_CHANGES = {
 @pytest.mark.parametrize("hybridized", [False, True])
 def test_an_engine_follows_its_loss(make, change, leaves, hybridized):
     net, loss = small(), make()
-    net[1].weight.set_data(net[1].weight.data() * 0.1)  # penalties of any size: MAPLoss wants them at least 0
+    net[1].weight.set_data(net[1].weight.data() * 0.1)  # small, because MAPLoss expects penalties of at least 0
     if hybridized:
         loss.hybridize()
     engine, data_iter = choose(net, [mx.cpu()], batches(), loss=loss), batches()
@@ -386,7 +386,7 @@ def test_an_engine_follows_its_loss(make, change, leaves, hybridized):
 
 
 def test_the_default_loss_whose_method_was_replaced(monkeypatch):
-    """train_ch5 takes it; a student may have changed it for all."""
+    """train_ch5 uses this loss, whose class a student's code may have changed."""
     net = small()
     engine = choose(net, [mx.cpu()], batches())
     plain_loss = gluon.loss.SoftmaxCrossEntropyLoss.hybrid_forward
@@ -532,7 +532,7 @@ def test_an_engine_leaves_to_mxnet_what_its_net_became(name):
 
 
 def insisting(net):
-    """An engine that was made for another net, and may not leave anything to MXNet."""
+    """An engine that was made for another net, and must not fall back on MXNet."""
     engine = Fused(small(), SHAPE, insist=True)
     engine.fused.net = net
     engine.fused._program = None
@@ -552,7 +552,7 @@ def test_a_fused_net_refuses_what_it_became_and_serves_it_again_when_undone():
 
 
 def test_one_plan_in_two_threads():
-    """Wrong sums, or rows out of range, before calls took turns."""
+    """Before calls were serialized, they gave wrong sums or read rows out of range."""
     fused = FusedNet(ready(lenet()), SHAPE, threads=2)
     parts = [np.arange(0, 48), np.arange(48, 96)]
     expected = [fused.evaluate(IMAGES, rows, LABELS) for rows in parts]
@@ -582,7 +582,7 @@ def own_step(optimizer):
 
 @pytest.mark.parametrize("when", ["before", "after"])
 def test_an_optimizer_of_its_own_step_takes_that(when):
-    """Uphill instead of down, from the first step on or from the second."""
+    """The optimizer is changed to step uphill, before the first step or after it."""
     weights = []
     for mode in ("autograd", "fused"):
         net = small()
@@ -608,7 +608,7 @@ def test_an_updater_whose_method_was_replaced(monkeypatch):
 
 
 def test_adams_schedule_counts_parameter_by_parameter():
-    """A layer that was frozen for a while gets the rate of the update before, as MXNet asks for it first."""
+    """A layer that was frozen for a while gets the previous update's rate: MXNet reads the rate, then counts."""
     weights = []
     for mode in ("autograd", "fused"):
         net = small()
@@ -622,7 +622,7 @@ def test_adams_schedule_counts_parameter_by_parameter():
             for batch in engine.batches(batches()):
                 engine.step(batch, trainer, 32)
         weights.append(net[0].weight.data().asnumpy())
-    np.testing.assert_allclose(*weights, atol=1e-4)  # it was off by a hundredth
+    np.testing.assert_allclose(*weights, atol=1e-4)  # the difference was 0.01 before this was handled
 
 
 # --- same input, same verdict -----------------------------------------------------------------------------------------

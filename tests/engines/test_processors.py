@@ -6,12 +6,13 @@ import sys
 
 import pytest
 
+import bench
 from conftest import ROOT
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("missing", [("avx512",), ("avx", "fma")], ids=["AVX2", "SSE"])
-def test_the_kernels_tests_pass_on_lesser_processors(bench, missing, tmp_path):
+def test_the_kernels_tests_pass_on_lesser_processors(missing, tmp_path):
     env = os.environ | bench.lesser_processor(*missing) | {"NUMBA_CACHE_DIR": str(tmp_path)}
     lanes = "from gluon_lenet.engines.fused.sizes import LANES; print(LANES)"
     printed = subprocess.run(

@@ -52,7 +52,7 @@ class OwnPooling(nn.MaxPool2D):
 
 
 class Backwards(nn.HybridSequential):
-    """The last layer gets twice the output of the others."""
+    """Doubles the input of its last layer."""
 
     def hybrid_forward(self, F, x):
         *first, last = self._children.values()
@@ -269,7 +269,7 @@ def _another_activation(draw, net, calls):
     found = [block for block in _of(net, nn.Dense, nn.Conv2D) if block.act is not None]
     if found:
         kind = draw(st.sampled_from(["sigmoid", "relu", "own"]))
-        # past Gluon's own attributes, which keep their types
+        # past Gluon's `__setattr__`, which rejects a value of another type
         vars(draw(st.sampled_from(found)))["act"] = OwnActivation("tanh") if kind == "own" else nn.Activation(kind)
 
 
@@ -315,7 +315,7 @@ def _cast(draw, net, calls):
 
 
 def _new_arrays(draw, net, calls):
-    """Every weight in another place of memory."""
+    """Every weight moves to another address in memory."""
     net.collect_params().reset_ctx(mx.cpu())
 
 
@@ -371,7 +371,7 @@ OF_SHAPE = {"_share", "_twice", "_append", "_replace", "_remove", "_reorder", "_
 def by_mxnet(net, X, y):
     """Loss sum and correct count; an error where MXNet is known to be silently wrong.
 
-    Labels that are no classes it takes for others; and see `half_frozen`.
+    MXNet treats a label that is no class as another label; the other case is `half_frozen`.
     """
     if why := half_frozen(net):
         raise ValueError(why)
@@ -384,7 +384,7 @@ def by_mxnet(net, X, y):
 
 
 def by_engine(engine, data_iter):
-    """The same."""
+    """Loss sum and correct count."""
     return engine.backprop(next(engine.batches(data_iter))).wait().totals[:2]
 
 
@@ -405,7 +405,7 @@ def outcome(net, calls, compute):
     except Exception as error:
         note(f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}")
         with suppress(mx.MXNetError):
-            mx.nd.waitall()  # the error may come again, at the next net's turn
+            mx.nd.waitall()  # raises pending errors now, not during the next net
         return None
     return float(loss), gradients, {number: calls[number] - before[number] for number in calls}, correct
 
@@ -431,8 +431,8 @@ def difference(one, other):
 def compare(draw, net, engine, side, pad, calls):
     """Assert that the engine, or else a new one, computes what MXNet computes; None if there is none for this net.
 
-    Max pooling chooses another pixel where two are equal but for rounding, which happens once in millions: so a
-    difference counts if it is there for three batches of other pixels.
+    Where two pixels differ only by rounding, about once in millions, max pooling may choose either of them. So a
+    difference counts only if it appears in three batches with different pixels.
     """
     generator = np.random.default_rng(draw(st.integers(0, 2**32)))
     mxnet_first = draw(st.booleans())
@@ -460,7 +460,7 @@ def check(data, counts):
     draw = data.draw
     mx.random.seed(draw(st.integers(0, 1000)))
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # that MXNet took over; Gluon's advice
+        warnings.simplefilter("ignore")  # that the net left the kernels, and Gluon's own warnings
         blocks, calls = draw(layers()), {}
         containers = [nn.Sequential, OwnCall]
         if all(isinstance(block, HybridBlock) for block in blocks):

@@ -25,7 +25,7 @@ from gluon_lenet.nets.layers import ScaledTanh
 
 
 class Memory:
-    """One float32 array and the places of arrays in it."""
+    """Arrays one after another in one float32 array, and their offsets in it."""
 
     def __init__(self, *parts):
         self.offsets, size = [], 0
@@ -57,7 +57,7 @@ def write_choices(first: Choice((5, 2, 9)), second: Choice((1, 3, 3)), memory: F
 
 def test_choices():
     memory = Memory(np.zeros((10, LANES)))
-    constant = 7  # not among the choices: a tile of its own
+    constant = 7  # known at compile time, so it need not be one of the choices
 
     @njit
     def call(floats, numbers):
@@ -65,7 +65,7 @@ def test_choices():
             write_choices(numbers[i // 3], numbers[3 + i % 3], floats, i * LANES)
         write_choices(constant, numbers[4], floats, 9 * LANES)
 
-    call(memory.floats, np.array([2, 9, 5, 1, 3, 8]))  # 8 is not among the choices, which the last of them stands for
+    call(memory.floats, np.array([2, 9, 5, 1, 3, 8]))  # 8 is no choice: treated as the last one
     np.testing.assert_array_equal(memory[0][:, 0], [21, 23, 23, 91, 93, 93, 51, 53, 53, 73])
     np.testing.assert_array_equal(memory[0], memory[0][:, :1] * np.ones(LANES))
 

@@ -70,7 +70,7 @@ def _original() -> tuple[bytes, dict[str, np.ndarray], dict]:
 
 
 def _retyped(tape: Tape) -> bytes:
-    """The original, its bias declared to be of another type: of the same size, or of half, which NumPy may not have."""
+    """The original, its bias declared with another dtype of the same or of half the size, which NumPy may not have."""
     halved = tape.chance(2)
     name = tape.one(["BF16", "F16", "I16", "F8_E5M2"] if halved else ["I32", "U32", "BF16", "F64", "C64", "X"])
     shape = f"[{6 if halved else 3}]"
@@ -91,7 +91,7 @@ BLANK = _state(NET, TRAINER)
 
 
 def make(tape: Tape) -> bytes:
-    """The original; or with damaged bytes; or another header, other tensors or both, with the hash that they have."""
+    """The original, with or without damaged bytes; or another header, other tensors or both, with a valid hash."""
     wrong = tape.one(["nothing", "bytes", "bytes", "header", "header", "header", "tensors", "tensors", "both", "type"])
     if wrong == "nothing":
         return DATA
@@ -110,7 +110,7 @@ def make(tape: Tape) -> bytes:
 
 @np.errstate(over="ignore", invalid="ignore")
 def _change(tape: Tape, arrays: dict[str, np.ndarray]) -> None:
-    """Another value, dtype, shape or name of one tensor, in place; or one more, or less."""
+    """Change the value, dtype, shape or name of one tensor, or add or remove one; in place."""
     name = tape.one(ORDER)
     array = arrays.pop(name, ARRAYS[name])
     what = tape.one(["value", "value", "number", "dtype", "shape", "name", "less", "more"])

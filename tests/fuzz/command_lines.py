@@ -1,7 +1,7 @@
 """Arguments of every command, valid, invalid and absurd -> the expected values, or status 2 and one line.
 
-Most lines are parsed only. A command is carried out where it must fail for want of a run, a folder or a net, as none is
-here.
+Most command lines are only parsed. A command is executed only if it must fail, because the run, the folder or the net
+that it needs does not exist.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ class Command:
     fails: Callable[[argparse.Namespace], bool]
     required: tuple[str, ...] = ()
     positionals: tuple[tuple[list, list], ...] = ()
-    words: tuple[str, ...] = ()  # in front of everything
+    words: tuple[str, ...] = ()  # before all other arguments
 
 
 COMMANDS = [
@@ -167,7 +167,7 @@ class Line:
 
 
 def make(tape: Tape) -> Line:
-    """Options with right values, sometimes an invalid one, or an incompatible option; or anything."""
+    """Options with valid values, sometimes an invalid value or an incompatible option; or anything."""
     which = tape.number(0, len(COMMANDS) - 1)
     command = COMMANDS[which]
     if tape.chance(8):
@@ -189,7 +189,7 @@ def _anything(tape: Tape, command: Command) -> list[str]:
 
 
 def _options(tape: Tape, command: Command) -> tuple[dict[str, str | None], list[str], bool]:
-    """Up to five options: what they mean, the words that say so, and whether a value is wrong."""
+    """Up to five options: their meaning, their arguments, and whether a value is wrong."""
     chosen = [name for name in command.required if not tape.chance(12)]
     chosen += [tape.one(list(command.options)) for _ in range(tape.number(0, 4))]
     meant, words, wrong = {}, [], False
@@ -206,7 +206,7 @@ def _options(tape: Tape, command: Command) -> tuple[dict[str, str | None], list[
 
 
 def _places(tape: Tape, command: Command) -> tuple[list[str], bool]:
-    """The arguments that are no options, and whether one is wrong or missing."""
+    """The positional arguments, and whether one is wrong or missing."""
     times, places, wrong = 1, [], False
     if command.module is predict:
         times = tape.one([1, 1, 1, 2, 0])
@@ -222,13 +222,13 @@ def _places(tape: Tape, command: Command) -> tuple[list[str], bool]:
 
 
 def _value(tape: Tape, right: list, bad: list) -> tuple[str | None, bool]:
-    """One of the right values, or, once in eight times, of the wrong ones; and whether it is wrong."""
+    """One of the right values or, one time in eight, of the wrong ones; and whether it is wrong."""
     value = tape.one(right)
     return (tape.one(bad), True) if bad and tape.chance(8) else (value, False)
 
 
 def _clash(command: Command, meant: dict, places: list[str]) -> bool:
-    """Whether options that are right by themselves do not go together, or one is missing."""
+    """Whether options that are valid by themselves are incompatible, or one is missing."""
     if not set(command.required) <= meant.keys():
         return True
     if command.module is train:
@@ -242,7 +242,7 @@ def _clash(command: Command, meant: dict, places: list[str]) -> bool:
 
 
 def read(case: Line) -> argparse.Namespace | str:
-    """The arguments, parsed; or a text: what the command printed that needed no more. Nothing is written here."""
+    """The parsed arguments, or "help" if the command printed its help. Asserts that no file is written."""
     command, out, err, parsed = COMMANDS[case.command], io.StringIO(), io.StringIO(), []
     there = os.listdir(".")
 
@@ -261,7 +261,7 @@ def read(case: Line) -> argparse.Namespace | str:
         assert out.getvalue() == ""
         assert text.startswith("error: ")
         assert text.endswith("\n")
-        # A good line that failed at the work is as good as accepted: its arguments are to be what was meant.
+        # A command line that was parsed and then failed counts as accepted: its arguments must be the expected ones.
         if not parsed:
             raise InputError(text[:-1])
         assert len(text.splitlines()) == 1, text

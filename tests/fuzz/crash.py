@@ -1,4 +1,4 @@
-"""A reader that kills its process at about every seventh case, which test_fuzz.py expects to be reported."""
+"""A reader that kills its process in about one of seven cases, which test_fuzz.py expects to be reported."""
 
 import os
 

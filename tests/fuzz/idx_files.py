@@ -50,7 +50,7 @@ def read(case: bytes) -> np.ndarray:
 
 
 def holds(case: bytes, array: np.ndarray) -> None:
-    """The bytes of the array are those that the header promises, no more and no less; labels are told by their size."""
+    """The array is exactly what the header declares; it is accepted as labels only if it is 1-D and below 10."""
     if case[:2] == b"\x1f\x8b":
         case = gzip.decompress(case)
     assert len(case) <= LIMIT

@@ -1,4 +1,4 @@
-"""Targets by name -> their counts, in processes of a limited number of cases, in parallel lanes."""
+"""Targets by name -> their counts; parallel processes try a limited number of cases each."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from fuzz.target import CASE
 
 ROOT = Path(__file__).resolve().parents[2]
 PATH = (ROOT, ROOT / "tests", ROOT / "tests" / "helpers")
-PORTION = 10_000  # cases a process; a new one has another seed
-MEMORY_DISK = Path("/dev/shm")  # a disk would be what takes the time
+PORTION = 10_000  # cases per process; each process has another seed
+MEMORY_DISK = Path("/dev/shm")  # in memory, because writing to a disk would take most of the time
 
 
 class FoundError(Exception):

@@ -1,4 +1,4 @@
-"""Bytes, JSON -> the same with a few errors, as by an editor, a broken disk or a forger."""
+"""Bytes, JSON -> the same with a few errors, as made by an editor, a broken disk or a forger."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 T = TypeVar("T")
 
-# Numbers at which fields of a format end, or begin to be something else.
+# Limits of the fields in file formats, and numbers with a special meaning there.
 EDGES = [
     *(0, 1, 2, 3, 8, 16, 27, 28, 255, 256, 0x7FFF, 0x8000, 0xFFFF, 0x10000),
     *(2**31 - 1, 2**31, 2**32 - 1, 2**63, 2**64 - 1),
@@ -19,9 +19,10 @@ EDGES = [
 
 
 class Tape:
-    """Bytes that hypothesis drew -> what a case is made of, zeros and first choices when they are used up.
+    """Bytes drawn by hypothesis -> the choices that make up a case; zeros and first choices when they are used up.
 
-    Hypothesis takes 30 us for each thing it draws, a case has twenty, so that it draws this one; it shrinks it as well.
+    Hypothesis takes 30 us for each value it draws, and a case needs about twenty. So it draws one tape for each case,
+    and shrinks the tape if the case fails.
     """
 
     def __init__(self, data: bytes):
@@ -38,7 +39,7 @@ class Tape:
         return least + int.from_bytes(self.data((span.bit_length() + 7) // 8), "big") % span
 
     def one(self, choices: Sequence[T]) -> T:
-        """One of them."""
+        """One of `choices`, nearly uniform."""
         return choices[self.number(0, len(choices) - 1)]
 
     def chance(self, of: int) -> bool:
@@ -96,8 +97,8 @@ def damage(tape: Tape, data: bytes) -> bytes:
     return data
 
 
-_DEEP = "[" * 100_000  # too deep for a parser that calls itself
-# JSON, right, odd and wrong.
+_DEEP = "[" * 100_000  # too deep for a recursive parser
+# Valid, unusual and invalid JSON.
 _TEXTS = [
     *("null", "true", "false", '""', '"a"', '"\\u0000"', '"\\ud800"', '"数"', '"\\n"', "[]", "{}", "[1]"),
     *('{"a": 1}', "[[[]]]", "0", "-0", "-0.0", "1", "-1", "5.0", "1.5", "0.5", "1e-400", "1e400", "-1e308"),
@@ -110,7 +111,7 @@ _TEXTS = [
 
 
 def _value(tape: Tape) -> str:
-    """JSON, or nearly."""
+    """JSON, sometimes invalid."""
     return tape.one(
         [
             tape.one(_TEXTS),
@@ -136,7 +137,7 @@ def damage_json(tape: Tape, value: dict) -> bytes:
             parent.pop(key, None)
         elif kind == "rename":
             parent[tape.one(["", "a", f"{key}s", "值", "\n"])] = parent.pop(key, 0)
-        elif kind == "twice":  # the key is put in front of the object's own as `mark`, and renamed in the text
+        elif kind == "twice":  # put first under the name `mark`, which is renamed in the text
             items = dict(parent)
             parent.clear()
             parent[mark] = mark
@@ -161,7 +162,7 @@ def _fields(value) -> Iterator[tuple[dict, str]]:
             yield from _fields(field)
 
 
-# --- what was meant ---------------------------------------------------------------------------------------------------
+# --- the expected value -----------------------------------------------------------------------------------------------
 
 
 class TwiceError(ValueError):

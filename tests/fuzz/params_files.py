@@ -35,7 +35,7 @@ BLANK = {name: param.data().asnumpy() for name, param in PARAMETERS.items()}
 
 
 def make(tape: Tape) -> bytes:
-    """A file of this net's parameters, by one of Gluon's two ways to name them, with up to two fields wrong."""
+    """A file of this net's parameters, named in one of Gluon's two ways, with up to two wrong fields."""
     arrays = []
     for name, other, shape in (("0.weight", "dense0_weight", (3, 2)), ("0.bias", "dense0_bias", (3,))):
         arrays.append({"name": name, "other": other, "magic": params_file.ARRAY_MAGIC, "kind": 0, "shape": list(shape)})
@@ -119,10 +119,10 @@ def holds(case: bytes, read: tuple[dict[str, np.ndarray], dict[str, np.ndarray] 
     """MXNet, which aborts on many invalid files, reads the same arrays, and they are the net's weights."""
     arrays, weights = read
     magics = [struct.pack("<I", magic) in case for magic in (params_file.ARRAY_MAGIC, params_file.NUMPY_MAGIC)]
-    if not all(magics):  # MXNet reads one or the other, as it is told
+    if not all(magics):  # MXNet reads either kind of array, but not both in one file
         with mx.util.np_shape(magics[1]):
             theirs = mx.nd.load(str(FILE))
-        theirs = theirs if isinstance(theirs, dict) else {}  # a list, if there are none
+        theirs = theirs if isinstance(theirs, dict) else {}  # MXNet returns a list for a file without names
         assert _bits({name: array.asnumpy() for name, array in theirs.items()}) == _bits(arrays)
     sizes = [32 + 8 * array.ndim + array.nbytes + len(name.encode()) for name, array in arrays.items()]
     assert len(case) == 32 + sum(sizes), "bytes that belong to no array"

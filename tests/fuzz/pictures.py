@@ -18,14 +18,14 @@ from gluon_lenet.inference.pictures import forms
 FILE = Path("picture")
 DIGIT = read_idx(Path(__file__).parents[1] / "samples" / "mnist" / "t10k-images-idx3-ubyte.gz")[0]  # a 7
 READERS = [forms.read_digit, forms.read_clothing]
-MAX_PIXELS = 4_000_000  # larger pictures are rejected, as with 50 million, but accepted ones are read faster
+MAX_PIXELS = 4_000_000  # instead of the default, 50 million, so that the accepted pictures are read faster
 
 PNG = b"\x89PNG\r\n\x1a\n"
 CHUNKS = [
     *(b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND", b"gAMA", b"iCCP", b"eXIf", b"acTL", b"fcTL", b"fdAT"),
     *(b"zTXt", b"pHYs"),
 ]
-TURNS = {  # EXIF's orientation -> the transpose that a picture with it has in the file
+TURNS = {  # EXIF orientation -> how the picture is transposed in a file with this orientation
     1: lambda digit: digit,
     2: np.fliplr,
     3: lambda digit: np.rot90(digit, 2),
@@ -88,7 +88,7 @@ EXACT, OTHERS = _pictures()
 
 
 def make(tape: Tape) -> tuple[int, bytes]:
-    """Which reader is to read it, and a file: the digit, damaged or not; a forged PNG; another size; random bytes."""
+    """The number of a reader, and a file: the digit, damaged or not; a forged PNG; another size; random bytes."""
     kind = tape.one(["exact", "damaged", "damaged", "damaged", "chunks", "chunks", "png", "png", "any", "random"])
     if kind == "exact":
         data = tape.one(EXACT)
@@ -111,7 +111,7 @@ def _chunk(name: bytes, data: bytes) -> bytes:
 
 
 def _forged(tape: Tape, data: bytes) -> bytes:
-    """A PNG with one of its chunks changed, repeated or gone, or another in front of it, and a right checksum."""
+    """A PNG with one chunk changed, repeated, removed, or preceded by another, and valid checksums."""
     chunks, at = [], len(PNG)
     while at < len(data):
         size = int.from_bytes(data[at : at + 4], "big")
@@ -134,7 +134,7 @@ def _forged(tape: Tape, data: bytes) -> bytes:
 
 
 def _png(tape: Tape) -> bytes:
-    """A PNG of any depth, colour type and interlacing, of sizes that its pixels, if there are any, may fit or not."""
+    """A PNG of any depth, colour type, interlacing and size; its pixel data may be missing or of another size."""
     if tape.chance(3):
         width, height = (tape.one(EDGES[:-5]) for _ in range(2))
     else:
@@ -153,7 +153,7 @@ def _png(tape: Tape) -> bytes:
 
 
 def _any(tape: Tape) -> bytes:
-    """The digit or nothing, scaled to any size, from 1 pixel to a thin strip or a bomb, in any mode and kind."""
+    """The digit or a blank picture of any size, from 1 pixel to a thin strip or a bomb, in any mode and format."""
     size = tape.one([(1, 1), (1, 28), (28, 1), (2, 2), (3, 700), (900, 2), (29, 28), (60, 41), (20, 20), (401, 7)])
     if tape.chance(60):
         return _saved(Image.new("1", tape.one([(2000, 2001), (9000, 9000), (1, 60_000)])), "PNG")
@@ -177,7 +177,7 @@ def read(case: tuple[int, bytes]) -> np.ndarray:
 
 
 def holds(case: tuple[int, bytes], image: np.ndarray) -> None:
-    """An image as the data set has them, with something on it; and the digit's own pixels, where the file has them."""
+    """The image is in the data set's form and not blank; it equals the digit if the file stores it losslessly."""
     _, data = case
     assert (image.dtype, image.shape) == (np.uint8, (28, 28))
     assert image.max() > 0

@@ -25,18 +25,18 @@ from gluon_lenet.errors import InputError
 from random_cases import random_cases
 
 SECONDS = 30  # a case may take; most take a thousandth of one
-MEMORY = 2**30  # bytes that all cases may add to what a process has after its imports
-CASE = "case"  # the file with the case under way, as Python writes it
+MEMORY = 2**30  # bytes that the cases may use, beyond those in use after the imports
+CASE = "case"  # the file that holds the current case, as its repr
 
 
 @dataclass(frozen=True)
 class Target:
     """One reader of user input."""
 
-    cases: SearchStrategy  # of what `read` takes
+    cases: SearchStrategy  # of the arguments of `read`
     read: Callable[[Any], Any]  # a case -> its value, or InputError; may write to the current folder
     holds: Callable[[Any, Any], None]  # a case, its value -> AssertionError unless it is as expected
-    culprit: str = ""  # what the line of a refusal must name
+    culprit: str = ""  # what the error message must name
 
 
 def fuzz(target: Target, number: int, seed: int) -> Counter:
@@ -49,7 +49,7 @@ def fuzz(target: Target, number: int, seed: int) -> Counter:
         def try_case(case):
             record.truncate(0)
             os.pwrite(record.fileno(), repr(case).encode("utf-8", "backslashreplace"), 0)
-            signal.setitimer(signal.ITIMER_REAL, SECONDS)  # not handled: kills the process
+            signal.setitimer(signal.ITIMER_REAL, SECONDS)  # SIGALRM, which is not handled, kills the process
             counts[_try(target, case)] += 1
             signal.setitimer(signal.ITIMER_REAL, 0)
 

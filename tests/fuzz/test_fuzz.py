@@ -1,4 +1,4 @@
-"""1,000 random cases of every target (fuzz/__init__.py); 100,000 by `make fuzz`."""
+"""1,000 random cases of every target (fuzz/__init__.py); `make fuzz` tries 100,000."""
 
 import pytest
 

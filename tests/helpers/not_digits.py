@@ -1,8 +1,8 @@
 """Pictures with and without a digit -> how many `predict` rejects, and how many get less than 60 % from a net.
 
 `PYTHONPATH=.:tests python tests/helpers/not_digits.py --run RUN ... --record FILE` measures it, with test images and
-nets trained on MNIST. `--choose` shows what the limits in `one_digit.py` were chosen by: training images and
-pictures of another seed.
+nets trained on MNIST. `--choose` prints the measurements by which the limits in `one_digit.py` were chosen: of training
+images, and of pictures drawn with another seed.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from gluon_lenet.inference.pictures.one_digit import LIMITS, Drawing
 from gluon_lenet.inference.trained import Trained
 from pictures import FORMS, NO_DIGITS, NO_DIGITS_UNSEEN, digit_picture
 
-DOUBTED = 0.6  # a lower probability means that the net is unsure
+DOUBTED = 0.6  # the net counts as unsure below this probability
 
 
 def digit_pictures(images: np.ndarray, form: str, count: int, seed: int) -> Iterator[np.ndarray]:
@@ -42,7 +42,7 @@ def other_pictures(kind: str, count: int, seed: int) -> Iterator[np.ndarray]:
 
 
 def read(pictures: Iterator[np.ndarray], folder: Path) -> tuple[list[np.ndarray], list[str]]:
-    """The inputs that `predict` makes of the pictures, as files, and why it rejects the others."""
+    """The net's inputs for the pictures that `predict` accepts, as files, and why it rejects the others."""
     path, seen, refusals = folder / "picture.png", [], []
     for picture in pictures:
         Image.fromarray(picture).save(path, compress_level=1)
@@ -89,7 +89,7 @@ def _rows(rows: list[list]) -> list[str]:
 
 
 def choose(count: int, seed: int) -> str:
-    """Each measure's range: on training images, on pictures of them, and on pictures to be rejected."""
+    """The range of each measure: for training images, for pictures of them, and for pictures to be rejected."""
     images = load_dataset("mnist").train_images
     groups = {"training images": (images[i] for i in range(0, len(images), 3))}
     groups |= {form: digit_pictures(images, form, count, seed) for form in FORMS}

@@ -1,7 +1,7 @@
 """Pictures as users have them, grey, uint8 (h, w): digits in many forms, and pictures that are not drawings of a digit.
 
-Every function of a kind takes a random generator and draws one picture by it. What a limit in `one_digit.py` was chosen
-by and what it is measured by are drawn from different seeds, and the digits from training and test images.
+Each function draws one picture with the given random generator. The limits in `one_digit.py` were chosen with one seed
+and digits of the training images; they are measured with another seed and digits of the test images.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ def _enlarged(digit, rng):
 
 
 def _on_canvas(digit, rng):
-    """At any place on a larger sheet, with one or two specks."""
+    """Anywhere on a larger sheet, with one or two specks."""
     side = int(rng.integers(60, 301))
     canvas = np.zeros(side + rng.integers(0, 400, 2), np.uint8)
     top, left = (int(rng.integers(0, room - side + 1)) for room in canvas.shape)
@@ -95,7 +95,7 @@ def _other_pen(digit, rng):
     factor = 10
     width = 2 * int(rng.integers(2, 12 if rng.random() < 0.5 else 7)) + 1
     big = Image.fromarray(enlarge(digit, factor))
-    thick = np.mean(digit > 127) > 0.12  # a thin stroke made thinner is gone
+    thick = np.mean(digit > 127) > 0.12  # thin strokes would vanish if made thinner
     return np.asarray(big.filter(ImageFilter.MinFilter(min(width, 11)) if thick else ImageFilter.MaxFilter(width)))
 
 
@@ -130,7 +130,7 @@ def jpeg(picture: np.ndarray, quality: int) -> np.ndarray:
     return np.asarray(Image.open(file))
 
 
-FORMS = {  # of a digit: each makes of an image (28, 28) a picture of it, light on dark
+FORMS = {  # each turns an image of a digit (28, 28) into a picture of it, light on dark
     "28 x 28": _as_it_is,
     "smaller": _small,
     "enlarged": _enlarged,
@@ -242,7 +242,7 @@ def _stripes(rng) -> np.ndarray:
 
 
 def _smooth_noise(rng) -> np.ndarray:
-    """Light and dark regions as in a landscape: noise of a few octaves."""
+    """Light and dark regions as in a landscape: noise at several scales."""
     height, width = _size(rng)
     total = np.zeros((height, width))
     for octave in range(1, 6):
@@ -253,7 +253,7 @@ def _smooth_noise(rng) -> np.ndarray:
 
 
 def _empty_frame(rng) -> np.ndarray:
-    """A rectangle along the rim, sometimes two."""
+    """A rectangle along the border, sometimes two."""
     height, width = _size(rng)
     share = np.zeros((height, width))
     for _ in range(rng.integers(1, 3)):
@@ -298,7 +298,7 @@ def _photograph(rng) -> np.ndarray:
     return np.ascontiguousarray(grey[top : top + height, left : left + width])
 
 
-# The limits in one_digit.py were chosen by pictures of these kinds.
+# The limits in one_digit.py were chosen on pictures of these kinds.
 NO_DIGITS = {
     "linear gradient": _slope,
     "radial gradient": _radial,
@@ -307,7 +307,7 @@ NO_DIGITS = {
     "dots": _dots,
     "several digits": _several_digits,
 }
-# No limit was chosen by these.
+# These kinds were not used to choose the limits.
 NO_DIGITS_UNSEEN = {
     "checkerboard": _checkerboard,
     "stripes": _stripes,

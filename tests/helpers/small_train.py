@@ -1,7 +1,7 @@
 """gluon_lenet.train's arguments -> its run, on the first 6,000 training and 1,000 test images, and two more recipes.
 
 `python tests/helpers/small_train.py ARGS` is `python -m gluon_lenet.train ARGS` with these; `shrink` puts them into the
-calling process. Every image is real, and so are the loop, the kernels and the files: only an epoch is short.
+calling process. The images, the loop, the kernels and the files are the real ones; only the epochs are shorter.
 """
 
 import sys
@@ -13,7 +13,7 @@ from gluon_lenet.data.datasets import ReadAhead, load_dataset
 from gluon_lenet.nets.zoo import NETS, nn  # nn from here, since NumPy must be patched before MXNet is imported
 from gluon_lenet.training import recipes, setup
 
-SMALL = {  # each holds 1,000 images out and has an optimizer with states
+SMALL = {  # each holds out 1,000 images and has an optimizer with a state
     "small_momentum": replace(
         recipes.RECIPES["sgd_step_mnist"], lr=0.01, num_epochs=12, num_validation=1000, augment=HANDWRITING
     ),

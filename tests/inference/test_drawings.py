@@ -158,7 +158,7 @@ def test_ink_of_any_tone_on_nothing(tmp_path, ink, mode):
 
 @pytest.mark.parametrize("inverted", [False, True])
 def test_opaque_drawing_with_a_transparent_rim(tmp_path, inverted):
-    """The paper is visible; the area around it is treated as more paper."""
+    """The paper is opaque; the transparent area around it is treated as paper, too."""
     pixels = np.pad(255 - DIGIT if not inverted else DIGIT, 4)
     alpha = np.pad(np.full((28, 28), 255, np.uint8), 4)
     image = Image.merge("LA", [Image.fromarray(pixels), Image.fromarray(alpha)])
@@ -253,7 +253,7 @@ def test_the_aspect_ratio_stays(shape):
 
 
 def test_a_fine_pen_is_as_thick_as_mnists():
-    """A line one pixel wide in 300 would leave a fifteenth of its ink; it gets the width of a stroke."""
+    """Scaled down, a line one pixel wide in 300 would keep a fifteenth of its ink; it is widened to a stroke."""
     picture = np.full((300, 300), 255, np.uint8)
     picture[40:260, 150] = picture[40, 100:151] = 0
     drawing = normalize_digit(picture)
@@ -278,7 +278,7 @@ def test_photos(light, inverted, table):
     """Unevenly lit grey paper, noise, the digit off the centre, in some cases a dark table around the paper."""
     rng = np.random.default_rng(1)
     drawings = [normalize_digit(photo(digit, rng, light, inverted, table)) for digit in DIGITS[:20]]
-    assert_similar(drawings, DIGITS[:20], mean=0.8, each=0.25)  # a shadow's edge through a digit takes part of it
+    assert_similar(drawings, DIGITS[:20], mean=0.8, each=0.25)  # the edge of a shadow may hide part of a digit
 
 
 def test_photo_as_a_colour_jpeg(tmp_path):

@@ -68,7 +68,7 @@ def test_the_report(run_module, run_dir, fashion):
     assert square.sum(axis=1).tolist() == [1000] * 10
     assert square.diagonal().tolist() == [int(row[2].replace(",", "")) for row in by_class]
     assert len(lines) == 28
-    assert sorted(run_dir.iterdir()) == before, "nothing is written unasked"
+    assert sorted(run_dir.iterdir()) == before, "nothing is written unless asked for"
 
 
 def test_a_reader_that_has_seen_enough(run_dir):
@@ -93,7 +93,7 @@ def test_json_has_the_same_numbers(run_dir, capsys, fashion):
 
 
 def test_the_net_scores_what_the_run_scored(run_dir, fashion):
-    """Predictions come from MXNet's operators, training's may come from the fused kernels."""
+    """Predictions are computed by MXNet's operators; in training the fused kernels may have computed them."""
     trained = Trained(run_dir)
     probabilities = trained.probabilities(fashion.test_images[:300])
     assert probabilities.shape == (300, 10)
@@ -132,7 +132,7 @@ def test_pictures(run_dir, tmp_path, capsys):
     assert 600 < sizes["图.png"][1] < 1500
     assert 200 < sizes["3.jpg"][1] < sizes["图.png"][1] / 2, "one row of three, not five of ten"
     assert min(sizes["混淆.png"]) > 600
-    assert (tmp_path / "图.png").read_bytes() != (tmp_path / "7.png").read_bytes(), "another seed, other images"
+    assert (tmp_path / "图.png").read_bytes() != (tmp_path / "7.png").read_bytes(), "another seed selects other images"
 
 
 def test_the_grid_marks_what_is_wrong(fashion):

@@ -128,7 +128,7 @@ def test_measures_of_a_ring():
 
 @pytest.mark.slow
 def test_95_percent_of_what_is_no_digit_is_refused_or_doubted_and_1_percent_of_the_digits(tmp_path):
-    """600 pictures of the kinds the limits were chosen by, 600 of other kinds, 2,000 digits; a whole training."""
+    """Trains a net; 600 pictures of the kinds the limits were chosen on, 600 of other kinds, 2,000 digits."""
     assert train.main(["--recipe", "relu_adam_mnist", "--quiet", "--run-dir", str(tmp_path / "run")]) == 0
     net = Trained(tmp_path / "run")
     for kinds, least in ((NO_DIGITS, 0.95), (NO_DIGITS_UNSEEN, 0.75)):

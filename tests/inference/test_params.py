@@ -53,7 +53,7 @@ def test_stock_gluon_reads_what_we_write_and_we_what_it_writes(name, tmp_path):
 
 @pytest.mark.parametrize("name", sorted(NETS))
 def test_names_of_collect_params_and_of_export(name, tmp_path):
-    """The counters in these names differ from net to net; other nets before it pushed them to 10 and more."""
+    """The counters in these names depend on the nets created before; here they have reached two digits."""
     for _ in range(4):
         net = new_net(name, seed=1)
     net.hybridize()
@@ -67,7 +67,7 @@ def test_names_of_collect_params_and_of_export(name, tmp_path):
 
 
 def test_names_of_save_params_in_any_order(tmp_path):
-    """`save_params` of 2017, within a name scope, which older Pythons wrote in the order of a dict."""
+    """`save_params` of 2017, in a name scope; older Pythons wrote the parameters in an arbitrary dict order."""
     nn = mx.gluon.nn
     scoped = nn.HybridSequential(prefix="lenet_")
     with scoped.name_scope():
@@ -86,7 +86,7 @@ def test_names_of_save_params_in_any_order(tmp_path):
 
 
 def test_a_layer_without_weights_in_front_shifts_nothing(tmp_path):
-    """The lesson's net begins with a Reshape: its first convolution is number 1."""
+    """The course's net begins with a Reshape, so its first convolution is layer 1, not 0."""
     lesson = mx.gluon.nn.Sequential()
     lesson.add(gluon_lenet.Reshape(), *gluon_lenet.lenet())
     lesson.initialize()
@@ -185,7 +185,7 @@ def test_every_flipped_bit_before_the_first_weight_is_read_or_refused(tmp_path):
         except InputError as error:
             assert str(path) in str(error)  # noqa: PT017
             refused += 1
-    assert refused == 80 * 8 - (64 + 64), "all but those in the reserved word and in the device"
+    assert refused == 80 * 8 - (64 + 64), "all but those of the reserved word and the device"
 
 
 def test_constants_must_be_the_nets_own(tmp_path):
@@ -222,7 +222,7 @@ def test_a_run_goes_out_and_comes_back(run_dir, tmp_path, capsys, monkeypatch):
         scores.append(capsys.readouterr().out)
     assert scores[0] == scores[1]
     assert train.main(["--resume", "back", "--epochs", "1"]) == 0
-    assert "epoch 1, loss 1." in capsys.readouterr().out, "not 2.3, as untrained weights have it"
+    assert "epoch 1, loss 1." in capsys.readouterr().out, "not 2.3, the loss of untrained weights"
 
 
 def test_bad_input_is_one_line_and_writes_nothing(run_dir, tmp_path, monkeypatch, capsys):

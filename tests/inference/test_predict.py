@@ -109,7 +109,7 @@ def test_each_bad_file_is_an_error_for_itself(name, digits_run, files, capsys):
 
 
 def test_what_is_no_digit_is_an_error_and_the_others_are_predicted(digits_run, files, capsys):
-    """A gradient, a page of text, salt and pepper, and a pixel: a net often predicts a digit with confidence."""
+    """A gradient, a page of text, noise, and a single pixel: on these a net often predicts a digit confidently."""
     noise = np.random.default_rng(0).random((100, 100)) < 0.1
     pixel = np.full((28, 28), 255, dtype=np.uint8)
     pixel[9, 14] = 0
@@ -169,7 +169,7 @@ def test_a_file_name_that_is_no_text(digits_run, files, capsys):
 
 
 def test_nearly_all_clothes_come_through_as_they_are(fashion):
-    """Light and dark: 9,992 of the 10,000 test images do; of the others the median of the rim is not black."""
+    """Inverted or not: 9,992 of the 10,000 test images are unchanged; the median of the others' border is not black."""
     for images in (fashion.test_images, 255 - fashion.test_images):
         changed = 0
         for image, original in zip(images[:3000], fashion.test_images, strict=False):

@@ -1,4 +1,4 @@
-"""trained.py and scores.py: a run's net is fed as it was trained, and its answers are counted."""
+"""trained.py and scores.py: a run is evaluated with the preprocessing of its training, and scores are counts."""
 
 import mxnet as mx
 import numpy as np

@@ -134,7 +134,7 @@ def test_gpus_that_it_has_none_for_are_named(capability, relation):
 
 @pytest.fixture
 def gpu_wheel(monkeypatch):
-    """Pretend to be MXNet's GPU wheel on a machine with these GPUs; nothing may touch the last two."""
+    """Simulate MXNet's GPU wheel on a machine with these three GPUs; MXNet must not touch the last two."""
 
     class Features:
         def is_enabled(self, name):

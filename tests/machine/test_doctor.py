@@ -78,7 +78,7 @@ def test_without_a_library(look, mend, tmp_path):
     shutil.copytree(home.parent / "numpy.libs", site / "numpy.libs")
     (site / "mxnet" / "libquadmath.so.0").unlink(missing_ok=True)  # linked there on this machine
     empty.mkdir()
-    (empty / "libquadmath.so.0").touch()  # which the loader meets first
+    (empty / "libquadmath.so.0").touch()  # the loader finds this one first
     lacking = {"PYTHONPATH": f"{site}:{ROOT}", "LD_LIBRARY_PATH": str(empty)}
     status, table = look(**lacking)
     mark, found, command = table["libraries"]
@@ -116,7 +116,7 @@ def test_without_the_compilers_cache(look, mend, tmp_path):
     mark, found, command = table["kernels"]
     assert (status, mark) == (0, "-")
     assert found.endswith("not compiled yet, which takes 10 s at the first training")
-    assert not any((tmp_path / "numba").rglob("*.nbc"))  # looking compiles nothing
+    assert not any((tmp_path / "numba").rglob("*.nbc"))  # doctor itself compiles nothing
     mend(command, **other)
     assert any((tmp_path / "numba").rglob("*.nbc"))
     assert look(**other)[1]["kernels"][0] == "ok"
@@ -144,7 +144,7 @@ def test_where_nothing_is_installed(look, tmp_path):
     command = f"venv/bin/python -m pip install --no-deps -r {os.path.relpath(ROOT, tmp_path)}/requirements.txt"
     mark, says, what_to_type = table["NumPy"]
     assert (mark, what_to_type) == ("MISSING", command)
-    assert says.startswith("ModuleNotFoundError: No module named 'numpy'")  # Python 3.15 guesses what was meant
+    assert says.startswith("ModuleNotFoundError: No module named 'numpy'")  # Python 3.15 appends a suggestion
     assert table["packages"] == ("MISSING", f"not installed: {', '.join(checkup.PACKAGES)}", command)
     assert table["MXNet"] == ("MISSING", "not installed", command)
     assert table["MNIST"] == ("-", "not looked at, as filelock is not installed", None)

@@ -48,10 +48,11 @@ def ask(python, code: str, **env: str) -> str:
 
 def test_every_library_but_the_drivers_is_found(python):
     provide = (
-        "from gluon_lenet import libraries\nfrom gluon_lenet.errors import InputError\ntry: libraries.provide(str)"
+        "from gluon_lenet.errors import InputError\nfrom gluon_lenet.machine import libraries\n"
+        "try: libraries.provide(str)"
     )
     ask(python, f"{provide}\nexcept InputError: pass")  # libquadmath, say, as make does
-    assert ask(python, "from gluon_lenet import libraries; print(libraries.missing())") == "['libcuda.so.1']"
+    assert ask(python, "from gluon_lenet.machine import libraries; print(libraries.missing())") == "['libcuda.so.1']"
 
 
 @pytest.fixture(scope="module")
@@ -84,7 +85,7 @@ def test_with_a_driver_mxnet_loads_and_computes_on_the_cpu(python, driver):
 
 def test_what_cudnn_and_the_others_open_by_name_loads_too(python, driver):
     code = (
-        "import ctypes, sysconfig; from pathlib import Path; from gluon_lenet import libraries; libraries.load_cuda()\n"
+        "import ctypes, sysconfig; from pathlib import Path; from gluon_lenet.machine import cuda; cuda.load()\n"
         "paths = sorted(Path(sysconfig.get_path('purelib')).glob('nvidia/*/lib/*.so*'))\n"
         "for path in paths: ctypes.CDLL(str(path))\n"
         "print(len(paths))"

@@ -31,13 +31,13 @@ def loaded() -> dict[str, str]:
 
 @pytest.fixture
 def site(tmp_path, loaded) -> Path:
-    """A site-packages with links to MXNet's files, and the libraries of another wheel.
+    """A site-packages with links to MXNet's files, and a copy of the libraries in NumPy's wheel.
 
-    That is NumPy's; from 2.5 on it has no libquadmath, which is put there as the wheels before have it.
+    From 2.5 on, NumPy's wheel has no libquadmath; the copy gets one, named as in older wheels.
     """
     site = tmp_path / "site"
     shutil.copytree(MXNET, site / "mxnet", copy_function=os.symlink, ignore=shutil.ignore_patterns("__pycache__"))
-    for name in ("libmxnet.so", "libopenblas.so.0"):  # the loader takes ${ORIGIN} for the folder of the link
+    for name in ("libmxnet.so", "libopenblas.so.0"):  # for the loader, ${ORIGIN} is the folder of the link
         assert (site / "mxnet" / name).is_symlink()
     shutil.copytree(MXNET.parent / "numpy.libs", site / "numpy.libs")
     if not any((site / "numpy.libs").glob("libquadmath*")):
@@ -51,7 +51,7 @@ def without(*names: str, site: Path) -> dict[str, str]:
     empty.mkdir()
     for name in names:
         (empty / name).touch()
-        (site / "mxnet" / name).unlink(missing_ok=True)  # where this machine lacks it indeed
+        (site / "mxnet" / name).unlink(missing_ok=True)  # `provide` has put it there, if this machine lacks it
     return {"LD_LIBRARY_PATH": str(empty)}
 
 
@@ -96,7 +96,7 @@ def test_what_another_wheel_brought_along_is_linked_once(site, tmp_path):
     assert process.returncode == 0, process.stderr
     assert process.stdout.startswith("MXNet needs libquadmath.so.0, which this system lacks: linked to numpy.libs/")
     assert process.stdout.count("\n") == 1
-    shutil.move(site, tmp_path / "moved")  # an environment may be
+    shutil.move(site, tmp_path / "moved")  # as users move environments
     assert python(IMPORT, tmp_path / "moved", **lacking).stdout == "None\n"
     assert python(PROVIDE, tmp_path / "moved", **lacking).stdout == ""
 
@@ -110,7 +110,7 @@ def test_a_broken_link_is_replaced(site):
 
 
 def fake_apt(folder: Path, files: Path) -> str:
-    """A PATH whose apt-get downloads packages that hold `files`, each of them all."""
+    """A PATH with a fake apt-get: each package that it downloads contains all of `files`."""
     folder.mkdir()
     scripts = {
         "apt-get": 'case "$*" in *download*) shift 7; for name in "$@"; do touch $name.deb; done;; esac',

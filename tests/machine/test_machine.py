@@ -44,7 +44,7 @@ def test_other_machines_and_pythons_are_named(monkeypatch):
 
 
 def test_import_mxnet_says_it(tmp_path):
-    """On an Apple Silicon Mac, as Python would name it; MXNet is not installed there."""
+    """On a simulated Apple Silicon Mac, where MXNet is not installed."""
     for name in ("numpy", "numpy.libs", "wrapt"):
         (tmp_path / name).symlink_to(
             os.path.join(os.path.dirname(os.path.dirname(pytest.importorskip("numpy").__file__)), name)

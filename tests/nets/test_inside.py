@@ -48,7 +48,7 @@ def test_gradient_norms_are_those_of_the_mean_loss():
     errors = softmax - np.eye(10)[y.asnumpy().astype(int)]  # the derivative of the loss by the logits
     expected = np.linalg.norm(errors.T @ hidden.asnumpy() / 8)
     assert norms["4. Dense"] == pytest.approx(expected, rel=1e-4)
-    assert norms["1. Conv2D 5x5, sigmoid"] < norms["4. Dense"] / 20  # sigmoid's gradient fades on its way back
+    assert norms["1. Conv2D 5x5, sigmoid"] < norms["4. Dense"] / 20  # sigmoid's gradients vanish backwards
 
 
 def test_the_variant_as_it_stands_is_the_chapters_net():

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+import bench
 from gluon_lenet.training.recipes import RECIPES
 
 
@@ -47,12 +48,12 @@ def results():
     }  # fmt: skip
 
 
-def test_the_tables(bench, results, tmp_path):
+def test_the_tables(results, tmp_path):
     text = bench.report.as_markdown(json.loads(json.dumps(results)))
     chapter = {line[2:].split(" |")[0]: line for line in reversed(text.splitlines()) if line.startswith("| ")}
     ours = "0.50 (0.40-0.60) | 0.60 (0.50-0.70) | 1.0x | 1.0x | 5.0 | 1,000 | 200,000 | 200 | 46% | 0.750"
     assert chapter["gluon_lenet, fused"] == f"| gluon_lenet, fused | {ours} |"  # 91 GFLOP / 0.5 s of 400 GFLOP/s
-    # 9.0 / 0.6, 10.5 / 0.5, 12.0 / 0.7: the middle one, not the ratio of the medians
+    # the median of 9.0 / 0.6, 10.5 / 0.5 and 12.0 / 0.7, not the ratio of the medians
     d2lzh = "- | 10.50 (9.00-12.00) | - | 17.1x | 50.0 | 1,000 | 200,000 | 1,024 | - | 0.700"
     assert chapter["d2lzh"] == f"| d2lzh | {d2lzh} |"
     assert chapter["PyTorch channels_last"].split(" | ")[3:5] == ["4.0x", "3.5x"]  # of 4, 5, 3 and of 3.5, 4.2, 2.7
@@ -65,7 +66,7 @@ def test_the_tables(bench, results, tmp_path):
     assert (tmp_path / "bench_scaling.png").read_bytes()[:4] == b"\x89PNG"
 
 
-def test_what_the_others_are_told(bench):
+def test_what_the_others_are_told():
     layers = bench.layers_of(RECIPES["d2l_v1_fashion"])
     assert layers == [
         ["conv", 1, 6, 5, 0], ["sigmoid"], ["max", 2], ["conv", 6, 16, 5, 0], ["sigmoid"], ["max", 2], ["flatten"],
@@ -77,14 +78,14 @@ def test_what_the_others_are_told(bench):
     assert bench.layers_of(RECIPES["tanh_adam_mnist"])[6:9] == [["conv", 16, 120, 5, 0], ["tanh"], ["flatten"]]
 
 
-def test_our_worker_takes_turns(bench, tmp_path):
+def test_our_worker_takes_turns(tmp_path):
     job = bench.Jobs(tmp_path, num_images=512).write("relu_adam_mnist")
     left_out = {}
     with bench.workers({"ours": (bench.CONTENDERS[bench.OURS], job, 1)}, left_out) as started:
         answers = bench.interleave(started, 1, left_out, ("epoch", "infer 1000", "memory"))["ours"]
         process = started["ours"].process
         stat = Path(f"/proc/{process.pid}/stat")
-        if stat.exists():  # on Linux: the process is stopped, while others would have their turn
+        if stat.exists():  # on Linux: the process is stopped between requests
             deadline = time.monotonic() + 10
             while stat.read_text().split()[2] != "T":
                 assert time.monotonic() < deadline
@@ -98,7 +99,7 @@ def test_our_worker_takes_turns(bench, tmp_path):
     assert answers["memory"][0] > 50 * 2**20
 
 
-def test_who_cannot_start_is_left_out_with_the_reason(bench, tmp_path, monkeypatch):
+def test_who_cannot_start_is_left_out_with_the_reason(tmp_path, monkeypatch):
     monkeypatch.setattr(bench, "FRAMEWORKS", tmp_path)
     (tmp_path / "torch.failed").write_text("warning\nERROR: no wheel for this machine\n")
     left_out = {}

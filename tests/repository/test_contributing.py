@@ -26,7 +26,7 @@ TEXT = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
 
 @pytest.fixture
 def halves(tmp_path, monkeypatch):
-    """A made-up data set, which half of an image has the ink, and a recipe for it: one entry each."""
+    """A made-up data set, whose classes are the halves of an image that can hold ink, and a recipe: one entry each."""
     rng, folder = np.random.default_rng(0), tmp_path / "files"
     folder.mkdir()
     arrays = {}

@@ -3,7 +3,6 @@
 `make notebooks` runs them all; `.ci/run` does so too.
 """
 
-import importlib.util
 import re
 import subprocess
 import venv
@@ -12,16 +11,13 @@ import nbformat
 import pytest
 from fontTools.ttLib import TTFont
 
+import execute
 from conftest import ROOT
 from gluon_lenet.viz import fonts
 
 FOLDER = ROOT / "notebooks"
-spec = importlib.util.spec_from_file_location("execute", FOLDER / "execute.py")
-execute = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(execute)
-
 NAMES = execute.names()
-TERMS = {  # each with its English where a notebook first mentions it
+TERMS = {  # a notebook gives the English term where it first mentions one
     "卷积层": "convolutional layer",
     "池化层": "pooling layer",
     "全连接层": "fully connected layer",

@@ -26,7 +26,7 @@ def test_the_cells_run(readme):
     magic, cell = blocks(readme, "python")
     assert magic == "%load_ext gluon_lenet\n"
     assert "0.9, 5, d2l.try_gpu()" in cell
-    cell = cell.replace("0.9, 5, d2l.try_gpu()", "0.9, 1, d2l.try_gpu()")  # one epoch says as much as five
+    cell = cell.replace("0.9, 5, d2l.try_gpu()", "0.9, 1, d2l.try_gpu()")  # one epoch is enough here
     done = subprocess.run([sys.executable, "-c", cell], capture_output=True, text=True, env=module_env(), timeout=170)
     assert done.returncode == 0, done.stderr
     assert re.fullmatch(r"training on .pu\(0\)\nepoch 1, loss 2\.\d+, .* sec\n", done.stdout)

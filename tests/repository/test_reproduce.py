@@ -1,17 +1,12 @@
 """benchmarks/reproduce.py: what is stored of a run, when it is measured again, and the table."""
 
-import importlib.util
 import json
 from dataclasses import replace
 
 import pytest
 
-from conftest import ROOT
+import reproduce
 from gluon_lenet.training.recipes import RECIPES
-
-spec = importlib.util.spec_from_file_location("reproduce", ROOT / "benchmarks" / "reproduce.py")
-reproduce = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(reproduce)
 
 
 @pytest.fixture
@@ -45,7 +40,7 @@ def test_an_interrupted_measurement_goes_on(measured, tmp_path, capsys, monkeypa
     args = ["d2l_v1_fashion", "lecun1998_mnist", "--seeds", "3"]
     with pytest.raises(KeyboardInterrupt):
         reproduce.main(args)
-    assert "| `d2l_v1_fashion` |" in (tmp_path / "README.md").read_text(), "what is whole is written at once"
+    assert "| `d2l_v1_fashion` |" in (tmp_path / "README.md").read_text(), "finished results are written at once"
     del measured[:-1]
     reproduce.main(args)
     assert measured == [("lecun1998_mnist", "2")] * 2, "only the seed that was interrupted"
@@ -55,7 +50,7 @@ def test_an_interrupted_measurement_goes_on(measured, tmp_path, capsys, monkeypa
         f"| `d2l_v1_fashion` | {RECIPES['d2l_v1_fashion'].published} | 0.9910 ± 0.0010 (0.9900-0.9920), 3 seeds | 11 "
         "| `python benchmarks/reproduce.py d2l_v1_fashion --seeds 3` |\n"
     ) in text
-    assert "| 0.90 ± 0.10 (0.80-1.00) % test error, 3 seeds | 11 |" in text, "the paper speaks of errors"
+    assert "| 0.90 ± 0.10 (0.80-1.00) % test error, 3 seeds | 11 |" in text, "the paper gives test errors"
     assert text.endswith("|\n<!-- /reproduce -->\nend\n")
 
     reproduce.main(["d2l_v1_fashion", "--seeds", "2"])
@@ -69,7 +64,7 @@ def test_an_interrupted_measurement_goes_on(measured, tmp_path, capsys, monkeypa
     reproduce.main(["d2l_v1_fashion", "--seeds", "1"])
     monkeypatch.setitem(RECIPES, "d2l_v1_fashion", replace(RECIPES["d2l_v1_fashion"], lr=0.8))
     reproduce.main(["d2l_v1_fashion", "--seeds", "1"])
-    assert measured[3:] == [("d2l_v1_fashion", "0")], "another lr makes other results, other words do not"
+    assert measured[3:] == [("d2l_v1_fashion", "0")], "a changed lr is measured again, a changed text is not"
 
 
 def test_changed_test_sets_have_rows_of_their_own(measured, tmp_path):
@@ -84,7 +79,7 @@ def test_the_results_in_the_readme_are_those_that_were_measured():
     for readme in reproduce.READMES:
         assert f"<!-- reproduce -->\n{table}\n<!-- /reproduce -->" in readme.read_text(encoding="utf-8")
     for name, result in results.items():
-        assert result["settings"] == reproduce.settings_of(RECIPES[name]), f"{name} is another recipe by now"
+        assert result["settings"] == reproduce.settings_of(RECIPES[name]), f"{name} has changed since it was measured"
 
 
 def test_an_unknown_recipe_is_named(capsys):

@@ -24,10 +24,10 @@ from conftest import ROOT, module_env, same_run
 from small_train import SMALL
 
 TRAIN = [sys.executable, ROOT / "tests" / "helpers" / "small_train.py"]
-# When a process is killed, in per cent: while it starts (imports, data, the directory), between its first batch and a
+# Phase -> per cent of the kills: while the process starts (imports, data, the directory), from its first batch to a
 # little more than an epoch later, while it writes a file, while it ends.
 PHASES = {"start": 25, "train": 40, "write": 25, "end": 10}
-SEEDS = (3, 4)  # of the runs; each recipe's undisturbed run by each of them is made once
+SEEDS = (3, 4)  # of the runs; for each recipe and seed, the undisturbed run is made once
 
 
 class Lane:

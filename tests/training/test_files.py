@@ -37,7 +37,7 @@ FORMAT_2 = json.loads((ROOT / "tests" / "samples" / "configs" / "format_2.json")
 
 @pytest.fixture(autouse=True)
 def never_hangs():
-    """A process that waits for a FIFO would hang: the test ends it."""
+    """End a test that hangs, as it would if the process waited for a FIFO."""
 
     def end(number, frame):
         raise TimeoutError("it hangs")
@@ -75,7 +75,7 @@ def run(original, tmp_path):
 
 @contextmanager
 def after_epochs(number, metrics, action):
-    """While the block trains, call `action` in another thread when the metrics have a number of epochs."""
+    """While the block trains, call `action` in another thread when `metrics` has the given number of epochs."""
 
     def wait():
         while not ended.is_set():
@@ -194,7 +194,7 @@ def test_a_disk_that_is_full_from_the_beginning(small, tmp_path, capsys):
         fill()
         assert train.main([*SMALL, "--run-dir", "run"]) == 1
     assert capsys.readouterr().err == "error: run/last.safetensors cannot be written: File too large\n"
-    assert os.listdir(tmp_path / "run") == [], "so that the same command works once there is room"
+    assert os.listdir(tmp_path / "run") == [], "the same command must work once there is room"
 
 
 def test_a_disk_that_is_full_when_a_run_is_resumed(small, tmp_path, capsys):
@@ -273,7 +273,7 @@ def test_new_epochs_are_written_down_before_training_goes_on(small, tmp_path, ca
 
 
 def test_fewer_epochs_than_are_done_are_refused(small, tmp_path, capsys):
-    """The number was stored beside the results of more epochs, and nothing was trained."""
+    """The smaller number used to be stored beside the results of more epochs, and nothing was trained."""
     assert train.main([*SMALL, "--epochs", "3", "--run-dir", "run"]) == 0
     before = contents(tmp_path / "run")
     capsys.readouterr()
@@ -321,7 +321,7 @@ def fails_to_load(run_dir, capsys, *says):
 
 @pytest.mark.parametrize("settings", [{"lr": 0.1}, {}], ids=["another learning rate", "the same settings"])
 def test_a_checkpoint_of_another_run_is_refused(settings, run, tmp_path, capsys):
-    """The net, the seed and all shapes are the same."""
+    """Although the net, the seed and all shapes are the same."""
     other = untrained(tmp_path / "other", **settings)
     shutil.copy(other / "last.safetensors", run)
     fails_to_load(run, capsys, f"{run / 'last.safetensors'} belongs to another run than the config.json beside it")

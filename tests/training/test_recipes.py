@@ -1,4 +1,4 @@
-"""recipes.py and settings.py: every recipe names what there is, and builds MXNet's objects as its row says."""
+"""recipes.py and settings.py: every recipe names existing nets and data, and builds MXNet's objects as its row says."""
 
 import mxnet as mx
 import pytest

@@ -17,7 +17,7 @@ from gluon_lenet.training.setup import Setup
 
 
 class Stopper:
-    """A watcher that stops a run after so many batches."""
+    """A watcher that stops a run after the given number of batches."""
 
     def __init__(self, num_batches):
         self.left = num_batches
@@ -63,7 +63,7 @@ def test_random_numbers_that_stand_elsewhere_are_refused(small, tmp_path):
         Run.resume(other, run.directory)
     file = tmp_path / "run" / "last.safetensors"
     header = checkpoint.read_header(file)
-    header.rng["dropout"] = Generator("mxnet", 1)  # as of a version that seeds otherwise
+    header.rng["dropout"] = Generator("mxnet", 1)  # as written by a version that seeds differently
     checkpoint.save(file, setup.net, setup.trainer, header)
     with pytest.raises(InputError, match=r"last.safetensors cannot be resumed bit for bit: the RNG state differs"):
         Run.resume(setup, run.directory)

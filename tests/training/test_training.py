@@ -18,7 +18,7 @@ def new_net(seed=0, ctx=None):
     mx.random.seed(seed)
     net = gluon_lenet.lenet()
     net.initialize(mx.init.Xavier(), ctx=ctx)
-    net(mx.nd.zeros((1, 1, 28, 28), ctx=(ctx if isinstance(ctx, list) else [mx.cpu()])[0]))  # now the weights are drawn
+    net(mx.nd.zeros((1, 1, 28, 28), ctx=(ctx if isinstance(ctx, list) else [mx.cpu()])[0]))  # initializes the weights
     return net
 
 
@@ -124,7 +124,7 @@ def test_what_hides_behind_relu_and_max_pooling_stops_too(small_batches, mode, h
     bias = net[0].bias.data()
     bias[2] = float(hidden)
     totals = engine.backprop(next(iter(engine.batches(test_iter)))).wait().totals
-    assert np.isfinite(totals.loss_sum), "it must be one that the loss does not show"
+    assert np.isfinite(totals.loss_sum), "the loss must not show it"
     data = Data(train_iter, test_iter)
     epochs = Loop(sgd(net, lr=1e-6), engine, 256).epochs(data, 1)
     with pytest.raises(DivergedError, match="epoch 1, batch 1: a weight is NaN or infinite"):
@@ -134,7 +134,7 @@ def test_what_hides_behind_relu_and_max_pooling_stops_too(small_batches, mode, h
 
 
 def test_gradients_are_autograds(small_batches):
-    """Its loss is the sum over the batch: its gradient is the mean loss's times the batch size."""
+    """The loss is summed over the batch, so the gradients are the batch size times those of the mean loss."""
     X, y = next(iter(small_batches[1]))
     net = new_net()
     totals = Autograd(net, [mx.cpu()]).backprop((X, y)).wait().totals
@@ -166,7 +166,7 @@ def test_train_ch6_does_what_the_course_does(small_batches, tmp_path, monkeypatc
 
 
 def test_a_smaller_last_batch_counts_in_full_when_no_batch_size_is_given(fashion):
-    """One batch of 100 images: dividing by 256 takes a step of 100/256 of the mean gradient's."""
+    """One batch of 100 images: dividing by 256 would take 100/256 of the step by the mean gradient."""
     batches = gluon_lenet.Batches(fashion.train_images[:100], fashion.train_labels[:100], 100)
     steps = {}
     for batch_size in (None, 100, 256):
@@ -232,7 +232,7 @@ def loader(batches, last_batch):
 
 @pytest.mark.parametrize("make", [Unsized, Optimistic, lambda batches: loader(batches, "rollover")])
 def test_an_epoch_ends_with_its_batches_whatever_their_number_was_said_to_be(make, small_batches, capsys):
-    """Training ended after the first epoch, silently or with a TypeError."""
+    """Training used to end after the first epoch, silently or with a TypeError."""
     train_iter, test_iter = small_batches
     net, books = new_net(), new_net()
     history = train_ch5(net, make(train_iter), test_iter, 256, sgd(net, 0.1), mx.cpu(), 3)
