@@ -11,10 +11,11 @@ only from those above it:
                            datasets, transforms, batches; d2lzh_patch, the book's own package with these
     nets/                  layers, losses, zoo (the nets by name), table (a net as one), inspect (what happens inside)
     viz/                   fonts, figures, animator, drawings
-    engines/               a batch -> gradients: base (what an engine promises), proof, autograd, choice
+    engines/               a batch -> gradients: base (what an engine promises), proof, autograd, choice; recorded,
+                           accelerated (the reader's own loop by the kernels)
       fused/               the CPU kernels: sizes, vectors, memory, tables; images, convolution, maxpool, subsampling,
                            dense, distances, activations, loss (each forward and backward), blocks, rules; compiled,
-                           threads; reading, program, arrays, weights, updater, net, engine
+                           threads; reading, program, arrays, weights, updater, net, function, engine
     training/              settings and recipes -> metrics, config, checkpoint, run_dir; loop (batch, step, watcher),
                            chapter (train_ch5 and evaluate_accuracy), setup (what trains), run (a setup in a directory)
     inference/             a run -> predictions: scores, trained, params_file
@@ -22,7 +23,8 @@ only from those above it:
 
 What a user types, and what those share:
 
-    train evaluate predict params summary doctor libraries fused    `python -m gluon_lenet.NAME`; and `... .data`
+    train evaluate predict params summary accelerate doctor libraries fused    `python -m gluon_lenet.NAME`
+    data/__main__          `python -m gluon_lenet.data`
     cli console checkup    options, errors and exit statuses; a run on a terminal; what doctor looks at
 
 Importing the package gives MXNet and d2lzh back what NumPy and IPython have removed (compat/), and nothing more: MXNet
@@ -44,6 +46,7 @@ _HOMES = {
     "data.datasets": ["load_dataset"],
     "devices": ["try_gpu", "try_all_gpus"],
     "nets.zoo": ["NETS", "get_net", "lenet"],
+    "engines.accelerated": ["accelerate", "explain"],
     "training.recipes": ["RECIPES", "get_recipe"],
     "training.loop": ["DivergedError"],
     "training.chapter": ["evaluate_accuracy", "evaluate_accuracy_gpu", "train_ch5", "train_ch6"],

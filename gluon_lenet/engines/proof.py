@@ -24,6 +24,8 @@ _OPERATIONS = {
     for name in ("Activation", "Convolution", "FullyConnected", "Pooling", "flatten", "log_softmax", "mean", "pick")
 }
 
+ACCEPTED = []  # functions that replace a method of MXNet's and do the same (engines/accelerated.py)
+
 # The special methods that matter; others, such as `__repr__`, may be replaced.
 _USED = {"__call__", "__iter__", "__len__", "__getattr__", "__getattribute__", "__setattr__"}
 
@@ -42,6 +44,7 @@ def why_not_genuine(thing: object) -> str | None:
             if (
                 callable(function)
                 and not isinstance(function, type)
+                and not any(function is other for other in ACCEPTED)
                 and getattr(function, "__globals__", 0) is not home
             ):
                 return f"{cls.__name__}.{name} was replaced"

@@ -26,5 +26,6 @@ From Gluon:
     weights        the net's parameters and their gradients, where the table says they are
     updater        what a trainer hands its steps to
     net            `FusedNet`: all of these behind three calls
+    function       a net as a function of its parameters, with the gradient from any gradient of its logits
     engine         `FusedNet` as an engine of the training loop
 """

@@ -11,12 +11,13 @@ import numpy as np
 from numba import njit
 
 from gluon_lenet.engines.fused import activations, convolution, dense, distances, images, maxpool, subsampling
-from gluon_lenet.engines.fused.loss import loss_and_gradient
+from gluon_lenet.engines.fused.loss import loss_and_gradient, read_gradient, write_logits
 from gluon_lenet.engines.fused.memory import (
     FLOAT32,
     FLOAT64,
     INT64,
     at_address,
+    copy,
     copy_numbers,
     count_of,
     count_up,
@@ -92,25 +93,39 @@ def backward(memory, layer):
 
 
 @njit(inline="always")
-def run_block(memory, layers, task, starts, rows, count, totals):
-    """The `count` images `rows` of a block through the net, forward and, if `task.train`, backward."""
-    pixels = task.channels * task.height * task.width
-    for lane in range(LANES):  # lanes that are left over repeat the first image, and count for nothing
-        row = rows[lane] if lane < count else rows[0]
-        if row < 0 or row >= task.num_images:
-            totals[BAD_ROWS] += 1
-            return
-        starts[lane] = row * pixels
-    images.read(memory, task, starts, pixels)
-    if task.staging != layers[0].input:
-        images.move_inside(memory, task)
-    for i in range(layers.size):
-        forward(memory, layers[i])
-    if task.labels != 0:
-        loss_and_gradient(memory, layers[layers.size - 1], task, rows, count, totals)
+def run_block(memory, layers, task, starts, start, count, totals):
+    """The `count` images of the batch from `start` on through the net, forward and, if `task.train`, backward."""
+    rows = at_address(INT64, task.rows + start * 8, count)
+    kept = memory[task.kept : task.kept + task.kept_size]
+    if task.is_second:
+        copy(at_address(FLOAT32, task.store + start // LANES * task.kept_size * 4, task.kept_size), kept)
+    else:
+        pixels = task.channels * task.height * task.width
+        for lane in range(LANES):  # lanes that are left over repeat the first image, and count for nothing
+            row = rows[lane] if lane < count else rows[0]
+            if row < 0 or row >= task.num_images:
+                totals[BAD_ROWS] += 1
+                return
+            starts[lane] = row * pixels
+        images.read(memory, task, starts, pixels)
+        if task.staging != layers[0].input:
+            images.move_inside(memory, task)
+        for i in range(layers.size):
+            forward(memory, layers[i])
+        if task.store != 0:
+            copy(kept, at_address(FLOAT32, task.store + start // LANES * task.kept_size * 4, task.kept_size))
+    last = layers[layers.size - 1]
+    if task.logits != 0:
+        write_logits(memory, last, task, start, count)
+    if task.gradient != 0:
+        read_gradient(memory, last, task, start, count)
+    elif task.labels != 0:
+        loss_and_gradient(memory, last, task, rows, count, totals)
     if task.train:
         for i in range(layers.size - 1, -1, -1):
             backward(memory, layers[i])
+        if task.image_gradient != 0:
+            images.write_gradient(memory, layers[0], task, start, count)
 
 
 # --- a thread's share -------------------------------------------------------------------------------------------------
@@ -122,7 +137,6 @@ def run_share(task, layers, share):
     memory = at_address(FLOAT32, task.memory + share * task.size * 4, task.size)
     starts = at_address(INT64, task.starts + share * LANES * 8, LANES)
     totals = at_address(FLOAT64, task.totals + share * TOTALS * 8, TOTALS)
-    rows = at_address(INT64, task.rows, task.batch)
     for i in range(totals.size):
         totals[i] = 0
     for i in range(layers.size):
@@ -132,16 +146,9 @@ def run_share(task, layers, share):
     if task.pad > 0:
         images.pad(memory, task)
     blocks = (task.batch + LANES - 1) // LANES
-    last = layers[layers.size - 1]
     for block in range(share * blocks // task.shares, (share + 1) * blocks // task.shares):
         start = block * LANES
-        count = min(LANES, task.batch - start)
-        run_block(memory, layers, task, starts, rows[start : start + count], count, totals)
-        if task.logits != 0:
-            logits = at_address(FLOAT32, task.logits + start * last.outputs * 4, count * last.outputs)
-            for lane in range(count):
-                for o in range(last.outputs):
-                    logits[lane * last.outputs + o] = memory[last.output + o * LANES + lane]
+        run_block(memory, layers, task, starts, start, min(LANES, task.batch - start), totals)
     if task.train:
         sum_biases(memory, layers)
 

@@ -15,10 +15,10 @@ from gluon_lenet.data.batches import Batch, check_labels
 from gluon_lenet.engines import base
 from gluon_lenet.engines.autograd import Autograd
 from gluon_lenet.engines.base import Pending, StepResult, Totals
+from gluon_lenet.engines.fused import updater
 from gluon_lenet.engines.fused.net import FusedNet
 from gluon_lenet.engines.fused.reading import Unsupported
-from gluon_lenet.engines.fused.updater import KernelUpdater
-from gluon_lenet.engines.proof import why_not_genuine, why_not_served
+from gluon_lenet.engines.proof import why_not_served
 from gluon_lenet.errors import InputError
 
 
@@ -64,9 +64,7 @@ class Fused:
 
     def adopt(self, trainer: Trainer) -> None:
         """See `base.Engine`: steps of SGD and Adam by the kernels (`KernelUpdater`), if the updater is MXNet's own."""
-        updater = trainer._updaters[0]
-        if type(updater) is mx.optimizer.Updater and why_not_genuine(updater) is None:
-            trainer._updaters[0] = KernelUpdater(updater)
+        updater.install(trainer)
 
     def seed(self, seed: int, epoch: int, batch: int) -> None:
         """See `base.Engine`; the kernels draw no random numbers, but MXNet might have to take over."""

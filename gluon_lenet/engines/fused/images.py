@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-from gluon_lenet.engines.fused.memory import fill
+from gluon_lenet.engines.fused.memory import FLOAT32, at_address, fill
 from gluon_lenet.engines.fused.sizes import LANES, ROUNDS_ONCE
 from gluon_lenet.engines.fused.vectors import Address, Float, Floats, Int, Ints, tile, transposed, vector
 
@@ -77,3 +77,18 @@ def move_inside(memory, task):
             for i in range(length):
                 to[i] = line[i]
             source += length
+
+
+@njit
+def write_gradient(memory, layer, task, start, count):
+    """The gradient of the images of the batch from `start` on -> `task.image_gradient`; the images have no `pad`."""
+    size = task.channels * task.height * task.width
+    gradient = at_address(FLOAT32, task.image_gradient + start * size * 4, count * size)
+    corner, pixel = task.first_pixel - layer.input + layer.input_gradient, 0
+    for channel in range(task.channels):
+        for y in range(task.height):
+            for x in range(task.width):
+                at = corner + channel * task.image_plane + y * task.image_row + x * LANES
+                for lane in range(count):
+                    gradient[lane * size + pixel] = memory[at + lane]
+                pixel += 1

@@ -1,4 +1,4 @@
-"""Logits (classes,) and labels -> loss sum, number of correct answers, gradient of the logits."""
+"""Logits (classes,) and labels -> loss sum, correct answers, gradient of the logits; or a gradient from elsewhere."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 from numba import njit
 
 from gluon_lenet.engines.fused.activations import exp
-from gluon_lenet.engines.fused.memory import INT32, at_address
+from gluon_lenet.engines.fused.memory import FLOAT32, INT32, at_address
 from gluon_lenet.engines.fused.sizes import LANES
 from gluon_lenet.engines.fused.tables import BAD_LABELS, CORRECT, LOSS
 from gluon_lenet.engines.fused.vectors import Float, Floats, Int, Variable, loop, tile
@@ -65,3 +65,24 @@ def loss_and_gradient(memory, layer, task, rows, count, totals):
         else:
             for o in range(classes):
                 memory[gradient + o * LANES + lane] = 0
+
+
+@njit
+def write_logits(memory, layer, task, start, count):
+    """The last layer's output for the images of the batch from `start` on -> `task.logits`."""
+    classes = layer.outputs
+    logits = at_address(FLOAT32, task.logits + start * classes * 4, count * classes)
+    for lane in range(count):
+        for o in range(classes):
+            logits[lane * classes + o] = memory[layer.output + o * LANES + lane]
+
+
+@njit
+def read_gradient(memory, layer, task, start, count):
+    """`task.gradient` -> the gradient of the last layer's output; lanes from `count` on get gradient 0."""
+    classes = layer.outputs
+    gradient = at_address(FLOAT32, task.gradient + start * classes * 4, count * classes)
+    for o in range(classes):
+        for lane in range(LANES):
+            number = gradient[lane * classes + o] if lane < count else np.float32(0)
+            memory[layer.output_gradient + o * LANES + lane] = number

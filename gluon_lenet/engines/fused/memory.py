@@ -64,6 +64,13 @@ def fill(memory, start, count, number):
 
 
 @njit
+def copy(source, target):
+    """Copy an array to another of the same size."""
+    for i in range(target.size):
+        target[i] = source[i]
+
+
+@njit
 def copy_numbers(memory, address, count, target):
     """`count` floats from an address, if it is not 0, to target."""
     if address != 0:

@@ -32,19 +32,24 @@ from gluon_lenet.nets.layers import TableConv2D
 class Program:
     """The table of layers of a net, how much memory a thread needs, and a record of what it was read from.
 
+    Args:
+        net, input_shape, loss: as `read_net` and `read_loss` take them.
+        image_gradient: whether the gradient of the images has a place, too.
+
     Attributes:
         steps: the net's layers, as they were read.
         layers: a table `tables.LAYER`, one row per step; the addresses are still 0.
         size: floats of a thread's memory.
         sums_size: how many of them, at its start, are sums of gradients.
         scratch: the place of three vectors.
+        kept: the place of what the backward pass needs of the forward pass, `kept_size` floats.
         staging: the place of a block's images, close together.
         image: (at, row, plane) of the net's input inside the first layer's padded input, as in `tables.Map`.
         rubbish: what `read_loss` found.
         record: the net and the loss, as they were.
     """
 
-    def __init__(self, net: nn.Block, input_shape: tuple[int, int, int], loss: Loss):
+    def __init__(self, net: nn.Block, input_shape: tuple[int, int, int], loss: Loss, image_gradient: bool = False):
         self.record = Record()
         self.steps = read_net(net, input_shape, self.record)
         self.rubbish = read_loss(loss, self.record)
@@ -56,13 +61,21 @@ class Program:
         sums = [_place_sums(step, arena) for step in self.steps]  # the first, so that one `fill` clears them
         self.sums_size = arena.size
         self.scratch = arena.take(3 * LANES)
-        inputs = [_place_input(step, arena, has_gradient=i > 0) for i, step in enumerate(self.steps)]
+        self.kept = arena.size
+        inputs = [_place_input(step, arena) | _place_map(step, arena) for step in self.steps]
+        self.kept_size = arena.size - self.kept
+        for fields in inputs if image_gradient else inputs[1:]:
+            fields["input_gradient"] = arena.take(fields["input_size"])
         self.staging = arena.take(prod(input_shape) * LANES)
         self.image = _inside(self.steps[0], inputs[0]["input"], inputs[0], input_shape)
         self.layers = empty_layers(len(self.steps))
         following = [*zip(self.steps[1:], inputs[1:], strict=True), None]
         for layer, step, *known, behind in zip(self.layers, self.steps, sums, inputs, following, strict=True):
-            own = _place_output(step, behind, arena), _place_own(step, arena), _place_packed(step, known[1], arena)
+            own = (
+                _place_output(step, behind, arena),
+                _place_transposed(step, arena),
+                _place_packed(step, known[1], arena),
+            )
             for fields in (_sizes(step), *known, *own):
                 for name, value in fields.items():
                     layer[name] = value
@@ -134,17 +147,23 @@ def _place_sums(step: Step, arena: Arena) -> dict[str, int]:
     return fields | {"weight_sums": arena.take(rows * fields["sums_row"])}
 
 
-def _place_input(step: Step, arena: Arena, has_gradient: bool) -> dict[str, int]:
-    """The padded input and its gradient."""
+def _place_input(step: Step, arena: Arena) -> dict[str, int]:
+    """The padded input."""
     channels, height, width = step.padded
     size = channels * height * width * LANES
-    return {
-        "input": arena.take(size),
-        "input_gradient": arena.take(size) if has_gradient else NOWHERE,
-        "input_row": width * LANES,
-        "input_plane": height * width * LANES,
-        "input_size": size,
-    }
+    row, plane = width * LANES, height * width * LANES
+    return {"input": arena.take(size), "input_row": row, "input_plane": plane, "input_size": size}
+
+
+def _place_map(step: Step, arena: Arena) -> dict[str, int]:
+    """What a pooling layer keeps of the convolution before it."""
+    outputs = step.out_shape[0]
+    if step.pooling == SUM_POOLING:
+        row, plane = step.width * LANES, step.height * step.width * LANES
+        return {"map": arena.take(outputs * plane), "map_row": row, "map_plane": plane}
+    if step.pooling == MAX_POOLING:
+        return {"choices": arena.take(prod(step.out_shape) * LANES // 4)}
+    return {}
 
 
 def _inside(step: Step, start: int, fields: dict[str, int], shape: tuple[int, int, int]) -> tuple[int, int, int]:
@@ -166,20 +185,15 @@ def _place_output(step: Step, following: tuple[Step, dict[str, int]] | None, are
     return {"output": at, "output_gradient": gradient, "output_row": row, "output_plane": plane}
 
 
-def _place_own(step: Step, arena: Arena) -> dict[str, int]:
-    """What only the step itself writes and reads."""
+def _place_transposed(step: Step, arena: Arena) -> dict[str, int]:
+    """A dense layer's input and its output's gradient, image by image."""
+    if step.kind != DENSE:
+        return {}
     inputs, outputs = step.in_shape[0], step.out_shape[0]
-    if step.kind == DENSE:
-        return {
-            "transposed_input": arena.take(LANES * whole_vectors(inputs, LANES)),
-            "transposed_gradient": arena.take(LANES * whole_vectors(outputs, LANES) + LANES),
-        }
-    if step.pooling == SUM_POOLING:
-        row, plane = step.width * LANES, step.height * step.width * LANES
-        return {"map": arena.take(outputs * plane), "map_row": row, "map_plane": plane}
-    if step.pooling == MAX_POOLING:
-        return {"choices": arena.take(prod(step.out_shape) * LANES // 4)}
-    return {}
+    return {
+        "transposed_input": arena.take(LANES * whole_vectors(inputs, LANES)),
+        "transposed_gradient": arena.take(LANES * whole_vectors(outputs, LANES) + LANES),
+    }
 
 
 def _place_packed(step: Step, its_input: dict[str, int], arena: Arena) -> dict[str, int]:
@@ -188,6 +202,6 @@ def _place_packed(step: Step, its_input: dict[str, int], arena: Arena) -> dict[s
     fields = {name: arena.take(outputs) for name in ("packed_bias", "packed_coefficient", "packed_pool_bias")}
     if step.kind == CONVOLUTION:
         fields["packed_weight"] = arena.take(outputs * inputs * K * K)
-    if step.pooling == MAX_POOLING and its_input["input_gradient"] != NOWHERE:
+    if step.pooling == MAX_POOLING and "input_gradient" in its_input:
         fields["tables"] = arena.take(outputs * inputs * TABLE)
     return fields

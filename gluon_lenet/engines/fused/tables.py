@@ -18,11 +18,16 @@ that everything about a block is in the cache when it is needed:
 
 The memory of a thread, one row of `RUN_TASK.memory`, in floats; `program.py` gives everything its place:
 
-    0                 sums_size                                                                               size
-    | sums of         | scratch | input and its gradient, map or choices, | logits and   | images | packed    |
-    | the gradients   |         | of layer 0, 1, 2, ...                   | gradient     |        | weights   |
-    | cleared for     |                         written anew by each block                        | copied once |
-    | every batch     |                                                                           | per batch   |
+    0               sums_size   kept                                                                  size
+    | sums of       | scratch | inputs, maps and | gradients of the  | images | logits,     | packed    |
+    | the gradients |         | choices of layer | inputs of layer   |        | transposed  | weights   |
+    |               |         | 0, 1, 2, ...     | 1, 2, ...         |        | vectors     |           |
+    | cleared for   |         |           written anew by each block                     | copied once |
+    | every batch   |         | what backward    |                                       | per batch   |
+    |               |         | needs of forward |                                       |             |
+
+Where the gradient of the logits comes later, from autograd (`function.py`), the `kept` part of each block is copied out
+of the way after the forward pass, and copied back for the backward pass.
 """
 
 from __future__ import annotations
@@ -215,6 +220,12 @@ RUN_TASK = _task(  # a batch of images through a net
         "batch",
         "labels",  # address of int32 (num_images,); 0 if there are none, so nothing is counted
         "logits",  # address of float32 (batch, classes), to be written; or 0
+        "gradient",  # address of float32 (batch, classes), the gradient of the logits; 0: that of the labels' loss
+        "kept",  # place of what the backward pass needs of the forward pass
+        "kept_size",  # floats
+        "store",  # address of float32 (blocks, kept_size), for it; or 0
+        "is_second",  # 1: the forward pass has been done, and `store` has what it left
+        "image_gradient",  # address of float32 (batch, channels, height, width), to be written; or 0
         "starts",  # address of int64 (shares, LANES), room
         "train",  # 1: gradients too
     ],

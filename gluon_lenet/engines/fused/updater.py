@@ -101,6 +101,13 @@ class KernelUpdater(mx.optimizer.Updater):
         return True
 
 
+def install(trainer: mx.gluon.Trainer) -> None:
+    """Let a trainer's steps be those of a `KernelUpdater`, if its updater is MXNet's own."""
+    updater = trainer._updaters[0]
+    if type(updater) is mx.optimizer.Updater and why_not_genuine(updater) is None:
+        trainer._updaters[0] = KernelUpdater(updater)
+
+
 def _rule(optimizer: mx.optimizer.Optimizer) -> int | None:
     """Which of the rules an optimizer is; None if it is none of them."""
     if optimizer.clip_gradient:
