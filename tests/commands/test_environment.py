@@ -15,7 +15,7 @@ from gluon_lenet.data import __main__ as data
 from gluon_lenet.engines.fused.net import FusedNet
 from gluon_lenet.errors import InputError
 from gluon_lenet.nets.zoo import lenet
-from small_train import shrink
+from small_train import train_small
 
 THREADS = ("OMP_NUM_THREADS", "MXNET_OMP_MAX_THREADS")
 
@@ -23,10 +23,7 @@ THREADS = ("OMP_NUM_THREADS", "MXNET_OMP_MAX_THREADS")
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
     """A run of one short epoch."""
-    path = tmp_path_factory.mktemp("environment") / "run"
-    with pytest.MonkeyPatch.context() as patch:
-        shrink(patch.setitem, patch.setattr)
-        assert train.main(["--quiet", "--recipe", "small_momentum", "--epochs", "1", "--run-dir", str(path)]) == 0
+    path = train_small(tmp_path_factory.mktemp("environment") / "run", "--recipe", "small_momentum", "--epochs", "1")
     config = json.loads((path / "config.json").read_text())  # of a recipe that other processes know, too
     return path if config["version"] else None
 
@@ -246,10 +243,8 @@ def test_names_of_any_letters_in_any_encoding(encoding, run, shell, tmp_path):
 def test_a_run_directory_whose_name_is_no_text(shell, tmp_path):
     """It caused a UnicodeEncodeError, and left an empty folder."""
     code = (
-        "import sys, small_train; from gluon_lenet import evaluate, train; name = sys.argv[1]\n"
-        "small_train.shrink(dict.__setitem__, setattr)\n"
-        "sys.exit(train.main(['--quiet', '--epochs', '1', '--run-dir', name])"
-        " or evaluate.main(['--json', '--run', name]))"
+        "import sys; from gluon_lenet import evaluate; from small_train import train_small\n"
+        "sys.exit(evaluate.main(['--json', '--run', train_small(sys.argv[1], '--epochs', '1')]))"
     )
     path = f"{ROOT}:{ROOT / 'tests' / 'helpers'}"
     done = shell("$PYTHON -c \"$CODE\" $'u/\\xff'", CODE=code, PYTHONPATH=path)

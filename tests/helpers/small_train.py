@@ -1,11 +1,13 @@
-"""gluon_lenet.train's arguments -> its run, on the first 6,000 training and 1,000 test images, and two more recipes.
+"""gluon_lenet.train's arguments -> its run, on the first 6,000 training and 1,000 test images, and three more recipes.
 
 `python tests/helpers/small_train.py ARGS` is `python -m gluon_lenet.train ARGS` with these; `shrink` puts them into the
 calling process. Every image is real, and so are the loop, the kernels and the files: only an epoch is short.
 """
 
 import sys
+from contextlib import ExitStack
 from dataclasses import replace
+from unittest import mock
 
 from gluon_lenet import train
 from gluon_lenet.data.augment import HANDWRITING
@@ -13,13 +15,14 @@ from gluon_lenet.data.datasets import load_dataset
 from gluon_lenet.nets.zoo import NETS, nn  # nn from here, since NumPy must be patched before MXNet is imported
 from gluon_lenet.training import recipes, setup
 
-SMALL = {  # each holds 1,000 images out and has an optimizer with states
+SMALL = {  # the first two hold 1,000 images out and have an optimizer with states
     "small_momentum": replace(
         recipes.RECIPES["sgd_step_mnist"], lr=0.01, num_epochs=12, num_validation=1000, augment=HANDWRITING
     ),
     "small_dropout": replace(
         recipes.RECIPES["relu_adam_mnist"], net="lenet_dropout", num_epochs=12, num_validation=1000
     ),
+    "small_clothes": replace(recipes.RECIPES["relu_adam_mnist"], dataset="fashion_mnist", lr=0.004, num_epochs=2),
 }
 
 
@@ -52,6 +55,17 @@ def shrink(set_item, set_attribute):
     for name, recipe in SMALL.items():
         set_item(recipes.RECIPES, name, recipe)
     set_attribute(setup, "load_dataset", small_dataset)
+
+
+def train_small(path, *args):
+    """The run of `train.main(args)` with these in place, in this process, in the folder `path`."""
+    with ExitStack() as stack:
+        shrink(
+            lambda table, name, value: stack.enter_context(mock.patch.dict(table, {name: value})),
+            lambda module, name, value: stack.enter_context(mock.patch.object(module, name, value)),
+        )
+        assert train.main([*args, "--quiet", "--run-dir", str(path)]) == 0
+    return path
 
 
 if __name__ == "__main__":
