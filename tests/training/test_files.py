@@ -31,7 +31,7 @@ from gluon_lenet.training.run import Run
 from gluon_lenet.training.settings import Cosine, Step
 from gluon_lenet.training.setup import Setup
 
-SMALL = ["--recipe", "small_momentum", "--seed", "3", "--quiet"]
+SMALL = ["--recipe", "small_momentum", "--batch-size", "50", "--seed", "3", "--quiet"]
 FORMAT_2 = json.loads((ROOT / "tests" / "samples" / "configs" / "format_2.json").read_text())
 
 
@@ -172,10 +172,10 @@ def room_for(size):
 
 
 def test_a_disk_that_fills_up_loses_nothing_and_the_run_goes_on_to_the_same_bits(small, tmp_path, capsys):
-    assert train.main([*SMALL, "--epochs", "6", "--run-dir", "whole"]) == 0
+    assert train.main([*SMALL, "--epochs", "4", "--run-dir", "whole"]) == 0
     capsys.readouterr()
     with room_for(100_000) as fill, after_epochs(2, tmp_path / "run" / "metrics.jsonl", fill):
-        assert train.main([*SMALL, "--epochs", "6", "--run-dir", "run"]) == 1
+        assert train.main([*SMALL, "--epochs", "4", "--run-dir", "run"]) == 1
     line = capsys.readouterr().err
     assert re.fullmatch(
         r"error: run/(last|best)\.safetensors cannot be written: File too large; run/last\.safetensors is safe and "

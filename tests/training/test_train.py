@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 
 import mxnet as mx
 import numpy as np
@@ -20,6 +21,7 @@ from conftest import fails_as_bad_input, module_env, one_error_line, same_run
 from gluon_lenet import train
 from gluon_lenet.devices import why_no_gpu
 from gluon_lenet.training import checkpoint
+from gluon_lenet.training.recipes import RECIPES
 
 FILES = ["config.json", "curves.png", "last.safetensors", "metrics.jsonl"]
 
@@ -227,11 +229,14 @@ def test_a_signal_ends_the_run_between_two_batches_and_resuming_gives_the_same_b
     same_run(tmp_path / "run", whole)
 
 
-def test_a_finished_run_can_go_on(run_module, finished, tmp_path):
-    _, whole = finished
-    run_module("train", "--epochs", 1, "--seed", 7, "--threads", 2, "--quiet", "--run-dir", "run")
-    assert run_module("train", "--resume", "run", "--epochs", 2, "--quiet").stdout == "run\n"
-    same_run(tmp_path / "run", whole)
+def test_a_finished_run_can_go_on(small, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert train.main(["--epochs", "2", "--quiet", "--run-dir", "whole"]) == 0
+    assert train.main(["--epochs", "1", "--quiet", "--run-dir", "run"]) == 0
+    capsys.readouterr()
+    assert train.main(["--resume", "run", "--epochs", "2", "--quiet"]) == 0
+    assert capsys.readouterr().out == "run\n"
+    same_run(tmp_path / "run", tmp_path / "whole")
 
 
 @pytest.mark.slow
@@ -252,22 +257,20 @@ def test_kill_at_random_moments_and_resume_gives_the_same_bits(finished, tmp_pat
     same_run(tmp_path / "run", whole)
 
 
-def test_only_one_process_trains_in_a_directory(tmp_path):
+def test_only_one_process_trains_in_a_directory(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
     process = start(tmp_path, "--epochs", 50, "--run-dir", "run", "--quiet")
     while not (tmp_path / "run" / "metrics.jsonl").exists():
         time.sleep(0.01)
     try:
-        second = start(tmp_path, "--resume", "run")
-        _, stderr = second.communicate(timeout=60)
-        assert (second.returncode, stderr) == (
-            2,
-            "error: run directory run: another process is training there; wait for its end\n",
-        )
+        assert train.main(["--resume", "run"]) == 2
+        line = "error: run directory run: another process is training there; wait for its end\n"
+        assert capsys.readouterr() == ("", line)
     finally:
         process.kill()
         process.communicate()
-    third = start(tmp_path, "--resume", "run", "--epochs", 1, "--quiet")
-    assert third.communicate(timeout=60) == ("run\n", ""), "the lock went with the process"
+    assert train.main(["--resume", "run", "--epochs", "1", "--quiet"]) == 0, "the lock went with the process"
+    assert capsys.readouterr() == ("run\n", "")
 
 
 @pytest.mark.parametrize("engine", ["autograd", "fused"])
@@ -326,15 +329,16 @@ def test_main_can_be_called_from_python_and_another_seed_gives_another_run(finis
     assert "threads" in capsys.readouterr().err
 
 
-def test_the_best_weights_are_those_of_the_best_validation_accuracy(run_module, tmp_path):
+def test_the_best_weights_are_those_of_the_best_validation_accuracy(small, tmp_path, monkeypatch, capsys):
     """A recipe that holds out images scores them each epoch, and saves the weights of the best epoch."""
-    args = ["--recipe", "tanh_adam_mnist", "--epochs", 2, "--batch-size", 256, "--run-dir", "run"]
-    process = run_module("train", *args)
-    assert process.returncode == 0, process.stderr
-    assert re.search(r"train acc 0\.\d{3}, val loss \d\.\d{4}, val acc 0\.\d{3}, test acc", process.stdout)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setitem(RECIPES, "small_tanh", replace(RECIPES["tanh_adam_mnist"], num_validation=1000))
+    assert train.main(["--recipe", "small_tanh", "--epochs", "3", "--batch-size", "50", "--run-dir", "run"]) == 0
+    out = capsys.readouterr().out
+    assert re.search(r"train acc 0\.\d{3}, val loss \d\.\d{4}, val acc 0\.\d{3}, test acc", out)
     results = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
     best = max(results, key=lambda result: result["val_acc"])
-    assert f"best val acc {best['val_acc']:.3f} after epoch {best['epoch']}, kept in best.safetensors" in process.stdout
+    assert f"best val acc {best['val_acc']:.3f} after epoch {best['epoch']}, kept in best.safetensors" in out
     header = checkpoint.read_header(tmp_path / "run" / "best.safetensors")
     assert header.progress.epoch == best["epoch"] + 1
     assert 0.9 < best["val_acc"] < 1
