@@ -100,14 +100,15 @@ def test_the_kept_weights_score_what_was_printed(finished):
     assert gluon_lenet.evaluate_accuracy(test_iter, net) == pytest.approx(last["test_acc"], abs=2e-4)
 
 
-def test_same_seed_and_threads_give_the_same_bits(finished, run_module, tmp_path):
-    """Also without the table and in another folder."""
+def test_same_seed_and_threads_give_the_same_bits(finished, tmp_path, monkeypatch, capsys):
+    """Also without the table, in another folder and in another process: this one."""
     _, run_dir = finished
-    again = run_module(
-        "train", "--num-epochs", 2, "--seed", 7, "--threads", THREADS, "--ctx", "cpu", "--quiet", "--run-dir", "again"
-    )
-    assert again.stdout == "again\n"
-    assert set(again.stderr.splitlines()) <= {COMPILING}
+    monkeypatch.chdir(tmp_path)
+    args = ["--num-epochs", "2", "--seed", "7", "--threads", str(THREADS), "--ctx", "cpu", "--quiet"]
+    assert train.main([*args, "--run-dir", "again"]) == 0
+    captured = capsys.readouterr()
+    assert captured.out == "again\n"
+    assert set(captured.err.splitlines()) <= {COMPILING}
     same_run(tmp_path / "again", run_dir)
 
 
