@@ -20,6 +20,8 @@ from gluon_lenet.training.run_dir import RunDir
 
 ROOT = Path(__file__).resolve().parents[1]
 
+if "PYTEST_XDIST_WORKER" in os.environ:  # several share the cores: OpenMP's threads sleep while they wait, not spin
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 TOOLS = {  # programs, and the tests that call them
     "bash": "test_environment.py, test_evaluate.py",

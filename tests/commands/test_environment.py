@@ -8,14 +8,14 @@ import sys
 import numpy as np
 import pytest
 
-from conftest import fails_as_bad_input, module_env, one_error_line
+from conftest import ROOT, fails_as_bad_input, module_env, one_error_line
 from gluon_lenet import evaluate, params, predict, summary, train
 from gluon_lenet.compat import threads
 from gluon_lenet.data import __main__ as data
 from gluon_lenet.engines.fused.net import FusedNet
 from gluon_lenet.errors import InputError
 from gluon_lenet.nets.zoo import lenet
-from small_train import shrink
+from small_train import train_small
 
 THREADS = ("OMP_NUM_THREADS", "MXNET_OMP_MAX_THREADS")
 
@@ -23,11 +23,7 @@ THREADS = ("OMP_NUM_THREADS", "MXNET_OMP_MAX_THREADS")
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
     """A run of one short epoch."""
-    path = tmp_path_factory.mktemp("environment") / "run"
-    with pytest.MonkeyPatch.context() as patch:
-        shrink(patch.setitem, patch.setattr)
-        assert train.main(["--quiet", "--recipe", "small_momentum", "--epochs", "1", "--run-dir", str(path)]) == 0
-    return path
+    return train_small(tmp_path_factory.mktemp("environment") / "run", "--recipe", "small_momentum", "--epochs", "1")
 
 
 @pytest.fixture
@@ -113,7 +109,7 @@ def test_a_plan_for_no_number_of_threads_is_refused(threads):
 @pytest.mark.parametrize(
     "variables", [{"OMP_THREAD_LIMIT": "1"}, {"OMP_DYNAMIC": "true"}, {"OMP_NESTED": "true", "OMP_PLACES": "cores"}]
 )
-def test_the_kernels_compute_everything_however_few_threads_come(variables):
+def test_the_kernels_compute_everything_however_few_threads_come(variables, capsys):
     code = (
         "import gluon_lenet, numpy as np, mxnet as mx; from gluon_lenet.engines.fused.net import FusedNet\n"
         "mx.random.seed(0); net = gluon_lenet.lenet(); net.initialize(mx.init.Xavier())\n"
@@ -121,11 +117,11 @@ def test_the_kernels_compute_everything_however_few_threads_come(variables):
         "fused = FusedNet(net, threads=4)\n"
         "print(fused.backprop(images, np.arange(200), np.arange(200) % 10), net[0].weight.grad().norm().asscalar())\n"
     )
-    found = [
-        subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, check=True).stdout
-        for env in (module_env(), module_env(**variables))
-    ]
-    assert found[0] == found[1] != ""
+    exec(code, {})  # with as many threads as it asks for
+    process = subprocess.run(
+        [sys.executable, "-c", code], env=module_env(**variables), capture_output=True, text=True, check=True
+    )
+    assert process.stdout == capsys.readouterr().out != ""
 
 
 # --- values -----------------------------------------------------------------------------------------------------------
@@ -187,12 +183,16 @@ def test_numbers_that_are_none_or_too_large(command, args, capsys, tmp_path, mon
 
 @pytest.mark.parametrize("closed", [">&-", "2>&-", "<&-", ">&- 2>&-", "<&- >&- 2>&-"])
 def test_closed_streams_lead_nowhere(closed, shell, tmp_path):
-    done = shell(f"$PYTHON -m gluon_lenet.summary --net lenet5_1998 {closed}")
-    assert (done.returncode, done.stderr) == (0, "")
-    assert ("total" in done.stdout) is (">&-" not in closed.split())
-    done = shell(f"$PYTHON -m gluon_lenet.evaluate --run nosuch {closed}")
+    code = (
+        "import sys; from gluon_lenet import evaluate, summary\n"
+        "shown, refused = summary.main(['--net', 'lenet5_1998']), evaluate.main(['--run', 'nosuch'])\n"
+        "sys.exit(10 * shown + refused)"
+    )
+    done = shell(f'$PYTHON -c "$CODE" {closed}', CODE=code)
     assert done.returncode == 2
+    assert ("total" in done.stdout) is (">&-" not in closed.split())
     assert len(done.stderr.splitlines()) == ("2>&-" not in closed)
+    assert "nosuch" in done.stderr or "2>&-" in closed
 
 
 def test_predictions_nobody_reads(run, shell):
@@ -225,20 +225,27 @@ def test_errors_that_cannot_be_printed_are_still_statuses(shell):
 @pytest.mark.parametrize("encoding", ["ascii", "latin-1", "utf-16"])
 def test_names_of_any_letters_in_any_encoding(encoding, run, shell, tmp_path):
     (tmp_path / "数字.png").write_bytes(b"no picture")
-    line = f"$PYTHON -m gluon_lenet.predict --run {run} 数字.png; $PYTHON -m gluon_lenet.summary --net 数字"
+    code = (
+        "import sys; from gluon_lenet import predict, summary; run, name = sys.argv[1:]\n"
+        "sys.exit(10 * predict.main(['--run', run, f'{name}.png']) + summary.main(['--net', name]))"
+    )
     done = subprocess.run(
-        ["bash", "-c", line], cwd=tmp_path, env=module_env(PYTHON=sys.executable, PYTHONIOENCODING=encoding),
+        [sys.executable, "-c", code, run, "数字"], cwd=tmp_path, env=module_env(PYTHONIOENCODING=encoding),
         capture_output=True, timeout=170,
     )  # fmt: skip
-    assert done.returncode == 2
+    assert done.returncode == 12
     assert b"Traceback" not in done.stderr
     assert done.stderr.decode(encoding).count("error:") == 2
 
 
 def test_a_run_directory_whose_name_is_no_text(shell, tmp_path):
     """It caused a UnicodeEncodeError, and left an empty folder."""
-    done = shell("$PYTHON -m gluon_lenet.train --quiet --epochs 1 --run-dir $'u/\\xff' && "
-                 "$PYTHON -m gluon_lenet.evaluate --json --run $'u/\\xff'")  # fmt: skip
+    code = (
+        "import sys; from gluon_lenet import evaluate; from small_train import train_small\n"
+        "sys.exit(evaluate.main(['--json', '--run', train_small(sys.argv[1], '--epochs', '1')]))"
+    )
+    path = f"{ROOT}:{ROOT / 'tests' / 'helpers'}"
+    done = shell("$PYTHON -c \"$CODE\" $'u/\\xff'", CODE=code, PYTHONPATH=path)
     assert done.returncode == 0, done.stderr
     name, numbers = done.stdout.splitlines()
     assert name == "u/\\udcff"

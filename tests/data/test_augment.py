@@ -124,7 +124,7 @@ def test_x_and_y_are_the_stored_batch_transformed(fashion):
     assert (y.asnumpy() == labels[rows]).all()
 
 
-def test_the_command_lines_augment(tmp_path):
+def test_the_command_lines_augment(small, tmp_path):
     run = tmp_path / "run"
     args = ["--recipe", "relu_adam_mnist", "--augment", "--epochs", "1", "--quiet", "--run-dir", str(run)]
     assert train.main(args) == 0

@@ -22,7 +22,7 @@ from gluon_lenet.data.batches import Batches
 from gluon_lenet.data.transforms import Transform
 from gluon_lenet.engines.autograd import Autograd
 from gluon_lenet.engines.choice import choose
-from gluon_lenet.engines.fused import threads
+from gluon_lenet.engines.fused import compiled, threads
 from gluon_lenet.engines.fused.engine import Fused
 from gluon_lenet.engines.fused.net import FusedNet, Unsupported
 from gluon_lenet.engines.fused.updater import KernelUpdater
@@ -190,7 +190,7 @@ def images_with_ties(net, X):
     return tied
 
 
-@pytest.mark.parametrize("seed", [0, 1, 2])
+@pytest.mark.parametrize("seed", [0, *(pytest.param(seed, marks=pytest.mark.slow) for seed in (1, 2))])
 @pytest.mark.parametrize("name", sorted(NETS))
 def test_gradients_equal_autograds(name, seed):
     net, shape = build(name, seed)
@@ -629,16 +629,29 @@ def test_arrays_of_the_wrong_kind_are_refused():
         fused.forward(images[:, ::-1])
 
 
-def test_compiling_is_announced_once_and_then_read_from_disk(tmp_path):
-    code = (
-        "import gluon_lenet; from mxnet.gluon import nn; import numpy as np\n"
-        "from gluon_lenet.engines.fused.net import FusedNet\n"
-        "net = nn.Sequential(); net.add(nn.Dense(10)); net.initialize()\n"
-        "print(FusedNet(net).forward(np.zeros((1, 28, 28), np.uint8)).shape)"
-    )
-    root = ROOT
-    environment = {"PATH": "/usr/bin:/bin", "NUMBA_CACHE_DIR": str(tmp_path), "PYTHONPATH": str(root)}
+IN_SHORT = (
+    "from numba import njit; from gluon_lenet.engines.fused import blocks, compiled, rules\n"
+    "blocks.run = rules.update = njit(lambda task: None)\n"
+    "print(compiled.address() > 0)"
+)
+IN_FULL = (
+    "import gluon_lenet; from mxnet.gluon import nn; import numpy as np\n"
+    "from gluon_lenet.engines.fused.net import FusedNet\n"
+    "net = nn.Sequential(); net.add(nn.Dense(10)); net.initialize()\n"
+    "print(FusedNet(net).forward(np.zeros((1, 28, 28), np.uint8)).shape == (1, 10))"
+)
+
+
+@pytest.mark.parametrize("code", [IN_SHORT, pytest.param(IN_FULL, marks=pytest.mark.slow)], ids=["short", "full"])
+def test_compiling_is_announced_once_and_then_read_from_disk(code, tmp_path):
+    """A kernel that does nothing; the slow one is the whole kernel, which takes 15 s of CPU time."""
+    environment = {"PATH": "/usr/bin:/bin", "NUMBA_CACHE_DIR": str(tmp_path), "PYTHONPATH": str(ROOT)}
     for announced in (True, False):
         done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
-        assert done.stdout == "(1, 10)\n"
+        assert done.stdout == "True\n"
         assert ("compiling the fused kernels" in done.stderr) is announced
+
+
+def test_the_whole_kernel_is_read_from_disk_once_it_is_compiled():
+    compiled.address()
+    assert compiled.is_compiled()

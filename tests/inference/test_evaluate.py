@@ -44,11 +44,12 @@ def report(args, capsys):
     return json.loads(capsys.readouterr().out)
 
 
-def test_the_report(run_module, run_dir, fashion):
+def test_the_report(run_dir, fashion, capsys):
     before = sorted(run_dir.iterdir())
-    process = run_module("evaluate", "--run", run_dir, "--show", 3)
-    assert (process.returncode, process.stderr) == (0, "")
-    lines = process.stdout.splitlines()
+    assert evaluate.main(["--run", str(run_dir), "--show", "3"]) == 0
+    captured = capsys.readouterr()
+    assert captured.err == ""
+    lines = captured.out.splitlines()
     for i, line in enumerate(lines[:3]):
         actual = ["ankle boot", "pullover", "trouser"][i]
         assert re.fullmatch(rf"test image {i}: predicted [a-z -]+, actual {actual}", line)

@@ -17,6 +17,15 @@ from gluon_lenet.machine import libraries
 LINE = re.compile(r"(ok|MISSING|-) +(\S+) +(.*?)(?:; type: (.*))?")
 
 
+def read(stdout, status):
+    """The table that doctor prints: name -> parts."""
+    *lines, verdict = stdout.splitlines()
+    assert verdict.startswith("the chapter can run" if status == 0 else "the chapter cannot run")
+    table = {match[2]: match.group(1, 3, 4) for match in map(LINE.fullmatch, lines)}
+    assert list(table) == list(checkup.CHECKS)
+    return table
+
+
 @pytest.fixture
 def look(fashion, tmp_path):
     """Call doctor in an empty folder, with changed variables; returns its exit status, and name -> parts."""
@@ -27,11 +36,7 @@ def look(fashion, tmp_path):
             command, cwd=tmp_path, env=module_env(**extra), capture_output=True, text=True, timeout=170
         )
         assert "Traceback" not in process.stderr
-        *lines, verdict = process.stdout.splitlines()
-        assert verdict.startswith("the chapter can run" if process.returncode == 0 else "the chapter cannot run")
-        table = {match[2]: match.group(1, 3, 4) for match in map(LINE.fullmatch, lines)}
-        assert list(table) == list(checkup.CHECKS)
-        return process.returncode, table
+        return process.returncode, read(process.stdout, process.returncode)
 
     return look
 
@@ -49,19 +54,19 @@ def mend(tmp_path):
     return mend
 
 
-def test_a_machine_that_can_run_the_chapter(look):
-    status, table = look()
-    assert status == 0
+def test_a_machine_that_can_run_the_chapter(fashion, monkeypatch, capsys):
+    """As a table, and the same as JSON."""
+    rows = checkup.rows()
+    monkeypatch.setattr(checkup, "rows", lambda: rows)
+    assert doctor.main([]) == 0
+    table = read(capsys.readouterr().out, 0)
     assert {mark for name, (mark, _, _) in table.items() if name not in (*checkup.OPTIONAL, "kernels")} == {"ok"}
     assert table["MXNet"][1].startswith("1.9.1 (mxnet")
     assert sys.executable in table["Python"][1]
     assert re.match(r"vectors of (512 bits, 16|256 bits, 8) images at a time", table["kernels"][1])
-
-
-def test_the_same_as_json(run_module):
-    process = run_module("doctor", "--json")
-    result = json.loads(process.stdout)
-    assert result["can_run"] is (process.returncode == 0)
+    assert doctor.main(["--json"]) == 0
+    result = json.loads(capsys.readouterr().out)
+    assert result["can_run"] is True
     assert [row["name"] for row in result["rows"]] == list(checkup.CHECKS)
     assert {tuple(row) for row in result["rows"]} == {("name", "ok", "found", "type", "needed")}
 

@@ -20,7 +20,7 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="only Linux's li
 MXNET = libraries._home()
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def loaded() -> dict[str, str]:
     """The libraries that `import mxnet` loads: name, without auditwheel's hash and what follows .so -> path."""
     code = "import gluon_lenet, mxnet\nprint(open('/proc/self/maps').read())"

@@ -7,7 +7,7 @@ from math import prod
 import pytest
 
 import gluon_lenet
-from conftest import one_error_line
+from conftest import fails_as_bad_input
 from gluon_lenet import summary
 from gluon_lenet.nets import table as tables
 from gluon_lenet.nets.zoo import INPUT_SHAPES, NETS
@@ -75,8 +75,8 @@ def test_what_no_gradient_reaches_is_not_counted():
     assert table[-1] == ["total", f"{156 + 12 + 6 * 24 * 24 * 10 + 10:,}"]
 
 
-def test_bad_input_is_one_line(run_module, capsys):
-    one_error_line(run_module("summary", "--net", "lent"), "unknown net 'lent'", *NETS)
+def test_bad_input_is_one_line(capsys):
+    fails_as_bad_input(summary.main, ["--net", "lent"], capsys, "unknown net 'lent'", *NETS)
     for args in ([], ["--net"], ["--net", "lenet5_1998", "--bias"]):
         with pytest.raises(SystemExit) as exit:
             summary.main(args)

@@ -30,8 +30,9 @@ from gluon_lenet.training.recipes import RECIPES
 from gluon_lenet.training.run import Run
 from gluon_lenet.training.settings import Cosine, Step
 from gluon_lenet.training.setup import Setup
+from small_train import train_small
 
-SMALL = ["--recipe", "small_momentum", "--seed", "3", "--quiet"]
+SMALL = ["--recipe", "small_momentum", "--batch-size", "50", "--seed", "3", "--quiet"]
 FORMAT_2 = json.loads((ROOT / "tests" / "samples" / "configs" / "format_2.json").read_text())
 
 
@@ -71,6 +72,11 @@ def original(tmp_path_factory):
 def run(original, tmp_path):
     """A run's folder, to damage."""
     return shutil.copytree(original, tmp_path / "run")
+
+
+@pytest.fixture(scope="module")
+def two_epochs(tmp_path_factory):
+    return train_small(tmp_path_factory.mktemp("two_epochs") / "run", *SMALL, "--epochs", "2")
 
 
 @contextmanager
@@ -172,10 +178,10 @@ def room_for(size):
 
 
 def test_a_disk_that_fills_up_loses_nothing_and_the_run_goes_on_to_the_same_bits(small, tmp_path, capsys):
-    assert train.main([*SMALL, "--epochs", "6", "--run-dir", "whole"]) == 0
+    assert train.main([*SMALL, "--epochs", "4", "--run-dir", "whole"]) == 0
     capsys.readouterr()
     with room_for(100_000) as fill, after_epochs(2, tmp_path / "run" / "metrics.jsonl", fill):
-        assert train.main([*SMALL, "--epochs", "6", "--run-dir", "run"]) == 1
+        assert train.main([*SMALL, "--epochs", "4", "--run-dir", "run"]) == 1
     line = capsys.readouterr().err
     assert re.fullmatch(
         r"error: run/(last|best)\.safetensors cannot be written: File too large; run/last\.safetensors is safe and "
@@ -197,10 +203,9 @@ def test_a_disk_that_is_full_from_the_beginning(small, tmp_path, capsys):
     assert os.listdir(tmp_path / "run") == [], "the same command must work once there is room"
 
 
-def test_a_disk_that_is_full_when_a_run_is_resumed(small, tmp_path, capsys):
-    assert train.main([*SMALL, "--epochs", "2", "--run-dir", "run"]) == 0
+def test_a_disk_that_is_full_when_a_run_is_resumed(small, two_epochs, tmp_path, capsys):
+    shutil.copytree(two_epochs, "run")
     before = contents(tmp_path / "run")
-    capsys.readouterr()
     with room_for(10) as fill:
         fill()
         assert train.main(["--resume", "run", "--epochs", "3", "--quiet"]) == 1
@@ -257,11 +262,11 @@ def test_nothing_is_read_or_written_before_the_directory_is_held(run, capsys):
     assert contents(run) == before
 
 
-def test_new_epochs_are_written_down_before_training_goes_on(small, tmp_path, capsys):
+def test_new_epochs_are_written_down_before_training_goes_on(small, two_epochs, tmp_path, capsys):
     """After an interruption, the command that the message names resumes the run to its new end."""
     metrics = tmp_path / "run" / "metrics.jsonl"
-    assert train.main([*SMALL, "--epochs", "1", "--run-dir", "run"]) == 0
-    with after_epochs(2, metrics, interrupt):
+    shutil.copytree(two_epochs, "run")
+    with after_epochs(3, metrics, interrupt):
         assert train.main(["--resume", "run", "--epochs", "300", "--quiet"]) == 130
     done = len(metrics.read_text().splitlines())
     assert json.loads((tmp_path / "run" / "config.json").read_text())["settings"]["num_epochs"] == 300
@@ -334,13 +339,13 @@ def test_settings_that_were_changed_are_named(run, capsys):
     fails_to_load(run, capsys, "last.safetensors was trained with lr 0.9, the run's is 0.1")
 
 
-def test_a_directory_may_be_copied_and_renamed(small, tmp_path):
-    assert train.main([*SMALL, "--epochs", "1", "--run-dir", "run"]) == 0
+def test_a_directory_may_be_copied_and_renamed(small, two_epochs, tmp_path):
+    shutil.copytree(two_epochs, "run")
     shutil.copytree("run", "copy")
     os.rename("run", "renamed")
     for name in ("copy", "renamed"):
         assert evaluate.main(["--run", name]) == 0
-        assert train.main(["--resume", name, "--epochs", "2", "--quiet"]) == 0
+        assert train.main(["--resume", name, "--epochs", "3", "--quiet"]) == 0
     same_run(tmp_path / "copy", tmp_path / "renamed")
 
 
@@ -561,13 +566,12 @@ def test_every_line_of_the_metrics_has_its_fields(wrong, run, capsys):
     assert contents(run) == before
 
 
-def test_a_line_that_was_cut_by_a_kill_is_no_error(small, tmp_path):
-    assert train.main([*SMALL, "--epochs", "2", "--run-dir", "run"]) == 0
-    shutil.copytree("run", "whole")
+def test_a_line_that_was_cut_by_a_kill_is_no_error(small, two_epochs, tmp_path):
+    shutil.copytree(two_epochs, "run")
     with open("run/metrics.jsonl", "a") as file:
         file.write('{"epoch": 3, "train_lo')
     assert train.main(["--resume", "run", "--quiet"]) == 0
-    same_run(tmp_path / "run", tmp_path / "whole")
+    same_run(tmp_path / "run", two_epochs)
 
 
 def sign_again(path, change_header=None, change_arrays=None):

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 
 import mxnet as mx
 import numpy as np
@@ -18,10 +19,13 @@ from safetensors.numpy import load_file
 import gluon_lenet
 from conftest import fails_as_bad_input, module_env, one_error_line, same_run
 from gluon_lenet import train
+from gluon_lenet.compat import threads
 from gluon_lenet.devices import why_no_gpu
 from gluon_lenet.training import checkpoint
+from gluon_lenet.training.recipes import RECIPES
 
 FILES = ["config.json", "curves.png", "last.safetensors", "metrics.jsonl"]
+THREADS = threads.num_threads()  # of this process, which resumes what others began
 
 
 # Printed once per machine, by whichever process is first
@@ -33,7 +37,7 @@ def finished(tmp_path_factory):
     """One run of the default recipe, two epochs, with its output."""
     folder = tmp_path_factory.mktemp("finished")
     process = subprocess.run(
-        [sys.executable, "-m", "gluon_lenet.train", "--epochs", "2", "--seed", "7", "--threads", "2"],
+        [sys.executable, "-m", "gluon_lenet.train", "--epochs", "2", "--seed", "7", "--threads", str(THREADS)],
         capture_output=True,
         text=True,
         cwd=folder,
@@ -51,7 +55,7 @@ def test_what_is_printed(finished):
     assert re.split(r"\s{2,}", out[0]) == ["layer", "output shape", "parameters"]
     assert re.split(r"\s{2,}", out[2]) == ["Conv2D 5x5, sigmoid", "(1, 6, 24, 24)", "156"]
     assert re.split(r"\s{2,}", out[9]) == ["total", "44,426"]
-    assert out[10] == "training on cpu(0) with 2 CPU threads, gradients by the fused kernels"
+    assert out[10] == f"training on cpu(0) with {THREADS} CPU threads, gradients by the fused kernels"
     line = r"epoch {}, loss \d\.\d{{4}}, train acc 0\.\d{{3}}, test acc 0\.\d{{3}}, time \d+\.\d sec"
     assert re.fullmatch(line.format(1), out[11])
     assert re.fullmatch(line.format(2), out[12])
@@ -69,11 +73,12 @@ def test_what_is_kept(finished, fashion):
     assert config["recipe"] == "d2l_v1_fashion"
     assert config["settings"]["num_epochs"] == 2
     assert config["settings"]["lr"] == 0.9
-    assert (config["seed"], config["threads"], config["ctx"]) == (7, 2, ["cpu(0)"])
+    assert (config["seed"], config["threads"], config["ctx"]) == (7, THREADS, ["cpu(0)"])
     assert config["data_sha256"] == fashion.sha256
     assert config["versions"]["mxnet"] == mx.__version__
     assert config["versions"]["numpy"] == np.__version__
-    assert config["command"][1:] == ["-m", "gluon_lenet.train", "--epochs", "2", "--seed", "7", "--threads", "2"]
+    options = ["--epochs", "2", "--seed", "7", "--threads", str(THREADS)]
+    assert config["command"][1:] == ["-m", "gluon_lenet.train", *options]
 
     results = [json.loads(line) for line in (run_dir / "metrics.jsonl").read_text().splitlines()]
     keys = ["epoch", "train_loss", "train_acc", "test_acc", "train_seconds", "eval_seconds"]
@@ -95,14 +100,15 @@ def test_the_kept_weights_score_what_was_printed(finished):
     assert gluon_lenet.evaluate_accuracy(test_iter, net) == pytest.approx(last["test_acc"], abs=2e-4)
 
 
-def test_same_seed_and_threads_give_the_same_bits(finished, run_module, tmp_path):
-    """Also without the table and in another folder."""
+def test_same_seed_and_threads_give_the_same_bits(finished, tmp_path, monkeypatch, capsys):
+    """Also without the table, in another folder and in another process: this one."""
     _, run_dir = finished
-    again = run_module(
-        "train", "--num-epochs", 2, "--seed", 7, "--threads", 2, "--ctx", "cpu", "--quiet", "--run-dir", "again"
-    )
-    assert again.stdout == "again\n"
-    assert set(again.stderr.splitlines()) <= {COMPILING}
+    monkeypatch.chdir(tmp_path)
+    args = ["--num-epochs", "2", "--seed", "7", "--threads", str(THREADS), "--ctx", "cpu", "--quiet"]
+    assert train.main([*args, "--run-dir", "again"]) == 0
+    captured = capsys.readouterr()
+    assert captured.out == "again\n"
+    assert set(captured.err.splitlines()) <= {COMPILING}
     same_run(tmp_path / "again", run_dir)
 
 
@@ -204,9 +210,11 @@ def start(folder, *args):
 
 
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_a_signal_ends_the_run_between_two_batches_and_resuming_gives_the_same_bits(number, status, finished, tmp_path):
+def test_a_signal_ends_the_run_between_two_batches_and_resuming_gives_the_same_bits(
+    number, status, finished, tmp_path, monkeypatch
+):
     _, whole = finished
-    process = start(tmp_path, "--epochs", 2, "--seed", 7, "--threads", 2, "--run-dir", "run")
+    process = start(tmp_path, "--epochs", 2, "--seed", 7, "--threads", THREADS, "--run-dir", "run")
     for line in process.stdout:
         if line.startswith("epoch 1,"):
             break
@@ -221,24 +229,26 @@ def test_a_signal_ends_the_run_between_two_batches_and_resuming_gives_the_same_b
     assert progress.epoch == 2
     assert 0 < progress.batch < 235, "the signal must come in the middle of the epoch"
 
-    resumed = start(tmp_path, "--resume", "run")
-    _, stderr = resumed.communicate(timeout=60)
-    assert resumed.returncode == 0, stderr
+    monkeypatch.chdir(tmp_path)
+    assert train.main(["--resume", "run"]) == 0
     same_run(tmp_path / "run", whole)
 
 
-def test_a_finished_run_can_go_on(run_module, finished, tmp_path):
-    _, whole = finished
-    run_module("train", "--epochs", 1, "--seed", 7, "--threads", 2, "--quiet", "--run-dir", "run")
-    assert run_module("train", "--resume", "run", "--epochs", 2, "--quiet").stdout == "run\n"
-    same_run(tmp_path / "run", whole)
+def test_a_finished_run_can_go_on(small, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert train.main(["--epochs", "2", "--quiet", "--run-dir", "whole"]) == 0
+    assert train.main(["--epochs", "1", "--quiet", "--run-dir", "run"]) == 0
+    capsys.readouterr()
+    assert train.main(["--resume", "run", "--epochs", "2", "--quiet"]) == 0
+    assert capsys.readouterr().out == "run\n"
+    same_run(tmp_path / "run", tmp_path / "whole")
 
 
 @pytest.mark.slow
 def test_kill_at_random_moments_and_resume_gives_the_same_bits(finished, tmp_path):
     """SIGKILL at three moments spread over the run, resumed each time; test_kill.py has more, of slower runs."""
     _, whole = finished
-    process = start(tmp_path, "--epochs", 2, "--seed", 7, "--threads", 2, "--run-dir", "run", "--quiet")
+    process = start(tmp_path, "--epochs", 2, "--seed", 7, "--threads", THREADS, "--run-dir", "run", "--quiet")
     while not (tmp_path / "run" / "last.safetensors").exists():
         time.sleep(0.01)
     generator = np.random.default_rng(0)
@@ -252,22 +262,20 @@ def test_kill_at_random_moments_and_resume_gives_the_same_bits(finished, tmp_pat
     same_run(tmp_path / "run", whole)
 
 
-def test_only_one_process_trains_in_a_directory(tmp_path):
+def test_only_one_process_trains_in_a_directory(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
     process = start(tmp_path, "--epochs", 50, "--run-dir", "run", "--quiet")
     while not (tmp_path / "run" / "metrics.jsonl").exists():
         time.sleep(0.01)
     try:
-        second = start(tmp_path, "--resume", "run")
-        _, stderr = second.communicate(timeout=60)
-        assert (second.returncode, stderr) == (
-            2,
-            "error: run directory run: another process is training there; wait for its end\n",
-        )
+        assert train.main(["--resume", "run"]) == 2
+        line = "error: run directory run: another process is training there; wait for its end\n"
+        assert capsys.readouterr() == ("", line)
     finally:
         process.kill()
         process.communicate()
-    third = start(tmp_path, "--resume", "run", "--epochs", 1, "--quiet")
-    assert third.communicate(timeout=60) == ("run\n", ""), "the lock went with the process"
+    assert train.main(["--resume", "run", "--epochs", "1", "--quiet"]) == 0, "the lock went with the process"
+    assert capsys.readouterr() == ("run\n", "")
 
 
 @pytest.mark.parametrize("engine", ["autograd", "fused"])
@@ -320,21 +328,20 @@ def test_main_can_be_called_from_python_and_another_seed_gives_another_run(finis
     ]
     assert losses[0] != pytest.approx(losses[1], rel=1e-5)
     # MXNet is loaded by now: another number of threads is impossible, and is not silently ignored
-    from gluon_lenet.compat import threads
-
-    assert train.main(["--epochs", "1", "--threads", str(threads.num_threads() + 1)]) == 2
+    assert train.main(["--epochs", "1", "--threads", str(THREADS + 1)]) == 2
     assert "threads" in capsys.readouterr().err
 
 
-def test_the_best_weights_are_those_of_the_best_validation_accuracy(run_module, tmp_path):
+def test_the_best_weights_are_those_of_the_best_validation_accuracy(small, tmp_path, monkeypatch, capsys):
     """A recipe that holds out images scores them each epoch, and saves the weights of the best epoch."""
-    args = ["--recipe", "tanh_adam_mnist", "--epochs", 2, "--batch-size", 256, "--run-dir", "run"]
-    process = run_module("train", *args)
-    assert process.returncode == 0, process.stderr
-    assert re.search(r"train acc 0\.\d{3}, val loss \d\.\d{4}, val acc 0\.\d{3}, test acc", process.stdout)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setitem(RECIPES, "small_tanh", replace(RECIPES["tanh_adam_mnist"], num_validation=1000))
+    assert train.main(["--recipe", "small_tanh", "--epochs", "3", "--batch-size", "50", "--run-dir", "run"]) == 0
+    out = capsys.readouterr().out
+    assert re.search(r"train acc 0\.\d{3}, val loss \d\.\d{4}, val acc 0\.\d{3}, test acc", out)
     results = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
     best = max(results, key=lambda result: result["val_acc"])
-    assert f"best val acc {best['val_acc']:.3f} after epoch {best['epoch']}, kept in best.safetensors" in process.stdout
+    assert f"best val acc {best['val_acc']:.3f} after epoch {best['epoch']}, kept in best.safetensors" in out
     header = checkpoint.read_header(tmp_path / "run" / "best.safetensors")
     assert header.progress.epoch == best["epoch"] + 1
     assert 0.9 < best["val_acc"] < 1
