@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 
 from gluon_lenet import cli
 from gluon_lenet.errors import InputError
@@ -129,4 +128,4 @@ def _numbers(args, trained, scores, shown: list[dict]) -> dict:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    cli.leave(main())

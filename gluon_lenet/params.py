@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import sys
-
 from gluon_lenet import cli
 from gluon_lenet.atomic import descriptor
 from gluon_lenet.training.recipes import RECIPES, get_recipe
@@ -77,4 +75,4 @@ def import_params(args) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    cli.leave(main())

@@ -95,4 +95,4 @@ def _line(row: dict) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    cli.leave(main())

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import sys
-
 from gluon_lenet import cli
 
 
@@ -35,4 +33,4 @@ def summarize(args) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    cli.leave(main())

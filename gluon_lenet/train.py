@@ -88,9 +88,6 @@ def _train(args, directory: RunDir | None = None) -> int:
         except RuntimeError as error:  # called from Python, not as a command
             raise InputError(f"--threads {threads}: {error}") from None
 
-    from gluon_lenet.data.datasets import ReadAhead
-
-    ahead = ReadAhead(recipe.dataset, settings["data_dir"])
     # imported here: MXNet reads the number of threads when it is loaded
     from gluon_lenet.console import Console
     from gluon_lenet.devices import parse_ctx
@@ -105,7 +102,7 @@ def _train(args, directory: RunDir | None = None) -> int:
             config.check_owns(directory.path / LAST, checkpoint.read_header(directory.path / LAST))
     with contextlib.ExitStack() as stack:
         console = stack.enter_context(Console(args.quiet, args.log_every))
-        setup = Setup(recipe=recipe, contexts=parse_ctx(ctx), mode=mode, load=ahead.load, **settings)
+        setup = Setup(recipe=recipe, contexts=parse_ctx(ctx), mode=mode, **settings)
         if directory is None:
             run = Run.create(setup, stack.enter_context(RunDir.create(args.run_dir, setup.name)))
         else:
@@ -133,4 +130,4 @@ def _train(args, directory: RunDir | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    cli.leave(main())

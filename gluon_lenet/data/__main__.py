@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import sys
-
 import numpy as np
 
 from gluon_lenet import cli
@@ -68,4 +66,4 @@ ACTIONS = {"fetch": fetch, "verify": verify, "info": info}
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    cli.leave(main())

@@ -61,10 +61,12 @@ def fetch(
     """
     if isinstance(dataset, str):
         dataset = get_entry(dataset)
-    found = read(dataset, data_dir)
-    if found is not None:
-        return found
+    if data_dir is not None:
+        return read_folder(dataset, data_dir)
     folder = cache_dir() / dataset.name
+    found, _ = _read_cache(dataset, folder)  # no lock needed: files get their names when they are complete
+    if len(found) == len(dataset.files):
+        return found
     with _locked(folder):
         found, wrong = _read_cache(dataset, folder)  # another process may have fetched them meanwhile
         for path, why in wrong.items():
@@ -74,21 +76,6 @@ def fetch(
         missing = [file for file in dataset.files if file.name not in found]
         found |= _collect(dataset, missing, folder, progress)
     return {file.name: found[file.name] for file in dataset.files}
-
-
-def read(dataset: str | DatasetEntry, data_dir: str | os.PathLike | None = None) -> dict[str, Found] | None:
-    """What `fetch` returns if nothing has to be fetched; None if the cache lacks a file or holds a wrong one.
-
-    Raises:
-        InputError: an unknown name; or `data_dir` lacks a file or holds a wrong one.
-        DataError: the cache cannot be read.
-    """
-    if isinstance(dataset, str):
-        dataset = get_entry(dataset)
-    if data_dir is not None:
-        return read_folder(dataset, data_dir)
-    found, _ = _read_cache(dataset, cache_dir() / dataset.name)  # no lock: files get their names when complete
-    return found if len(found) == len(dataset.files) else None
 
 
 def read_folder(dataset: DatasetEntry, data_dir: str | os.PathLike) -> dict[str, Found]:
@@ -150,8 +137,7 @@ def read_verified(path: Path, file: IdxFile) -> bytes | memoryview:
     """The unpacked bytes of `path`; raises IDXError if they are not those of `file`, OSError if unreadable.
 
     They are read into memory and hashed there on every call, so that a cache that others can write to, or a file that
-    changes during training, cannot alter the data. The four files take 33 to 50 ms (benchmarks/README.md);
-    `datasets.ReadAhead` spends them while MXNet is imported.
+    changes during training, cannot alter the data. The four files take 33 to 50 ms (benchmarks/README.md).
     """
     data = idx.read_bytes(path, file.size)
     check(data, file, str(path))

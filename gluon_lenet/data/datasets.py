@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import os
-import threading
-from contextlib import suppress
 from dataclasses import dataclass
 
 import numpy as np
 
 from gluon_lenet.data import cache, idx
 from gluon_lenet.data.catalogue import get_entry
-from gluon_lenet.errors import DataError, InputError
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,29 +34,6 @@ def load_dataset(name: str, data_dir: str | os.PathLike | None = None) -> Datase
         DataError: no source has the files, or the cache cannot be written.
     """
     return parse_dataset(name, cache.fetch(name, data_dir))
-
-
-class ReadAhead:
-    """A data set that a thread reads and hashes while the caller imports MXNet, which takes one core ten times as long.
-
-    The thread only reads what is in the folder or the cache; whatever else has to be done or said is left to `load`.
-    """
-
-    def __init__(self, name: str, data_dir: str | os.PathLike | None = None):
-        self._asked, self._found = (name, data_dir), None
-        self._thread = threading.Thread(target=self._read, daemon=True)
-        self._thread.start()
-
-    def load(self, name: str, data_dir: str | os.PathLike | None = None) -> Dataset:
-        """What `load_dataset` returns or raises for the same arguments, sooner if they are those it was made with."""
-        self._thread.join()
-        if self._found is None or self._asked != (name, data_dir):
-            return load_dataset(name, data_dir)
-        return parse_dataset(name, self._found)
-
-    def _read(self) -> None:
-        with suppress(InputError, DataError, OSError):  # `load` meets the same, and raises it
-            self._found = cache.read(*self._asked)
 
 
 def parse_dataset(name: str, found: dict[str, cache.Found]) -> Dataset:

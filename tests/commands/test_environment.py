@@ -264,3 +264,9 @@ def test_streams_are_as_before_after_a_command_called_from_python(capsys):
     assert summary.main(["--net", "lenet5_1998"]) == 0
     assert (sys.stdout, sys.stdout.errors, sys.stderr.errors) == before
     assert np.isfinite(len(capsys.readouterr().out))
+
+
+def test_leaving_does_what_is_registered_and_writes_what_is_buffered():
+    code = "import atexit; from gluon_lenet import cli; atexit.register(print, 'registered'); print('1'); cli.leave(3)"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr) == (3, "1\nregistered\n", "")

@@ -6,7 +6,6 @@ import shutil
 import signal
 import subprocess
 import sys
-from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -16,8 +15,7 @@ from conftest import ROOT, module_env
 from gluon_lenet.data import cache, catalogue, idx
 from gluon_lenet.data.__main__ import main
 from gluon_lenet.data.catalogue import DATASETS, FASHION_MNIST_LABELS
-from gluon_lenet.data.datasets import ReadAhead, load_dataset
-from gluon_lenet.data.transports import Folder
+from gluon_lenet.data.datasets import load_dataset
 from gluon_lenet.errors import InputError
 
 SAMPLES = ROOT / "tests" / "samples"
@@ -52,36 +50,6 @@ def test_arrays_are_the_whole_data_set(cached, name):
     assert len(data.classes) == 10 == len(set(data.classes))
     assert set(np.unique(data.train_labels)) == set(np.unique(data.test_labels)) == set(range(10))
     assert data.sha256 == {file.name: file.sha256 for file in catalogue.DATASETS[name].files}
-
-
-def test_read_ahead_hands_over_what_it_read(cached, tmp_path, monkeypatch):
-    folder = str(lay(tmp_path / "mnist", "mnist"))
-    ahead = ReadAhead("mnist", folder)
-    ahead._thread.join()
-    monkeypatch.setattr(cache, "fetch", None)  # nothing is read twice
-    assert (ahead.load("mnist", folder).train_images == cached["mnist"].train_images).all()
-    assert ReadAhead("mnist").load("mnist").sha256 == cached["mnist"].sha256
-
-
-def test_read_ahead_raises_as_load_dataset_does(tmp_path):
-    folder = lay(tmp_path / "mnist", "mnist", without=["t10k-labels-idx1-ubyte"])
-    with pytest.raises(InputError, match="lacks t10k-labels-idx1-ubyte of mnist"):
-        ReadAhead("mnist", folder).load("mnist", folder)
-    with pytest.raises(InputError, match="unknown data set 'mnist2'"):
-        ReadAhead("mnist2").load("mnist2")
-    assert ReadAhead("mnist").load("fashion_mnist").name == "fashion_mnist"
-
-
-def test_read_ahead_leaves_fetching_to_load(cached, tmp_path, monkeypatch):
-    """The cache lacks the files: the thread fetches nothing, `load` does."""
-    entry = replace(DATASETS["mnist"], sources=(Folder(lay(tmp_path / "mnist", "mnist")),))
-    monkeypatch.setenv("GLUON_LENET_DATA", str(tmp_path / "cache"))
-    monkeypatch.setitem(DATASETS, "mnist", entry)
-    ahead = ReadAhead("mnist")
-    ahead._thread.join()
-    assert not (tmp_path / "cache").exists()
-    assert ahead.load("mnist").sha256 == cached["mnist"].sha256
-    assert (tmp_path / "cache" / "mnist" / "train-images-idx3-ubyte").is_file()
 
 
 def test_what_is_known_of_the_pixels(cached):

@@ -11,7 +11,7 @@ from unittest import mock
 
 from gluon_lenet import train
 from gluon_lenet.data.augment import HANDWRITING
-from gluon_lenet.data.datasets import ReadAhead, load_dataset
+from gluon_lenet.data.datasets import load_dataset
 from gluon_lenet.nets.zoo import NETS, nn  # nn from here, since NumPy must be patched before MXNet is imported
 from gluon_lenet.training import recipes, setup
 
@@ -55,7 +55,6 @@ def shrink(set_item, set_attribute):
     for name, recipe in SMALL.items():
         set_item(recipes.RECIPES, name, recipe)
     set_attribute(setup, "load_dataset", small_dataset)
-    set_attribute(ReadAhead, "load", lambda _, name, data_dir: small_dataset(name, data_dir))
 
 
 def train_small(path, *args):
