@@ -46,7 +46,7 @@ _HOMES = {
     "data.datasets": ["load_dataset"],
     "devices": ["try_gpu", "try_all_gpus"],
     "nets.zoo": ["NETS", "get_net", "lenet"],
-    "engines.accelerated": ["accelerate", "explain"],
+    "engines.accelerated": ["accelerate", "explain", "load_ipython_extension", "unload_ipython_extension"],
     "training.recipes": ["RECIPES", "get_recipe"],
     "training.loop": ["DivergedError"],
     "training.chapter": ["evaluate_accuracy", "evaluate_accuracy_gpu", "train_ch5", "train_ch6"],
@@ -54,7 +54,7 @@ _HOMES = {
     "nets.layers": ["PrintLayer", "Reshape", "WithLoss"],
     "viz.animator": ["Animator"],
     "viz.figures": ["get_fashion_mnist_labels", "show_fashion_mnist"],
-    "data.d2lzh_patch": ["load_ipython_extension", "patch_d2lzh"],
+    "data.d2lzh_patch": ["patch_d2lzh"],
 }
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
 

@@ -4,8 +4,6 @@ import functools
 
 import wrapt
 
-__all__ = ["load_ipython_extension", "patch_d2lzh"]
-
 
 @functools.cache
 def patch_d2lzh() -> None:
@@ -16,11 +14,6 @@ def patch_d2lzh() -> None:
     """
     wrapt.when_imported("d2lzh.utils")(_replace)
     wrapt.when_imported("d2lzh")(_replace)
-
-
-def load_ipython_extension(ipython) -> None:
-    """What `%load_ext gluon_lenet` calls: `patch_d2lzh()`."""
-    patch_d2lzh()
 
 
 def _replace(module):

@@ -20,6 +20,7 @@ from mxnet import autograd
 from mxnet.gluon import Block, Trainer, nn
 from mxnet.gluon.loss import Loss
 
+from gluon_lenet.data.d2lzh_patch import patch_d2lzh
 from gluon_lenet.engines import proof
 from gluon_lenet.engines.fused import updater
 from gluon_lenet.engines.fused.arrays import Memory
@@ -157,6 +158,20 @@ def explain(net: Block) -> str:
         )
     why = known.difference or known.why
     return f"{name} is computed by MXNet: {why}.\n{name} 由 MXNet 计算，原因：{why}。"
+
+
+def load_ipython_extension(ipython) -> None:
+    """What `%load_ext gluon_lenet` calls: `patch_d2lzh()` and `accelerate()`.
+
+    IPython hands no options to an extension; `gluon_lenet.accelerate(False)` undoes the latter.
+    """
+    patch_d2lzh()
+    accelerate()
+
+
+def unload_ipython_extension(ipython) -> None:
+    """What `%unload_ext gluon_lenet` calls: `accelerate(False)`."""
+    accelerate(False)
 
 
 def _install() -> None:
