@@ -635,7 +635,7 @@ def test_a_net_of_ones_own_around_a_sequential(counter):
 def test_strict_explain_and_log(caplog):
     caplog.set_level(logging.INFO, "gluon_lenet.accelerate")
     net, other = make(), nn.Sequential()
-    other.add(nn.Conv2D(2, 3), nn.Dense(10))
+    other.add(nn.Conv2D(2, 7), nn.Dense(10))
     other.initialize()
     x, _ = batch(0)
     assert "has not been called" in explain(net)
@@ -644,7 +644,7 @@ def test_strict_explain_and_log(caplog):
         net(x)
         net(x)
         other(x)  # the call that finds out the shapes of its parameters
-        with pytest.raises(InputError, match=r"is not a 5x5 convolution"):
+        with pytest.raises(InputError, match=r"has a window of 7x7"):
             other(x)
         english, chinese = explain(net).splitlines()
         assert english.endswith("computed by the fused kernels, forward and backward, for images of shape (1, 28, 28).")

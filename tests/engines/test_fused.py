@@ -113,6 +113,31 @@ NETS = {  # name: input shape, net
             nn.Dense(13), nn.Dense(2),
         ),
     ),
+    "windows_3_and_4": (
+        (1, 28, 28),
+        lambda: sequential(
+            nn.Conv2D(5, 3, padding=1, activation="tanh"), max_pool(), nn.Conv2D(9, 4, activation="tanh"), avg_pool(),
+            nn.Dense(10),
+        ),
+    ),
+    "windows_that_are_not_square": (
+        (2, 17, 14),
+        lambda: sequential(
+            nn.Conv2D(4, (2, 5), padding=(1, 4), activation="softsign"), nn.Conv2D(5, 1), max_pool(),
+            nn.Conv2D(6, (5, 3), padding=(4, 0), use_bias=False), nn.Activation("relu"), nn.Dense(7),
+        ),
+    ),
+    "paddings_1_and_3": (
+        (1, 20, 20),
+        lambda: sequential(
+            nn.Conv2D(4, 5, padding=1, activation="relu"), avg_pool(), nn.Conv2D(5, 5, padding=3), max_pool(),
+            nn.Conv2D(6, 2), nn.Conv2D(8, (4, 4), activation="tanh"), nn.Dense(10),
+        ),
+    ),
+    "a_window_as_large_as_its_input": (
+        (1, 18, 18),
+        lambda: sequential(conv(3, "tanh"), avg_pool(), nn.Conv2D(20, 7, activation="sigmoid"), nn.Dense(10)),
+    ),
     "dense_only": ((1, 28, 28), lambda: sequential(nn.Dense(16, activation="relu"), nn.Dense(10))),
     "1998": ((1, 32, 32), lenet5_1998),
     "layers_of_1998_otherwise": (
@@ -553,9 +578,10 @@ def test_losses_the_kernels_cannot_compute_are_named(loss, name):
 @pytest.mark.parametrize(
     ("layers", "message"),
     [
-        ([nn.Conv2D(6, 3), nn.Dense(10)], r"layer 0, Conv2D.*5x5"),
-        ([nn.Conv2D(6, 5, strides=2), nn.Dense(10)], r"layer 0, Conv2D.*stride 1"),
-        ([nn.Conv2D(6, 5, padding=1), nn.Dense(10)], r"layer 0, Conv2D.*padding \(1, 1\)"),
+        ([nn.Conv2D(6, 6), nn.Dense(10)], r"layer 0, Conv2D.*has a window of 6x6"),
+        ([nn.Conv2D(6, (3, 7)), nn.Dense(10)], r"layer 0, Conv2D.*has a window of 3x7"),
+        ([nn.Conv2D(6, 5, strides=2), nn.Dense(10)], r"layer 0, Conv2D.*has a stride or a dilation other than 1"),
+        ([nn.Conv2D(6, 3, dilation=2), nn.Dense(10)], r"layer 0, Conv2D.*has a stride or a dilation other than 1"),
         ([nn.Conv2D(6, 5, groups=2), nn.Dense(10)], r"layer 0, Conv2D.*groups"),
         ([conv(6), nn.MaxPool2D(3, 2), nn.Dense(10)], r"layer 1, MaxPool2D.*2x2"),
         ([conv(6), nn.GlobalAvgPool2D(), nn.Dense(10)], r"layer 1, GlobalAvgPool2D"),

@@ -36,7 +36,7 @@ class _Place:
     layer: int
     name: str  # of the field; the gradient's is f"{name}_gradient"
     has_gradient: bool
-    rows: np.ndarray | None = None  # of a `TableConv2D`'s part: which kernels of the dense convolution it has
+    places: tuple | None = None  # in the kernel that it is a part of, see `Step.parts`
 
     @property
     def part(self) -> slice:
@@ -67,17 +67,13 @@ class NetFunction:
         self._layers, self._places, self._kernels = program.layers.copy(), [], {}
         for name, i, parameter in program.parameters():
             self._add(parameter, i, name, has_gradient=program.steps[i].kind != DISTANCES)
-        for i, block in program.table_convolutions():
-            outputs, inputs, *taps = block.kernel_shape
-            connected = np.zeros(outputs * inputs, np.uint8)
-            for fan_in, pairs in block.pairs.items():
-                rows = np.array([o * inputs + c for o, c in pairs])
-                connected[rows] = 1
-                self._add(getattr(block, f"weight{fan_in}"), i, "weight", rows=rows)
-            kernel, gradient = (np.zeros((outputs * inputs, *taps), np.float32) for _ in range(2))
-            self._kernels[i] = kernel, gradient, connected
-            layer = self._layers[i]
-            layer["connected"], layer["weight"] = connected.ctypes.data, kernel.ctypes.data
+        for i, (step, layer) in enumerate(zip(program.steps, self._layers, strict=True)):
+            if step.parts:
+                kernel, _ = self._kernels[i] = [np.zeros(step.kernel_shape, np.float32) for _ in range(2)]
+                layer["weight"] = kernel.ctypes.data
+                layer["connected"] = 0 if step.connected is None else step.connected.ctypes.data
+                for parameter, places in step.parts:
+                    self._add(parameter, i, "weight", places=places)
         self.parameters = [place.parameter for place in self._places]
         self.parts = [place.part for place in self._places]
         self._size = self.parts[-1].stop
@@ -103,16 +99,16 @@ class NetFunction:
             channels=channels,
             height=height,
             width=width,
-            staging=program.staging if program.steps[0].padding else at,
+            staging=program.staging if program.is_padded else at,
             first_pixel=at,
             image_row=row,
             image_plane=plane,
             starts=self._starts.ctypes.data,
         )
 
-    def _add(self, parameter, layer, name, has_gradient=True, rows=None):
+    def _add(self, parameter, layer, name, has_gradient=True, places=None):
         start = self._places[-1].part.stop if self._places else 0
-        self._places.append(_Place(parameter, start, layer, name, has_gradient, rows))
+        self._places.append(_Place(parameter, start, layer, name, has_gradient, places))
 
     def _check(self) -> None:
         for parameter in self.parameters:
@@ -207,9 +203,9 @@ class NetFunction:
                 train=1,
             )
             for place in self._places:
-                if place.rows is not None:
-                    _, dense, _ = self._kernels[place.layer]
-                    result[place.part] = dense[place.rows].ravel()
+                if place.places is not None:
+                    _, kernel_gradient = self._kernels[place.layer]
+                    result[place.part] = kernel_gradient[place.places].ravel()
         return result, image_gradient
 
     def _set(self, values, gradients=None):
@@ -218,14 +214,14 @@ class NetFunction:
         gradient = None if gradients is None else gradients.ctypes.data
         for place in self._places:
             layer = self._layers[place.layer]
-            if place.rows is None:
+            if place.places is None:
                 layer[place.name] = value + place.start * 4
                 wanted = gradient is not None and place.has_gradient
                 layer[f"{place.name}_gradient"] = gradient + place.start * 4 if wanted else 0
             else:
-                dense, dense_gradient, _ = self._kernels[place.layer]
-                dense[place.rows] = values[place.part].reshape(-1, *dense.shape[1:])
-                layer["weight_gradient"] = 0 if gradient is None else dense_gradient.ctypes.data
+                kernel, kernel_gradient = self._kernels[place.layer]
+                kernel[place.places] = values[place.part].reshape(kernel[place.places].shape)
+                layer["weight_gradient"] = 0 if gradient is None else kernel_gradient.ctypes.data
 
     def _run(self, batch, **fields):
         if len(self._rows) < batch:

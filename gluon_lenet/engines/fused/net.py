@@ -17,7 +17,7 @@ from gluon_lenet.engines.fused.program import Program
 from gluon_lenet.engines.fused.reading import Unsupported
 from gluon_lenet.engines.fused.sizes import LANES
 from gluon_lenet.engines.fused.tables import RUN
-from gluon_lenet.engines.fused.weights import TableKernel, Weight, check_apart
+from gluon_lenet.engines.fused.weights import BuiltKernel, Weight, check_apart
 from gluon_lenet.engines.proof import half_frozen, why_not_default_mode
 
 _PLAIN = Transform()
@@ -112,7 +112,8 @@ class FusedNet:
             program = Program(self.net, self.input_shape, self.loss)
         self._layers = program.layers
         self._weights = [Weight(parameter, program.layers[i], name) for name, i, parameter in program.parameters()]
-        self._kernels = [TableKernel(block, program.layers[i]) for i, block in program.table_convolutions()]
+        steps = zip(program.steps, program.layers, strict=True)
+        self._kernels = [BuiltKernel(step, layer) for step, layer in steps if step.parts]
         self._weights += self._kernels
         self._memory = arrays.aligned_zeros((self._threads, program.size))
         self._starts = np.zeros((self._threads, LANES), np.int64)
@@ -228,7 +229,7 @@ class FusedNet:
             pad=pad,
             mean=transform.mean,
             std=transform.std,
-            staging=program.staging if pad or program.steps[0].padding else program.image[0],
+            staging=program.staging if pad or program.is_padded else program.image[0],
         )
         self._described = images, images.shape, transform
 

@@ -26,7 +26,6 @@ from gluon_lenet.engines.fused.tables import (
     empty_layers,
 )
 from gluon_lenet.engines.proof import Record
-from gluon_lenet.nets.layers import TableConv2D
 
 
 class Program:
@@ -82,6 +81,11 @@ class Program:
         self.size = arena.size
 
     @property
+    def is_padded(self) -> bool:
+        """Whether the first layer's padded input is larger than the net's input."""
+        return self.steps[0].kind == CONVOLUTION and self.steps[0].padded != self.steps[0].in_shape[1:]
+
+    @property
     def num_classes(self) -> int:
         """Number of logits of an image."""
         return int(self.layers[-1]["outputs"])
@@ -91,10 +95,6 @@ class Program:
         return [
             (name, i, parameter) for i, step in enumerate(self.steps) for name, parameter in step.parameters.items()
         ]
-
-    def table_convolutions(self) -> list[tuple[int, TableConv2D]]:
-        """(number of the layer, block) for the convolutions whose kernel has to be put together."""
-        return [(i, step.block) for i, step in enumerate(self.steps) if type(step.block) is TableConv2D]
 
 
 class Arena:
@@ -149,8 +149,8 @@ def _place_sums(step: Step, arena: Arena) -> dict[str, int]:
 
 def _place_input(step: Step, arena: Arena) -> dict[str, int]:
     """The padded input."""
-    channels, height, width = step.padded
-    size = channels * height * width * LANES
+    height, width = step.padded
+    size = step.in_shape[0] * height * width * LANES
     row, plane = width * LANES, height * width * LANES
     return {"input": arena.take(size), "input_row": row, "input_plane": plane, "input_size": size}
 
@@ -169,7 +169,8 @@ def _place_map(step: Step, arena: Arena) -> dict[str, int]:
 def _inside(step: Step, start: int, fields: dict[str, int], shape: tuple[int, int, int]) -> tuple[int, int, int]:
     """(at, row, plane) of maps (channels, height, width) inside a step's padded input, or its gradient, at `start`."""
     if step.kind == CONVOLUTION:
-        return start + step.padding * (fields["input_row"] + LANES), fields["input_row"], fields["input_plane"]
+        above, left = step.padding
+        return start + above * fields["input_row"] + left * LANES, fields["input_row"], fields["input_plane"]
     _, height, width = shape  # a dense layer takes them as one vector
     return start, width * LANES, height * width * LANES
 

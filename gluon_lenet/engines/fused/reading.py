@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from math import inf
+from math import inf, prod
 
 import numpy as np
 from mxnet.gluon import Parameter, nn
@@ -17,7 +17,7 @@ from gluon_lenet.nets.layers import RBFOutput, ScaledTanh, Subsampling, TableCon
 from gluon_lenet.nets.losses import MAPLoss
 
 SERVED = (
-    "the fused kernels serve a flat Sequential of Conv2D 5x5 (stride 1, padding 0 or 2), MaxPool2D and AvgPool2D 2x2 "
+    "the fused kernels serve a flat Sequential of Conv2D up to 5x5 (stride 1), MaxPool2D and AvgPool2D 2x2 "
     f"(stride 2, after a convolution), {', '.join(kind for kind in NUMBERS if isinstance(kind, str))}, Flatten, Dense, "
     "and LeNet-5's TableConv2D, Subsampling, ScaledTanh and RBFOutput"
 )
@@ -37,17 +37,20 @@ class Step:
     out_shape: tuple[int, int, int]  # after pooling
     height: int = 1  # of the convolution's output, as far as pooling uses it
     width: int = 1
-    padding: int = 0
+    padded: tuple[int, int] = (1, 1)  # height and width of the input with what a convolution reads around it
+    padding: tuple[int, int] = (0, 0)  # rows above the input, and columns to its left
     map_activation: int = NO_ACTIVATION  # before SUM_POOLING
     pooling: int = NO_POOLING
     activation: int = NO_ACTIVATION
     parameters: dict[str, Parameter] = field(default_factory=dict)  # by their names in the table
+    # For a kernel that is put together, (outputs * inputs, K, K): the parameters, and their places in it.
+    parts: list[tuple[Parameter, tuple]] = field(default_factory=list)
+    connected: np.ndarray | None = None  # uint8 (outputs * inputs,): 0 for pairs of maps without weights
 
     @property
-    def padded(self) -> tuple[int, int, int]:
-        """The input's shape with the padding."""
-        channels, height, width = self.in_shape
-        return channels, height + 2 * self.padding, width + 2 * self.padding
+    def kernel_shape(self) -> tuple[int, int, int]:
+        """The shape of the kernel that is put together of `parts`."""
+        return self.out_shape[0] * self.in_shape[0], K, K
 
 
 def read_net(net: nn.Block, input_shape: tuple[int, int, int], record: Record) -> list[Step]:
@@ -98,44 +101,53 @@ def _read(block, name, steps, shape, record):
 def _read_convolution(block, name, steps, shape):
     _check_maps(name, shape)
     options = dict(block._kwargs)
-    outputs, pad = options.pop("num_filter"), options.pop("pad")
-    if options.pop("kernel") != (K, K) or options.pop("stride") != (1, 1) or options.pop("dilate") != (1, 1):
-        raise Unsupported(f"{name} is not a 5x5 convolution with stride 1 and dilation 1; {SERVED}")
-    if pad not in ((0, 0), (2, 2)):
-        raise Unsupported(f"{name} has padding {pad}; {SERVED}")
+    outputs, kernel, padding = (options.pop(option) for option in ("num_filter", "kernel", "pad"))
+    if len(kernel) != 2 or options.pop("stride") != (1, 1) or options.pop("dilate") != (1, 1):
+        raise Unsupported(f"{name} has a stride or a dilation other than 1; {SERVED}")
     if options != {"num_group": 1, "layout": "NCHW", "no_bias": block.bias is None}:
         raise Unsupported(f"{name} has groups, a layout other than NCHW or options the kernels do not know; {SERVED}")
     if block._op_name != "Convolution":
         raise Unsupported(f"{name} computes {block._op_name}; {SERVED}")
     _check_shape(name, block.weight.shape, outputs, shape[0])
-    _add_convolution(block, name, steps, shape, outputs, pad[0])
-    steps[-1].parameters = _weight_and_bias(block)
+    step = _add_convolution(block, name, steps, shape, (outputs, *kernel), padding)
+    step.parameters = _weight_and_bias(block)
+    if step.kind == CONVOLUTION and kernel != (K, K):
+        # As the upper left part of a 5x5 kernel of zeros, a smaller one computes the same.
+        step.parts = [(step.parameters.pop("weight"), (slice(None), slice(kernel[0]), slice(kernel[1])))]
     _add_activation(block.act and block.act._act_type, name, steps)
-    return steps[-1].out_shape
+    return step.out_shape
 
 
 def _read_table_convolution(block, name, steps, shape):
     _check_maps(name, shape)
-    outputs, _, *kernel = block.kernel_shape
+    outputs, inputs, *kernel = block.kernel_shape
     if kernel != [K, K]:
         raise Unsupported(f"{name} is not a 5x5 convolution; {SERVED}")
     _check_shape(name, block.kernel_shape, outputs, shape[0])
-    _add_convolution(block, name, steps, shape, outputs, padding=0)
-    steps[-1].parameters = {"bias": block.bias}
-    return steps[-1].out_shape
+    step = _add_convolution(block, name, steps, shape, (outputs, K, K), padding=(0, 0))
+    step.parameters, step.connected = {"bias": block.bias}, np.zeros(outputs * inputs, np.uint8)
+    for fan_in, pairs in block.pairs.items():
+        rows = np.array([o * inputs + i for o, i in pairs])
+        step.connected[rows] = 1
+        step.parts.append((getattr(block, f"weight{fan_in}"), (rows,)))
+    return step.out_shape
 
 
-def _add_convolution(block, name, steps, shape, outputs, padding):
+def _add_convolution(block, name, steps, shape, kernel, padding) -> Step:
     if steps and steps[-1].kind == DENSE:  # a convolution whose kernel is as large as its input
         raise Unsupported(f"{name} is a convolution of 1x1 maps; {SERVED}")
-    channels, height, width = shape
-    height, width = height + 2 * padding - K + 1, width + 2 * padding - K + 1
-    if (height, width) == (1, 1) and padding == 0:  # a dense layer in disguise: the kernel is as large as the input
-        steps.append(Step(block, DENSE, (channels * K * K, 1, 1), (outputs, 1, 1)))
+    (channels, *size), (outputs, *window) = shape, kernel
+    height, width = (n + 2 * p - k + 1 for n, p, k in zip(size, padding, window, strict=True))
+    if window == size and padding == (0, 0):  # a dense layer in disguise: the kernel is as large as the input
+        steps.append(Step(block, DENSE, (channels * prod(window), 1, 1), (outputs, 1, 1)))
+    elif max(window) > K:
+        raise Unsupported(f"{name} has a window of {window[0]}x{window[1]}; {SERVED}")
     elif min(height, width) < 2:
         raise Unsupported(f"{name} gets an input of {shape}, too small for it")
     else:
-        steps.append(Step(block, CONVOLUTION, shape, (outputs, height, width), height, width, padding))
+        padded = height + K - 1, width + K - 1
+        steps.append(Step(block, CONVOLUTION, shape, (outputs, height, width), height, width, padded, padding))
+    return steps[-1]
 
 
 def _read_dense(block, name, steps, shape):

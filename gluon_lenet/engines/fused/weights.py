@@ -13,8 +13,7 @@ from mxnet.gluon import Parameter
 from mxnet.ndarray import NDArray
 
 from gluon_lenet.engines.fused import arrays
-from gluon_lenet.engines.fused.reading import Unsupported
-from gluon_lenet.nets.layers import TableConv2D
+from gluon_lenet.engines.fused.reading import Step, Unsupported
 
 _set_is_fresh = _LIB.MXNDArraySetGradState
 
@@ -83,19 +82,15 @@ class Weight:
             check_call(_set_is_fresh(self._arrays[0].handle, 1))  # as `data()._fresh_grad = True`, at half the cost
 
 
-class TableKernel:
-    """A `TableConv2D`'s weights, laid out as the kernel of a dense convolution: zeros where maps are not connected."""
+class BuiltKernel:
+    """A convolution's kernel 5x5 that is put together of `Step.parts`, zeros elsewhere."""
 
-    def __init__(self, block: TableConv2D, layer: np.void):
-        outputs, inputs, *taps = block.kernel_shape
-        self._kernel, self._gradient = (arrays.aligned_zeros((outputs * inputs, *taps)) for _ in range(2))
-        self._connected = np.zeros(outputs * inputs, np.uint8)
-        self._parts = []  # the weights of the maps of one fan-in, and their places in the kernel
-        for fan_in, pairs in block.pairs.items():
-            places = np.array([o * inputs + i for o, i in pairs])
-            self._connected[places] = 1
-            self._parts.append((Weight(getattr(block, f"weight{fan_in}"), {}, "weight"), places))
-        layer["connected"] = self._connected.ctypes.data
+    def __init__(self, step: Step, layer: np.void):
+        self._kernel, self._gradient = (arrays.aligned_zeros(step.kernel_shape) for _ in range(2))
+        self._parts = [(Weight(parameter, {}, "weight"), places) for parameter, places in step.parts]
+        self._connected = step.connected
+        if step.connected is not None:
+            layer["connected"] = step.connected.ctypes.data
         layer["weight"], layer["weight_gradient"] = self._kernel.ctypes.data, self._gradient.ctypes.data
 
     def look_up(self) -> bool:
@@ -114,7 +109,7 @@ class TableKernel:
     def gather(self) -> None:
         """Copy the weights as they are now."""
         for weight, places in self._parts:
-            self._kernel[places] = self._at(weight.layer["weight"], places)
+            self._kernel[places] = self._view(weight.layer["weight"], places)
 
     @property
     def has_gradient(self) -> bool:
@@ -134,14 +129,14 @@ class TableKernel:
         """Copy the gradients to where the trainer looks for them."""
         for weight, places in self._parts:
             if weight.layer["weight_gradient"]:
-                self._at(weight.layer["weight_gradient"], places)[:] = self._gradient[places]
+                self._view(weight.layer["weight_gradient"], places)[...] = self._gradient[places]
             weight.finish()
 
-    def _at(self, address, places) -> np.ndarray:
-        return arrays.view(address, (len(places), *self._kernel.shape[1:]))
+    def _view(self, address, places) -> np.ndarray:
+        return arrays.view(address, self._kernel[places].shape)
 
 
-def check_apart(weights: list[Weight | TableKernel]) -> None:
+def check_apart(weights: list[Weight | BuiltKernel]) -> None:
     """Raise Unsupported if two arrays share memory: a gradient is written there, and not added to what is there."""
     places = sorted(place for weight in weights for place in weight.places())
     for (_, end, name), (start, _, other) in pairwise(places):
