@@ -25,6 +25,7 @@ from gluon_lenet.engines import proof
 from gluon_lenet.engines.fused import updater
 from gluon_lenet.engines.fused.arrays import Memory
 from gluon_lenet.engines.fused.function import NetFunction
+from gluon_lenet.engines.fused.net import new_seed
 from gluon_lenet.engines.fused.reading import Unsupported
 from gluon_lenet.engines.recorded import record
 from gluon_lenet.errors import InputError
@@ -294,15 +295,17 @@ def _serve(known: _Known, served: _Served, X: mx.nd.NDArray, shape: tuple) -> mx
         values = function.values()
         memory = Memory([X])
         memory.moved()
-        store = _Store(function, len(X)) if is_recording or served.num_compared < CHECKS else None
-        logits = function.forward(values, memory.addresses[0], len(X), store and store.array)
+        images = memory.addresses[0]
         if served.num_compared < CHECKS:
-            difference = _difference(known.net, function, X, values, logits, store.array)
+            difference = _difference(known.net, function, X, values, images)
             if difference is not None:
                 known.difference = difference
                 warnings.warn(f"{known.net.name} is left to MXNet: {difference}", stacklevel=4)
                 raise Unsupported(difference)
             served.num_compared += 1
+        seed = new_seed() if function.draws and autograd.is_training() else None
+        store = _Store(function, len(X)) if is_recording else None
+        logits = function.forward(values, images, len(X), store and store.array, seed)
         output = mx.nd.array(logits)
     finally:
         autograd.set_recording(is_recording)
@@ -310,7 +313,7 @@ def _serve(known: _Known, served: _Served, X: mx.nd.NDArray, shape: tuple) -> mx
 
         def backward(given, wanted):
             gradient = np.ascontiguousarray(given[0])
-            flat, of_images = function.backward(values, store.array, gradient, with_images=wanted[0])
+            flat, of_images = function.backward(values, store.array, gradient, with_images=wanted[0], seed=seed)
             return [of_images, *(flat[part] for part in function.parts)]
 
         record([X, *(parameter.data() for parameter in function.parameters)], [output], backward)
@@ -331,12 +334,14 @@ class _Store:
         self._function.free_store(self.array)
 
 
-def _difference(net: Block, function: NetFunction, X, values, logits, store) -> str | None:
-    """Compute a call by MXNet, too, and compare logits and gradients; None if they are close."""
+def _difference(net: Block, function: NetFunction, X, values, images) -> str | None:
+    """Compute a call by MXNet and by the kernels, without dropout, and compare; None if they are close."""
     again = mx.nd.array(X.asnumpy())
     again.attach_grad()
     with autograd.record():  # in training mode: else oneDNN's max pooling does not keep what its backward pass needs
-        expected = _original(net, again)
+        expected = _without_dropout(net, again) if function.draws else _original(net, again)
+    store = _Store(function, len(X))
+    logits = function.forward(values, images, len(X), store.array)
     if not np.isfinite(expected.asnumpy()).all():
         return None  # nothing to compare
     weight = np.random.default_rng(0).normal(size=logits.shape).astype(np.float32)  # of the logits in a sum
@@ -344,7 +349,7 @@ def _difference(net: Block, function: NetFunction, X, values, logits, store) -> 
     trained = [(parameter, part) for parameter, part in places if parameter.data().grad is not None]
     arrays = [again, *(parameter.data() for parameter, _ in trained)]
     of_input, *gradients = autograd.grad(expected, arrays, head_grads=mx.nd.array(weight))
-    flat, of_images = function.backward(values, store, weight, with_images=True)
+    flat, of_images = function.backward(values, store.array, weight, with_images=True)
     has_maxpool = any(isinstance(block, nn.MaxPool2D) for block in net._children.values())
     close, close_images = (_CLOSE_MAXPOOL, _CLOSE_MAXPOOL_IMAGES) if has_maxpool else (_CLOSE, _CLOSE)
     compared = [("its output", logits, expected, _CLOSE), ("its input's gradient", of_images, of_input, close_images)]
@@ -356,6 +361,12 @@ def _difference(net: Block, function: NetFunction, X, values, logits, store) -> 
         if not distance <= bound * size:
             return f"the kernels' result differs from MXNet's: {name}, by {distance:.1e} of {size:.1e}"
     return None
+
+
+def _without_dropout(net: Block, x):
+    for block in net._children.values():
+        x = x if isinstance(block, nn.Dropout) else block(x)
+    return x
 
 
 proof.ACCEPTED.append(_call)

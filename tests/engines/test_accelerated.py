@@ -487,18 +487,6 @@ def test_record_in_predict_mode_and_pauses(counter):
     assert (counter.forwards, counter.backwards) == (2, 1)
 
 
-def test_dropout_is_mxnets_with_its_random_numbers(counter):
-    def loop():
-        net = nn.Sequential()
-        net.add(nn.Conv2D(4, 5), nn.MaxPool2D(2, 2), nn.Dropout(0.5), nn.Dense(10))
-        mx.random.seed(5)
-        net.initialize(mx.init.Xavier(), force_reinit=True)
-        net(nd.zeros((1, 1, 28, 28)))
-        return train(net, CROSS_ENTROPY)
-
-    same(loop, counter, served=False, close=0)
-
-
 def test_parameters_shared_by_two_nets(counter):
     def loop():
         net, twin = mlp(30), nn.Sequential()

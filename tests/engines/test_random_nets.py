@@ -127,7 +127,7 @@ ODD = {
     "global pooling": lambda draw: draw(st.sampled_from([nn.GlobalMaxPool2D, nn.GlobalAvgPool2D]))(),
     "transposed": lambda draw: nn.Conv2DTranspose(3, draw(st.integers(1, 5))),
     "reflection": lambda draw: nn.ReflectionPad2D(draw(st.integers(1, 2))),
-    "dropout": lambda draw: nn.Dropout(draw(st.sampled_from([0.0, 0.5]))),
+    "dropout": lambda draw: nn.Dropout(0.0),  # others drop other numbers than MXNet's; see test_dropout.py
     "batch norm": lambda draw: nn.BatchNorm(),
     "instance norm": lambda draw: nn.InstanceNorm(),
     "layer norm": lambda draw: nn.LayerNorm(),

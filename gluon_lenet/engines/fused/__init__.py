@@ -9,7 +9,7 @@ The language the kernels are written in:
 
 A file for each kind of work, with its forward and backward pass, first the tiles, then the loops over them:
 
-    images  convolution  maxpool  subsampling  dense  distances  activations  loss
+    images  convolution  maxpool  subsampling  dense  distances  activations  dropout  loss
 
 All of it:
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-from gluon_lenet.engines.fused import activations, convolution, dense, distances, images, maxpool, subsampling
+from gluon_lenet.engines.fused import activations, convolution, dense, distances, dropout, images, maxpool, subsampling
 from gluon_lenet.engines.fused.loss import loss_and_gradient, read_gradient, write_logits
 from gluon_lenet.engines.fused.memory import (
     FLOAT32,
@@ -57,8 +57,8 @@ def pack(memory, layer):
 
 
 @njit(inline="always")
-def forward(memory, layer):
-    """One block through a layer, from its input to its output."""
+def forward(memory, layer, task, start):
+    """A block that begins with image `start` of the batch through a layer, from its input to its output."""
     if layer.kind == DENSE:
         dense.forward(memory, layer)
     elif layer.kind == DISTANCES:
@@ -70,11 +70,13 @@ def forward(memory, layer):
     if layer.pooling == SUM_POOLING:
         subsampling.forward(memory, layer)
     activations.forward(memory, layer)
+    dropout.forward(memory, layer, task, start)
 
 
 @njit(inline="always")
-def backward(memory, layer):
-    """One block back through a layer, from its output's gradient to its input's; adds to the gradients' sums."""
+def backward(memory, layer, task, start):
+    """The block back through a layer, from its output's gradient to its input's; adds to the gradients' sums."""
+    dropout.backward(memory, layer, task, start)
     if layer.output_bias_sums != NOWHERE:
         activations.backward(memory, layer)
     if layer.pooling == SUM_POOLING:
@@ -111,7 +113,7 @@ def run_block(memory, layers, task, starts, start, count, totals):
         if task.staging != layers[0].input:
             images.move_inside(memory, task)
         for i in range(layers.size):
-            forward(memory, layers[i])
+            forward(memory, layers[i], task, start)
         if task.store != 0:
             copy(kept, at_address(FLOAT32, task.store + start // LANES * task.kept_size * 4, task.kept_size))
     last = layers[layers.size - 1]
@@ -123,7 +125,7 @@ def run_block(memory, layers, task, starts, start, count, totals):
         loss_and_gradient(memory, last, task, rows, count, totals)
     if task.train:
         for i in range(layers.size - 1, -1, -1):
-            backward(memory, layers[i])
+            backward(memory, layers[i], task, start)
         if task.image_gradient != 0:
             images.write_gradient(memory, layers[0], task, start, count)
 

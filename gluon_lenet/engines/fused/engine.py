@@ -67,7 +67,7 @@ class Fused:
         updater.install(trainer)
 
     def seed(self, seed: int, epoch: int, batch: int) -> None:
-        """See `base.Engine`; the kernels draw no random numbers, but MXNet might have to take over."""
+        """See `base.Engine`; kept for MXNet, too, which might have to take over."""
         self._seeds = seed, epoch, batch
 
     def batches(self, data_iter: Iterable) -> Iterator:
@@ -85,7 +85,8 @@ class Fused:
         """See `base.Engine`."""
         if isinstance(batch, Batch):
             try:
-                return Done(Totals(*self.fused.backprop(*batch), len(batch.rows)))
+                seed = None if self._seeds is None else base.dropout_seed(*self._seeds)
+                return Done(Totals(*self.fused.backprop(*batch, seed), len(batch.rows)))
             except Unsupported as error:
                 self._leave_to_mxnet(error)
         if self._seeds is not None:

@@ -145,7 +145,14 @@ class NetFunction:
             ctypes.memmove(start + part.start * 4, address, (part.stop - part.start) * 4)
         return copy
 
-    def forward(self, values: np.ndarray, images: int, batch: int, store: np.ndarray | None = None) -> np.ndarray:
+    @property
+    def draws(self) -> bool:
+        """Whether training draws random numbers, those of dropout."""
+        return self._program.draws
+
+    def forward(
+        self, values: np.ndarray, images: int, batch: int, store: np.ndarray | None = None, seed: int | None = None
+    ) -> np.ndarray:
         """Logits float32 (batch, classes).
 
         Args:
@@ -153,12 +160,14 @@ class NetFunction:
             images: the address of float32 (batch, channels, height, width), C-contiguous.
             batch: the number of images.
             store: as `new_store` makes it, for what `backward` needs.
+            seed: for dropout, which drops nothing by default.
         """
         logits = np.empty((batch, self._program.num_classes), np.float32)
         with self._lock:
             self._set(values)
             address = 0 if store is None else store.ctypes.data
-            self._run(batch, images=images, logits=logits.ctypes.data, store=address, is_second=0, gradient=0, train=0)
+            fields = {"images": images, "logits": logits.ctypes.data, "store": address}
+            self._run(batch, seed, is_second=0, gradient=0, train=0, **fields)
         return logits
 
     def new_store(self, batch: int) -> np.ndarray:
@@ -175,7 +184,12 @@ class NetFunction:
         self._stores.append(store)
 
     def backward(
-        self, values: np.ndarray, store: np.ndarray, gradient: np.ndarray, with_images: bool = False
+        self,
+        values: np.ndarray,
+        store: np.ndarray,
+        gradient: np.ndarray,
+        with_images: bool = False,
+        seed: int | None = None,
     ) -> tuple[np.ndarray, np.ndarray | None]:
         """The gradients of sum(gradient * logits).
 
@@ -183,6 +197,7 @@ class NetFunction:
             values, store: as for `forward`.
             gradient: float32 (batch, classes), C-contiguous.
             with_images: whether the gradient of the images is wanted, which costs more.
+            seed: as in the forward pass.
 
         Returns:
             The parameters' gradients, as one flat array, and the images', (batch, channels, height, width), or None.
@@ -195,6 +210,7 @@ class NetFunction:
             self._layers[0]["input_gradient"] = self._image_gradient if with_images else NOWHERE
             self._run(
                 batch,
+                seed,
                 logits=0,
                 store=store.ctypes.data,
                 is_second=1,
@@ -223,8 +239,9 @@ class NetFunction:
                 kernel[place.places] = values[place.part].reshape(kernel[place.places].shape)
                 layer["weight_gradient"] = 0 if gradient is None else kernel_gradient.ctypes.data
 
-    def _run(self, batch, **fields):
+    def _run(self, batch, seed, **fields):
         if len(self._rows) < batch:
             self._rows = np.arange(batch, dtype=np.int64)
+        fields |= {"drops": seed is not None, "seed": seed or 0}
         self._task.set(num_images=batch, rows=self._rows.ctypes.data, batch=batch, **fields)
         self._task.run()

@@ -142,11 +142,20 @@ class FusedNet:
         return self._program.num_classes
 
     def backprop(
-        self, images: np.ndarray, rows: np.ndarray, labels: np.ndarray, transform: Transform = _PLAIN
+        self,
+        images: np.ndarray,
+        rows: np.ndarray,
+        labels: np.ndarray,
+        transform: Transform = _PLAIN,
+        seed: int | None = None,
     ) -> tuple[float, int]:
         """One forward and backward pass over a batch; the gradients are left in each parameter's `grad()`.
 
         The loss is summed over the batch, and so are the gradients, as `trainer.step(batch_size)` expects.
+
+        Args:
+            images, rows, labels, transform: see the class.
+            seed: for dropout, which drops the same numbers for the same seed; by default one from MXNet's generator.
 
         Returns:
             Loss sum and number of correct predictions.
@@ -155,7 +164,9 @@ class FusedNet:
             self._follow()
             if self._why_untrainable is not None:
                 raise Unsupported(self._why_untrainable)
-            result = self._run(images, rows, labels, transform, train=True)
+            if self._program.draws and seed is None:
+                seed = new_seed()
+            result = self._run(images, rows, labels, transform, train=True, seed=seed or 0)
             for weight in self._weights:
                 weight.finish()
         return result
@@ -176,7 +187,7 @@ class FusedNet:
             self._follow()
             return self._run(images, rows, None, transform)
 
-    def _run(self, images, rows, labels, transform, train=False):
+    def _run(self, images, rows, labels, transform, train=False, seed=0):
         """Loss sum and correct count, or without labels the logits."""
         rows = _as_integers(rows, np.int64, "rows")
         if rows.ndim != 1 or not len(rows):
@@ -193,6 +204,8 @@ class FusedNet:
             labels=0 if labels is None else labels.ctypes.data,
             logits=0 if logits is None else logits.ctypes.data,
             train=train,
+            drops=train,
+            seed=seed,
         )
         self._task.run()
         loss, correct, bad_labels, bad_rows, _ = map(sum, zip(*self._task.totals.tolist(), strict=True))
@@ -232,6 +245,11 @@ class FusedNet:
             staging=program.staging if pad or program.is_padded else program.image[0],
         )
         self._described = images, images.shape, transform
+
+
+def new_seed() -> int:
+    """A seed for dropout from MXNet's generator, which `mx.random.seed` governs."""
+    return int(mx.nd.random.randint(0, 2**31 - 1, shape=(1,)).asscalar())
 
 
 def _is_deferred(net) -> bool:

@@ -12,6 +12,7 @@ from mxnet.gluon import Parameter, nn
 from mxnet.gluon.loss import Loss
 
 from gluon_lenet.engines.fused.activations import NO_ACTIVATION
+from gluon_lenet.engines.fused.dropout import CHANCES
 from gluon_lenet.engines.fused.maxpool import TABLE
 from gluon_lenet.engines.fused.memory import whole_vectors
 from gluon_lenet.engines.fused.reading import Step, Unsupported, read_loss, read_net
@@ -68,6 +69,7 @@ class Program:
         self.staging = arena.take(prod(input_shape) * LANES)
         self.image = _inside(self.steps[0], inputs[0]["input"], inputs[0], input_shape)
         self.layers = empty_layers(len(self.steps))
+        self.layers["number"] = range(len(self.steps))
         following = [*zip(self.steps[1:], inputs[1:], strict=True), None]
         for layer, step, *known, behind in zip(self.layers, self.steps, sums, inputs, following, strict=True):
             own = (
@@ -84,6 +86,11 @@ class Program:
     def is_padded(self) -> bool:
         """Whether the first layer's padded input is larger than the net's input."""
         return self.steps[0].kind == CONVOLUTION and self.steps[0].padded != self.steps[0].in_shape[1:]
+
+    @property
+    def draws(self) -> bool:
+        """Whether training draws random numbers."""
+        return any(step.dropout for step in self.steps)
 
     @property
     def num_classes(self) -> int:
@@ -121,6 +128,7 @@ def _sizes(step: Step) -> dict[str, int]:
         "map_activation": step.map_activation,
         "pooling": step.pooling,
         "activation": step.activation,
+        "dropout": round(step.dropout * CHANCES),
         "inputs": step.in_shape[0],
         "outputs": step.out_shape[0],
         "height": step.height,

@@ -19,7 +19,7 @@ from gluon_lenet.nets.losses import MAPLoss
 SERVED = (
     "the fused kernels serve a flat Sequential of Conv2D up to 5x5 (stride 1), MaxPool2D and AvgPool2D 2x2 "
     f"(stride 2, after a convolution), {', '.join(kind for kind in NUMBERS if isinstance(kind, str))}, Flatten, Dense, "
-    "and LeNet-5's TableConv2D, Subsampling, ScaledTanh and RBFOutput"
+    "Dropout, and LeNet-5's TableConv2D, Subsampling, ScaledTanh and RBFOutput"
 )
 
 
@@ -42,6 +42,7 @@ class Step:
     map_activation: int = NO_ACTIVATION  # before SUM_POOLING
     pooling: int = NO_POOLING
     activation: int = NO_ACTIVATION
+    dropout: float = 0.0  # after the activation: the probability of being dropped
     parameters: dict[str, Parameter] = field(default_factory=dict)  # by their names in the table
     # For a kernel that is put together, (outputs * inputs, K, K): the parameters, and their places in it.
     parts: list[tuple[Parameter, tuple]] = field(default_factory=list)
@@ -69,8 +70,8 @@ def read_net(net: nn.Block, input_shape: tuple[int, int, int], record: Record) -
         shape = _read(block, f"layer {number}, {described},", steps, shape, record)
     if not steps or steps[-1].kind == CONVOLUTION:
         raise Unsupported(f"the last layer must be a Dense or RBFOutput that gives the logits; {SERVED}")
-    if steps[-1].activation != NO_ACTIVATION:
-        raise Unsupported(f"the last layer, {described}, has an activation; the kernels want logits")
+    if steps[-1].activation != NO_ACTIVATION or steps[-1].dropout:
+        raise Unsupported(f"the last layer, {described}, has an activation or dropout; the kernels want logits")
     if np.prod(input_shape) < LANES:
         raise Unsupported(f"images of shape {tuple(input_shape)} are too small: at least {LANES} pixels")
     return steps
@@ -198,7 +199,7 @@ def _read_subsampling(block, name, steps, shape):
 
 
 def _add_pooling(pooling, name, steps):
-    if not steps or steps[-1].kind != CONVOLUTION or steps[-1].pooling != NO_POOLING:
+    if not steps or steps[-1].kind != CONVOLUTION or steps[-1].pooling != NO_POOLING or steps[-1].dropout:
         raise Unsupported(f"{name} does not follow a convolution; {SERVED}")
     step = steps[-1]
     channels, height, width = step.out_shape
@@ -218,9 +219,19 @@ def _add_activation(kind: str | type | None, name, steps):
         raise Unsupported(f"{name} has the activation {kind}; {SERVED}")
     if not steps:
         raise Unsupported(f"{name} is an activation before the first convolution or dense layer; {SERVED}")
-    if steps[-1].activation != NO_ACTIVATION:
-        raise Unsupported(f"{name} is a second activation in a row; {SERVED}")
+    if steps[-1].activation != NO_ACTIVATION or steps[-1].dropout:
+        raise Unsupported(f"{name} comes right after an activation or dropout; {SERVED}")
     steps[-1].activation = NUMBERS[kind]
+
+
+def _read_dropout(block, name, steps, shape):
+    if block._axes or not 0 <= block._rate < 1:
+        raise Unsupported(f"{name} has axes, or a rate that is not from 0 to 1; {SERVED}")
+    if block._rate > 0:
+        if not steps or steps[-1].dropout or steps[-1].kind == DISTANCES:
+            raise Unsupported(f"{name} does not follow a convolution, pooling, dense layer or activation; {SERVED}")
+        steps[-1].dropout = block._rate
+    return shape
 
 
 def _read_activation(block, name, steps, shape):
@@ -246,6 +257,7 @@ _READERS = {  # of a layer: its input's shape -> its output's
     nn.MaxPool2D: _read_pooling,
     nn.AvgPool2D: _read_pooling,
     nn.Activation: _read_activation,
+    nn.Dropout: _read_dropout,
     ScaledTanh: _read_scaled_tanh,
     nn.Flatten: _read_flatten,
 }

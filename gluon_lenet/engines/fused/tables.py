@@ -54,6 +54,8 @@ SIZES = [
     "map_activation",  # before SUM_POOLING: a number in `activations.ACTIVATIONS`
     "pooling",  # NO_POOLING, MAX_POOLING or SUM_POOLING (times a coefficient, plus a bias), of 2x2
     "activation",  # after pooling
+    "dropout",  # after the activation: the probability times `dropout.CHANCES`
+    "number",  # of the layer, from 0
     "inputs",  # channels of a convolution, neurons of another layer
     "outputs",
     "height",  # of the convolution's output, as far as pooling uses it
@@ -228,6 +230,8 @@ RUN_TASK = _task(  # a batch of images through a net
         "image_gradient",  # address of float32 (batch, channels, height, width), to be written; or 0
         "starts",  # address of int64 (shares, LANES), room
         "train",  # 1: gradients too
+        "drops",  # 1: dropout drops
+        "seed",  # of its random numbers
     ],
     [
         "mean",

@@ -82,6 +82,17 @@ class Value:
     def __and__(self, other):
         return Value(_builder.and_(self.llvm, self._lift(other)))
 
+    def __xor__(self, other):
+        return Value(_builder.xor(self.llvm, self._lift(other)))
+
+    def shifted_right(self, count):
+        """Integer lanes without their lowest `count` bits; zeros come in above."""
+        return Value(_builder.lshr(self.llvm, self._lift(count)))
+
+    def is_below(self, other):
+        """The integer lanes less than the other's, both without a sign."""
+        return Value(_builder.icmp_unsigned("<", self.llvm, self._lift(other)))
+
     def __lshift__(self, other):
         return Value(_builder.shl(self.llvm, self._lift(other)))
 
@@ -160,9 +171,19 @@ def byte_vector(number: int) -> Value:
     return Value(ir.Constant(_VECTOR_I8, [number] * LANES))
 
 
+def integers(number: Value) -> Value:
+    """The lowest 32 bits of an int64 in every lane."""
+    return _in_every_lane(_builder.trunc(number.llvm, _I32))
+
+
+def lane_numbers() -> Value:
+    """The numbers of the lanes: 0 to LANES - 1."""
+    return Value(ir.Constant(_VECTOR_I32, list(range(LANES))))
+
+
 def _in_every_lane(number) -> Value:
-    """An LLVM float -> a vector of it."""
-    undefined = ir.Constant(_VECTOR, ir.Undefined)
+    """An LLVM float or int32 -> a vector of it."""
+    undefined = ir.Constant(ir.VectorType(number.type, LANES), ir.Undefined)
     first = _builder.insert_element(undefined, number, ir.Constant(_I32, 0))
     return Value(_builder.shuffle_vector(first, undefined, ir.Constant(_VECTOR_I32, [0] * LANES)))
 
