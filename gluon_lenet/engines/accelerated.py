@@ -253,6 +253,8 @@ def _prepare(known: _Known, args: tuple) -> tuple[tuple[mx.nd.NDArray, tuple], _
     Raises:
         Unsupported: the kernels cannot serve this call; the message says why.
     """
+    if isinstance(threading.current_thread(), threading._DummyThread):  # waiting for MXNet there would wait for itself
+        raise Unsupported("it is called by a thread of MXNet's own, in a custom operator or its backward pass")
     if len(args) != 1 or type(args[0]) is not mx.nd.NDArray:
         raise Unsupported("it is called with something else than one array")
     X = args[0]

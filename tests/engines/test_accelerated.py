@@ -599,6 +599,36 @@ def test_threads(counter):
         assert np.abs(results[i] - expected[i]).max() <= CLOSE * np.abs(expected[i]).max()
 
 
+def test_a_net_in_a_custom_function_is_mxnets(counter):
+    """MXNet calls the backward pass of one from a thread of its own, which must not wait for MXNet."""
+
+    def loop():
+        net = mlp(20)
+
+        class Checkpoint(autograd.Function):
+            def forward(self, x):
+                self.x = x
+                return net(x)
+
+            def backward(self, gradient):
+                x = self.x.copy()
+                x.attach_grad()
+                with autograd.record():
+                    y = net(x)
+                y.backward(gradient)
+                return x.grad
+
+        x, _ = batch(0)
+        x.attach_grad()
+        with autograd.record():
+            value = (Checkpoint()(x) ** 2).sum()
+        value.backward()
+        return [value.asnumpy(), x.grad.asnumpy()]
+
+    same(loop, counter)
+    assert (counter.forwards, counter.backwards) == (1, 0)
+
+
 def test_a_net_of_ones_own_around_a_sequential(counter):
     class Own(nn.Block):
         def __init__(self):
