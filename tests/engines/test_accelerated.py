@@ -5,10 +5,12 @@ from __future__ import annotations
 import copy
 import gc
 import logging
+import pickle
 import subprocess
 import sys
 import threading
 import warnings
+import weakref
 
 import mxnet as mx
 import numpy as np
@@ -18,7 +20,7 @@ from mxnet.gluon import nn
 
 import gluon_lenet
 from conftest import ROOT
-from gluon_lenet.engines import accelerated
+from gluon_lenet.engines import accelerated, recorded
 from gluon_lenet.engines.accelerated import accelerate, explain
 from gluon_lenet.engines.fused.function import NetFunction
 from gluon_lenet.errors import InputError
@@ -743,10 +745,183 @@ def test_nets_can_be_copied_and_are_freed():
     x, _ = batch(0)
     first = net(x).asnumpy()
     np.testing.assert_array_equal(copy.deepcopy(net)(x).asnumpy(), first)
-    for _ in range(20):
-        make("lenet5_sigmoid_maxpool")(x)
+    with autograd.record():
+        value = net(x).sum()
+    value.backward()
+    alive = weakref.ref(net)
+    del net, value
+    mx.nd.waitall()  # until then MXNet has what it computes
+    recorded.forget()
     gc.collect()
-    assert len(accelerated._nets) <= accelerated._MOST_NETS
+    assert alive() is None
+    assert not recorded._nodes
+
+
+def test_a_graph_is_freed_with_its_arrays():
+    net = make()
+    x, y = batch(0)
+    with accelerate():
+        for _ in range(20):
+            with autograd.record():
+                value = CROSS_ENTROPY(net(x), y)
+            value.backward()
+        mx.nd.waitall()
+        recorded.forget()
+        assert len(recorded._nodes) <= 1  # the last one, whose array has a name here
+        with autograd.record():
+            value = net(x)  # no backward pass ever
+    del value
+    mx.nd.waitall()
+    recorded.forget()
+    assert not recorded._nodes
+
+
+def test_copies_after_a_trainers_step():
+    net = make()
+    with accelerate():
+        train(net, CROSS_ENTROPY)
+        twin = copy.deepcopy(net)
+        trainer = copy.deepcopy(net[0].weight._trainer)
+        assert pickle.loads(pickle.dumps(trainer._updaters[0])).optimizer.lr == 0.5
+        for parameter, other in zip(net.collect_params().values(), twin.collect_params().values(), strict=True):
+            np.testing.assert_array_equal(parameter.data().asnumpy(), other.data().asnumpy())
+
+
+@pytest.mark.parametrize("wrong", ["float64", "one number", "transposed", "flat"])
+def test_a_gradient_of_another_kind_is_an_error_as_in_mxnet(wrong, caplog):
+    kinds = {
+        "float64": nd.ones((20, 10), dtype="float64"),
+        "one number": nd.ones((1,)),
+        "transposed": nd.ones((10, 20)),
+        "flat": nd.ones((200,)),
+    }
+    for on in (False, True):
+        net = make()
+        with accelerate(on), autograd.record():
+            y_hat = net(batch(0)[0])
+        with pytest.raises(mx.MXNetError):  # noqa: PT012  # some are raised only when they are waited for
+            y_hat.backward(kinds[wrong])
+            mx.nd.waitall()
+            net[0].weight.grad().asnumpy()
+    if wrong != "flat":
+        assert "a gradient must be float32 (20, 10)" in caplog.text or "float64" not in wrong
+
+
+def test_maps_instead_of_logits_are_mxnets(counter):
+    def loop():
+        net = nn.Sequential()
+        net.add(nn.Conv2D(4, 5, activation="tanh"), nn.AvgPool2D(2, 2), nn.Conv2D(10, 12))
+        mx.random.seed(1)
+        net.initialize(mx.init.Xavier(), force_reinit=True)
+        net(batch(0)[0])
+        with autograd.record():
+            y_hat = net(batch(0)[0])
+            value = y_hat.sum()
+        value.backward()
+        return [y_hat.asnumpy(), *gradients(net)]
+
+    same(loop, counter, served=False, close=0)
+
+
+def test_another_current_context(counter):
+    def loop():
+        net = make()
+        x, y = batch(0)
+        with mx.cpu(1), autograd.record():
+            y_hat = net(x)
+            assert y_hat.context == mx.cpu(0)
+        CROSS_ENTROPY(y_hat, y)
+        y_hat.backward()
+        return [y_hat.asnumpy(), *gradients(net)]
+
+    same(loop, counter)
+
+
+def test_many_nets_are_all_remembered(counter):
+    nets = [mlp(5) for _ in range(12)]
+    x, _ = batch(0)
+    made = []
+    read = accelerated._read
+    with pytest.MonkeyPatch.context() as patch, accelerate():
+        patch.setattr(accelerated, "_read", lambda *args: made.append(1) or read(*args))
+        for _ in range(3):
+            for net in nets:
+                net(x)
+    assert (len(made), counter.forwards) == (12, 36)
+
+
+def test_a_refusal_is_remembered_until_the_net_changes():
+    net = nn.Sequential()
+    net.add(nn.Conv2D(2, 7, in_channels=1), nn.Dense(10, in_units=2 * 22 * 22))
+    net.initialize()
+    x, read = batch(0)[0], accelerated._read
+    made = []
+    with pytest.MonkeyPatch.context() as patch, accelerate():
+        patch.setattr(accelerated, "_read", lambda *args: made.append(1) or read(*args))
+        for _ in range(3):
+            net(x)
+        assert len(made) == 1
+        net._children["0"] = nn.Conv2D(2, 5, in_channels=1, padding=3)  # 30 - 4 + ... another size: MXNet complains
+        net[0].initialize()
+        with pytest.raises(mx.MXNetError):
+            net(x).asnumpy()
+        assert len(made) == 2
+
+
+def test_saturated_and_infinite_nets_raise_no_false_alarm():
+    net = make()
+    x = batch(0)[0].copy()
+    with warnings.catch_warnings(), accelerate():
+        warnings.simplefilter("error")
+        net(x * 1e20)
+        net(x * 255)
+        x[0, 0, 3, 3] = np.inf
+        net(x)
+
+
+def test_fork_right_after_backward():
+    code = (
+        "import gluon_lenet, os, mxnet as mx\nfrom mxnet import autograd, nd\n"
+        "gluon_lenet.accelerate()\nnet = gluon_lenet.lenet()\nnet.initialize()\n"
+        "x = nd.random.uniform(shape=(256, 1, 28, 28))\nnet(x)\n"
+        "for _ in range(5):\n"
+        "    with autograd.record():\n        y = net(x).sum()\n"
+        "    y.backward()\n"
+        "    pid = os.fork()\n    pid or os._exit(0)\n    os.waitpid(pid, 0)\n"
+        "print('done')"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=120)
+    assert done.stdout == "done\n", done.stderr
+
+
+def test_contexts_may_end_in_any_order(counter):
+    net, other = make(), make()
+    x, _ = batch(0)
+    first, second = accelerate(), accelerate(net, strict=True)
+    first.__exit__(None, None, None)
+    net(x)
+    other(x)
+    assert counter.forwards == 1
+    second.__exit__(None, None, None)
+    net(x)
+    assert counter.forwards == 1
+    assert nn.Block.__call__ is accelerated._original
+
+
+def test_strict_is_that_of_each_call():
+    other = nn.Sequential()
+    other.add(nn.Conv2D(2, 7, in_channels=1), nn.Dense(10, in_units=2 * 22 * 22))
+    other.initialize()
+    with accelerate(strict=True), accelerate(make()), pytest.raises(InputError, match="7x7"):
+        other(batch(0)[0])
+
+
+def test_a_call_that_somebody_else_has_replaced(monkeypatch):
+    original = nn.Block.__call__
+    monkeypatch.setattr(nn.Block, "__call__", lambda self, *args: original(self, *args))
+    with pytest.warns(UserWarning, match=r"Block.__call__ was replaced before: no net is accelerated"):
+        accelerate()
+    assert "was replaced before" in explain(make())
 
 
 def test_functions_are_public():
@@ -782,6 +957,26 @@ def test_the_command(tmp_path, run_module):
     assert (done.returncode, done.stdout) == (0, "['--epochs'] (1,) __main__\n"), done.stderr
     assert "computed by the fused kernels" in done.stderr
     assert run_module("accelerate", script, "--seed", "3").returncode == 7
-    done = run_module("accelerate", tmp_path / "none.py")
-    assert done.returncode == 2
-    assert done.stderr == f"error: script {tmp_path / 'none.py'} does not exist\n"
+
+
+def test_the_command_runs_a_script_as_python_does(tmp_path, run_module):
+    script = tmp_path / "script.py"
+    script.write_text(
+        "import gc, os, sys\nprint(sys.argv[1:], os.path.isabs(__file__), __package__, gc.get_threshold()[0] < 10000)\n"
+        "import __main__\nassert __main__.__file__ == __file__\nopen('/nonexistent/x')\n"
+    )
+    done = run_module("accelerate", script, "--", "--v", "")
+    assert done.stdout == "['--', '--v', ''] True None True\n"
+    assert done.returncode == 1
+    assert "Traceback" in done.stderr
+    assert "FileNotFoundError" in done.stderr
+
+
+def test_the_commands_own_errors_are_one_line(tmp_path, run_module):
+    for arguments, message in [
+        ([tmp_path / "none.py"], f"error: script {tmp_path / 'none.py'} does not exist\n"),
+        ([tmp_path], f"error: script {tmp_path} is not a file\n"),
+        ([], "error: the following arguments are required: SCRIPT (see python -m gluon_lenet.accelerate --help)\n"),
+    ]:
+        done = run_module("accelerate", *arguments)
+        assert (done.returncode, done.stderr) == (2, message)

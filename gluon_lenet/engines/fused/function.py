@@ -112,14 +112,14 @@ class NetFunction:
 
     def _check(self) -> None:
         for parameter in self.parameters:
-            data = parameter.data()
             if parameter.list_ctx() != [mx.cpu()]:
                 raise Unsupported(f"{parameter.name} is on {parameter.list_ctx()}; the kernels run on cpu(0)")
+            data = parameter.data(mx.cpu())
             if data.dtype != np.float32:
                 raise Unsupported(f"{parameter.name} is {np.dtype(data.dtype)}; the kernels compute in float32")
             if type(data) is not mx.nd.NDArray:
                 raise Unsupported(f"{parameter.name} is no dense array")
-        self._arrays = [parameter.data() for parameter in self.parameters]
+        self._arrays = [parameter.data(mx.cpu()) for parameter in self.parameters]
         self._where = arrays.Memory(self._arrays)
 
     @property

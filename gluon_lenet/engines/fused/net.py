@@ -108,7 +108,7 @@ class FusedNet:
         """Make the table of layers of the net as it is now, and the memory to work in."""
         program = Program(self.net, self.input_shape, self.loss)
         if _is_deferred(self.net):
-            self.net(mx.nd.zeros((1, *self.input_shape)))
+            self.net(mx.nd.zeros((1, *self.input_shape), ctx=mx.cpu()))
             program = Program(self.net, self.input_shape, self.loss)
         self._layers = program.layers
         self._weights = [Weight(parameter, program.layers[i], name) for name, i, parameter in program.parameters()]
@@ -249,7 +249,7 @@ class FusedNet:
 
 def new_seed() -> int:
     """A seed for dropout from MXNet's generator, which `mx.random.seed` governs."""
-    return int(mx.nd.random.randint(0, 2**31 - 1, shape=(1,)).asscalar())
+    return int(mx.nd.random.randint(0, 2**31 - 1, shape=(1,), ctx=mx.cpu()).asscalar())
 
 
 def _is_deferred(net) -> bool:

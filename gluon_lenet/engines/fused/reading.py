@@ -72,6 +72,8 @@ def read_net(net: nn.Block, input_shape: tuple[int, int, int], record: Record) -
         raise Unsupported(f"the last layer must be a Dense or RBFOutput that gives the logits; {SERVED}")
     if steps[-1].activation != NO_ACTIVATION or steps[-1].dropout:
         raise Unsupported(f"the last layer, {described}, has an activation or dropout; the kernels want logits")
+    if len(shape) != 1:
+        raise Unsupported(f"the last layer, {described}, gives maps of shape {shape}; the kernels want logits")
     if np.prod(input_shape) < LANES:
         raise Unsupported(f"images of shape {tuple(input_shape)} are too small: at least {LANES} pixels")
     return steps

@@ -36,10 +36,21 @@ class KernelUpdater(mx.optimizer.Updater):
     def __init__(self, updater: mx.optimizer.Updater):
         super().__init__(updater.optimizer)
         self.states, self.states_synced = updater.states, updater.states_synced
+        self._begin()
+
+    def _begin(self):
         self.all_finite = None
         self._task = Task(UPDATE, shares=1)  # waking a second thread takes as long as this one needs for all
         self._known = []  # the arrays that the table has the addresses of
         self._genuine = None  # the optimizer whose methods were looked at, and what it and they were then
+
+    def __getstate__(self) -> dict:
+        """What MXNet's own updater has: a copy, or a pickled one, looks up addresses and methods anew."""
+        return {name: value for name, value in vars(self).items() if name in vars(mx.optimizer.Updater(self.optimizer))}
+
+    def __setstate__(self, state: dict) -> None:
+        vars(self).update(state)
+        self._begin()
 
     def __call__(self, index: tuple[int], grad: tuple[mx.nd.NDArray], weight: tuple[mx.nd.NDArray]) -> None:
         """Update the weights of the parameters with these numbers by their gradients."""

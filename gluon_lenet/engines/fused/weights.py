@@ -65,9 +65,10 @@ class Weight:
 
     def _look_up(self):
         parameter = self.parameter
-        data = parameter.data()  # raises what Gluon raises for a parameter that is not initialized
+        # `list_ctx` raises what Gluon raises for a parameter that is not initialized
         if parameter.list_ctx() != [mx.cpu()]:
             raise Unsupported(f"{parameter.name} is on {parameter.list_ctx()}; the kernels run on cpu(0)")
+        data = parameter.data(mx.cpu())  # whatever context is the current one
         if data.dtype != np.float32:
             raise Unsupported(f"{parameter.name} is {np.dtype(data.dtype)}; the kernels compute in float32")
         if parameter.grad_req == "add":
