@@ -141,6 +141,11 @@ class FusedNet:
         """Number of logits an image."""
         return self._program.num_classes
 
+    @property
+    def draws(self) -> bool:
+        """Whether training draws random numbers, those of dropout."""
+        return self._program.draws
+
     def backprop(
         self,
         images: np.ndarray,

@@ -46,6 +46,7 @@ class Program:
         staging: the place of a block's images, close together.
         image: (at, row, plane) of the net's input inside the first layer's padded input, as in `tables.Map`.
         rubbish: what `read_loss` found.
+        draws: whether training draws random numbers.
         record: the net and the loss, as they were.
     """
 
@@ -53,6 +54,7 @@ class Program:
         self.record = Record()
         self.steps = read_net(net, input_shape, self.record)
         self.rubbish = read_loss(loss, self.record)
+        self.draws = any(step.dropout for step in self.steps)
         try:
             self.record.check_caches()
         except ValueError as error:
@@ -86,11 +88,6 @@ class Program:
     def is_padded(self) -> bool:
         """Whether the first layer's padded input is larger than the net's input."""
         return self.steps[0].kind == CONVOLUTION and self.steps[0].padded != self.steps[0].in_shape[1:]
-
-    @property
-    def draws(self) -> bool:
-        """Whether training draws random numbers."""
-        return any(step.dropout for step in self.steps)
 
     @property
     def num_classes(self) -> int:

@@ -89,6 +89,7 @@ class BuiltKernel:
     def __init__(self, step: Step, layer: np.void):
         self._kernel, self._gradient = (arrays.aligned_zeros(step.kernel_shape) for _ in range(2))
         self._parts = [(Weight(parameter, {}, "weight"), places) for parameter, places in step.parts]
+        self._shapes = [self._kernel[places].shape for _, places in self._parts]
         self._connected = step.connected
         if step.connected is not None:
             layer["connected"] = step.connected.ctypes.data
@@ -109,8 +110,8 @@ class BuiltKernel:
 
     def gather(self) -> None:
         """Copy the weights as they are now."""
-        for weight, places in self._parts:
-            self._kernel[places] = self._view(weight.layer["weight"], places)
+        for (weight, places), shape in zip(self._parts, self._shapes, strict=True):
+            self._kernel[places] = arrays.view(weight.layer["weight"], shape)
 
     @property
     def has_gradient(self) -> bool:
@@ -128,13 +129,10 @@ class BuiltKernel:
 
     def finish(self):
         """Copy the gradients to where the trainer looks for them."""
-        for weight, places in self._parts:
+        for (weight, places), shape in zip(self._parts, self._shapes, strict=True):
             if weight.layer["weight_gradient"]:
-                self._view(weight.layer["weight_gradient"], places)[...] = self._gradient[places]
+                arrays.view(weight.layer["weight_gradient"], shape)[...] = self._gradient[places]
             weight.finish()
-
-    def _view(self, address, places) -> np.ndarray:
-        return arrays.view(address, self._kernel[places].shape)
 
 
 def check_apart(weights: list[Weight | BuiltKernel]) -> None:
