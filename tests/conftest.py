@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import shutil
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
+import wrapt
+from filelock import FileLock
 from safetensors.numpy import load_file
 
 import gluon_lenet
@@ -20,8 +24,21 @@ from gluon_lenet.training.run_dir import RunDir
 
 ROOT = Path(__file__).resolve().parents[1]
 
-if "PYTEST_XDIST_WORKER" in os.environ:  # several share the cores: OpenMP's threads sleep while they wait, not spin
-    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+if "PYTEST_XDIST_WORKER" in os.environ:  # several share the cores
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # OpenMP's threads sleep while they wait, not spin
+
+    @wrapt.when_imported("gluon_lenet.engines.fused.compiled")
+    def one_compiles(module):
+        """On a new machine one worker compiles the kernels, the others wait for it and read them from the disk."""
+        address, lock = module.address, Path(tempfile.gettempdir()) / f"gluon_lenet-kernels-{os.getuid()}.lock"
+
+        @functools.cache
+        def locked():
+            with FileLock(lock):
+                return address()
+
+        module.address = locked
+
 
 TOOLS = {  # programs, and the tests that call them
     "bash": "test_environment.py, test_evaluate.py",
