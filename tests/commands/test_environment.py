@@ -12,12 +12,19 @@ from conftest import ROOT, fails_as_bad_input, module_env, one_error_line
 from gluon_lenet import evaluate, params, predict, summary, train
 from gluon_lenet.compat import threads
 from gluon_lenet.data import __main__ as data
+from gluon_lenet.engines.fused import compiled
 from gluon_lenet.engines.fused.net import FusedNet
 from gluon_lenet.errors import InputError
 from gluon_lenet.nets.zoo import lenet
 from small_train import train_small
 
 THREADS = ("OMP_NUM_THREADS", "MXNET_OMP_MAX_THREADS")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def kernels():
+    """The kernels, compiled before processes are started that would each compile them."""
+    compiled.address()
 
 
 @pytest.fixture(scope="module")
