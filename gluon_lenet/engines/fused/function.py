@@ -133,7 +133,10 @@ class NetFunction:
         return (
             record.is_current()
             and record.is_as_declared()
-            and all(parameter._data[0] is array for parameter, array in zip(self.parameters, self._arrays, strict=True))
+            and all(
+                parameter._data is not None and parameter._data[0] is array
+                for parameter, array in zip(self.parameters, self._arrays, strict=True)
+            )
         )
 
     def values(self) -> np.ndarray:
