@@ -6,12 +6,14 @@ gradient is not wanted, and does not say which gradients are.
 
 from __future__ import annotations
 
+import atexit
 import ctypes
 import itertools
 import logging
 import os
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from typing import NamedTuple
 
 import mxnet as mx
@@ -140,6 +142,13 @@ def _as_numpy(array: NDArray, shape: tuple[int, ...]) -> np.ndarray:
     return np.frombuffer((ctypes.c_float * size).from_address(address.value), np.float32).reshape(shape)
 
 
-# Likewise, what a node computes must be done before a fork.
+def _finish() -> None:
+    """Wait until no node computes: in a fork, or while Python ends, its backward pass would wait for Python's lock."""
+    if _nodes:
+        with suppress(mx.MXNetError):  # of something else, which is raised where it is waited for
+            mx.nd.waitall()
+
+
+atexit.register(_finish)
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(before=lambda: _nodes and mx.nd.waitall())
+    os.register_at_fork(before=_finish)

@@ -898,6 +898,18 @@ def test_fork_right_after_backward():
     assert done.stdout == "done\n", done.stderr
 
 
+def test_a_script_may_end_right_after_backward():
+    """While Python ends, a thread of MXNet's cannot run Python any more."""
+    code = (
+        "import gluon_lenet\nfrom mxnet import autograd, nd\ngluon_lenet.accelerate()\n"
+        "net = gluon_lenet.lenet()\nnet.initialize()\nx = nd.random.uniform(shape=(2000, 1, 28, 28))\nnet(x)\n"
+        "for _ in range(3):\n    with autograd.record():\n        y = net(x).sum()\n    y.backward()\n"
+        "raise SystemExit(7)\n"
+    )
+    for _ in range(3):
+        assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, timeout=120).returncode == 7
+
+
 def test_contexts_may_end_in_any_order(counter):
     net, other = make(), make()
     x, _ = batch(0)
