@@ -15,12 +15,12 @@ from gluon_lenet.errors import InputError
 def main(argv: list[str] | None = None) -> int:
     """Run the script; returns the exit status: 0 or 2 (bad input); the script may exit with another or raise."""
     argv = sys.argv[1:] if argv is None else argv
-    options = [*(i for i, argument in enumerate(argv) if not argument.startswith("-")), len(argv)][0]
-    args = parse(argv[: options + 1])  # what follows the script is its own
+    number = next((i for i, argument in enumerate(argv) if not argument.startswith("-")), len(argv))  # of the script
+    args = parse(argv[: number + 1])
     sources = []
     status = cli.run(lambda: prepare(args, sources))
     if status == 0:  # from here on errors are the script's
-        run(args, sources[0], argv[options:])
+        run(args, sources[0], argv[number:])
     return status
 
 

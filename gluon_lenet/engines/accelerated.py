@@ -87,7 +87,7 @@ class _Refused:
         net.apply(self._blocks.append)
         self._types = list(map(type, self._blocks))
         for block in self._blocks:
-            self._snapshot.add(vars(block), *(value for value in vars(block).values() if isinstance(value, dict)))
+            self._snapshot.add_block(block)
             self._snapshot.add_classes(block)
             for parameter in block._reg_params.values():
                 self._snapshot.add(vars(parameter))
@@ -303,7 +303,39 @@ def _serve(net: Block, args: tuple) -> mx.nd.NDArray:
         raise Unsupported(f"its input has the shape {X.shape}")
     if why := proof.why_not_default_mode():
         raise Unsupported(why)
-    shape, by_shape = X.shape[1:], _known(net).by_shape
+    found = _find(net, X.shape[1:])
+    is_recording = autograd.set_recording(False)
+    try:
+        mx.nd.waitall()  # a trainer's step may still be changing the weights
+        function, memory = found.function, Memory([X])
+        values = function.values()
+        memory.moved()
+        images = memory.addresses[0]
+        if found.num_compared < CHECKS:
+            difference = _difference(net, function, X, values, images)
+            if difference is not None:
+                _known(net).by_shape[X.shape[1:]] = _Refused(net, difference)
+                warnings.warn(f"{net.name} is left to MXNet: {difference}", stacklevel=4)
+                raise Unsupported(difference)
+            found.num_compared += 1
+        seed = new_seed() if function.draws and autograd.is_training() else None
+        store = _Store(function, len(X)) if is_recording else None
+        logits = function.forward(values, images, len(X), store and store.array, seed)
+        output = mx.nd.array(logits, ctx=mx.cpu())
+    finally:
+        autograd.set_recording(is_recording)
+    if is_recording:
+        _record(function, X, output, values, store, seed)
+    return output
+
+
+def _find(net: Block, shape: tuple[int, ...]) -> _Served:
+    """The net's function for images of this shape, as the net is now.
+
+    Raises:
+        Unsupported: the kernels cannot serve the net for them; the message says why.
+    """
+    by_shape = _known(net).by_shape
     found = by_shape.get(shape)
     if found is None or not found.is_current():
         by_shape.pop(shape, None)
@@ -318,28 +350,7 @@ def _serve(net: Block, args: tuple) -> mx.nd.NDArray:
             by_shape.popitem(last=False)
     if isinstance(found, _Refused):
         raise Unsupported(found.why)
-    is_recording = autograd.set_recording(False)
-    try:
-        mx.nd.waitall()  # a trainer's step may still be changing the weights
-        values, memory = found.function.values(), Memory([X])
-        memory.moved()
-        images = memory.addresses[0]
-        if found.num_compared < CHECKS:
-            difference = _difference(net, found.function, X, values, images)
-            if difference is not None:
-                by_shape[shape] = _Refused(net, difference)
-                warnings.warn(f"{net.name} is left to MXNet: {difference}", stacklevel=4)
-                raise Unsupported(difference)
-            found.num_compared += 1
-        seed = new_seed() if found.function.draws and autograd.is_training() else None
-        store = _Store(found.function, len(X)) if is_recording else None
-        logits = found.function.forward(values, images, len(X), store and store.array, seed)
-        output = mx.nd.array(logits, ctx=mx.cpu())
-    finally:
-        autograd.set_recording(is_recording)
-    if is_recording:
-        _record(found.function, X, output, values, store, seed)
-    return output
+    return found
 
 
 def _record(function: NetFunction, X, output, values, store, seed) -> None:
@@ -406,10 +417,11 @@ def _difference(net: Block, function: NetFunction, X, values, images) -> str | N
     if not all(np.isfinite(theirs).all() for _, theirs in numbers):
         return None  # nothing to compare
     # A gradient that is nearly 0, compared with the largest, is what rounding has left.
-    floor = 1e-3 * max(np.linalg.norm(theirs) for _, theirs in numbers[1:])
-    for (name, _, _, bound), (ours, theirs) in zip(compared, numbers, strict=True):
-        distance, size = np.linalg.norm(ours - theirs), np.linalg.norm(theirs)
-        if not distance <= bound * max(size, floor if ours is not numbers[0][0] else 0):
+    sizes = [np.linalg.norm(theirs) for _, theirs in numbers]
+    least = [0, *[1e-3 * max(sizes[1:])] * len(sizes[1:])]
+    for (name, _, _, bound), (ours, theirs), size, floor in zip(compared, numbers, sizes, least, strict=True):
+        distance = np.linalg.norm(ours - theirs)
+        if not distance <= bound * max(size, floor):
             return f"the kernels' result differs from MXNet's: {name}, by {distance:.1e} of {size:.1e}"
     return None
 

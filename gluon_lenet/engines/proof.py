@@ -71,6 +71,10 @@ class Snapshot:
         self._live += dictionaries
         self._saved += [copy(content) if isinstance(content, dict) else dict(content) for content in dictionaries]
 
+    def add_block(self, block: Block) -> None:
+        """Add the attributes of a block, and the dictionaries among them: children, hooks, options."""
+        self.add(vars(block), *(value for value in vars(block).values() if isinstance(value, dict)))
+
     def add_classes(self, thing: object) -> None:
         """Add the methods of the classes of an object."""
         for cls in set(type(thing).__mro__[:-1]) - self._classes:
@@ -114,7 +118,7 @@ class Record:
             self._declared.add_classes(parameter)
         self._blocks.append(block)
         self._types.append(type(block))
-        self._attributes.add(vars(block), *(value for value in vars(block).values() if isinstance(value, dict)))
+        self._attributes.add_block(block)
         self._declared.add_classes(block)
 
     def is_current(self) -> bool:

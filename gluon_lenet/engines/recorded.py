@@ -22,6 +22,8 @@ from mxnet.base import _LIB, NDArrayHandle, c_handle_array, check_call
 from mxnet.ndarray import NDArray
 from numba import carray, cfunc, types
 
+from gluon_lenet.engines.fused import arrays
+
 log = logging.getLogger(__name__)
 
 _NULL, _WRITE, _IN_PLACE, _ADD = range(4)  # MXNet's OpReqType
@@ -98,9 +100,8 @@ def forget(most: int | None = None) -> None:
 def _on_backward(num_given, num_wanted, handles, requests, is_training, number):
     try:
         node = _nodes[number]
-        arrays = [NDArray(ctypes.cast(handles[i], NDArrayHandle)) for i in range(num_given + num_wanted)]
-        given = list(map(_as_numpy, arrays[:num_given], node.output_shapes))
-        targets = list(map(_as_numpy, arrays[num_given:], node.input_shapes))
+        views = _as_numpy(handles[: num_given + num_wanted], node.output_shapes + node.input_shapes)
+        given, targets = views[:num_given], views[num_given:]
         gradients = node.backward(given, [requests[i] != _NULL for i in range(num_wanted)])
         for target, gradient, request in zip(targets, gradients, requests[:num_wanted], strict=True):
             if request == _ADD:
@@ -130,16 +131,17 @@ class _WrongArrayError(Exception):
     pass
 
 
-def _as_numpy(array: NDArray, shape: tuple[int, ...]) -> np.ndarray:
-    """A view of the memory of one of MXNet's arrays, which must be float32 of this shape."""
-    if array.shape != shape or array.dtype != np.float32:
-        raise _WrongArrayError(
-            f"a gradient must be float32 {shape}, as what it is of, not {np.dtype(array.dtype)} {array.shape}"
-        )
-    address = ctypes.c_void_p()
-    check_call(_LIB.MXNDArrayGetData(array.handle, ctypes.byref(address)))
-    size = int(np.prod(shape))
-    return np.frombuffer((ctypes.c_float * size).from_address(address.value), np.float32).reshape(shape)
+def _as_numpy(handles: list[int], shapes: list[tuple[int, ...]]) -> list[np.ndarray]:
+    """Views of the memory of MXNet's arrays, which must be float32 of these shapes, and whose handles are freed."""
+    owners = [NDArray(ctypes.cast(handle, NDArrayHandle)) for handle in handles]
+    for array, shape in zip(owners, shapes, strict=True):
+        if array.shape != shape or array.dtype != np.float32:
+            raise _WrongArrayError(
+                f"a gradient must be float32 {shape}, as what it is of, not {np.dtype(array.dtype)} {array.shape}"
+            )
+    memory = arrays.Memory(owners)
+    memory.moved()
+    return list(map(arrays.view, memory.addresses, shapes))
 
 
 def _finish() -> None:

@@ -14,7 +14,8 @@ import numpy as np
 from numba import cfunc, from_dtype, types
 from numba.core import event
 
-from gluon_lenet.engines.fused import blocks, memory, rules, tables, threads
+from gluon_lenet.engines.fused import arrays, blocks, memory, rules, sizes, tables, threads
+from gluon_lenet.engines.fused.program import Program
 from gluon_lenet.nets import layers
 
 _TABLES = {tables.RUN: tables.RUN_TASK, tables.UPDATE: tables.UPDATE_TASK}
@@ -49,6 +50,39 @@ class Task:
         """Do it, compiling the kernel if it must be; returns when all threads are done."""
         self._counters[:] = 0
         threads.run(address(), self._address, self._shares)
+
+
+class RunTask(Task):
+    """A task `tables.RUN_TASK` of a program, with memory for each thread; what is to be computed is still to be set.
+
+    Args:
+        program: where everything is in a thread's memory.
+        layers: the program's table, with the addresses of parameters.
+        threads: how many can take part.
+    """
+
+    def __init__(self, program: Program, layers: np.ndarray, threads: int):
+        super().__init__(tables.RUN, threads)
+        floats = arrays.aligned_zeros((threads, program.size))
+        starts = np.zeros((threads, sizes.LANES), np.int64)
+        self._used = layers, floats, starts  # by their addresses
+        first_pixel, image_row, image_plane = program.image
+        self.set(
+            memory=floats.ctypes.data,
+            size=program.size,
+            sums_size=program.sums_size,
+            scratch=program.scratch,
+            kept=program.kept,
+            kept_size=program.kept_size,
+            layers=layers.ctypes.data,
+            num_layers=len(layers),
+            channels=program.input_shape[0],
+            first_pixel=first_pixel,
+            image_row=image_row,
+            image_plane=image_plane,
+            rubbish=program.rubbish,
+            starts=starts.ctypes.data,
+        )
 
 
 class _Announcer(event.Listener):

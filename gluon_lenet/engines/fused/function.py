@@ -13,18 +13,17 @@ from dataclasses import dataclass
 from math import prod
 from threading import Lock
 
-import mxnet as mx
 import numpy as np
 from mxnet.gluon import Block, Parameter
 from mxnet.gluon.loss import SoftmaxCrossEntropyLoss
 
 from gluon_lenet.compat.threads import num_threads
 from gluon_lenet.engines.fused import arrays
-from gluon_lenet.engines.fused.compiled import Task
+from gluon_lenet.engines.fused.compiled import RunTask
 from gluon_lenet.engines.fused.program import Program
-from gluon_lenet.engines.fused.reading import Unsupported
 from gluon_lenet.engines.fused.sizes import LANES
-from gluon_lenet.engines.fused.tables import CONVOLUTION, DISTANCES, NOWHERE, RUN
+from gluon_lenet.engines.fused.tables import CONVOLUTION, DISTANCES, NOWHERE
+from gluon_lenet.engines.fused.weights import data_of
 
 
 @dataclass(frozen=True)
@@ -78,49 +77,18 @@ class NetFunction:
         self.parts = [place.part for place in self._places]
         self._size = self.parts[-1].stop
         self._image_gradient = int(self._layers[0]["input_gradient"])
-        self._check()
-        shares = num_threads()
-        self._lock, self._task = Lock(), Task(RUN, shares)
-        self._memory = arrays.aligned_zeros((shares, program.size))
-        self._starts = np.zeros((shares, LANES), np.int64)
+        self._arrays = list(map(data_of, self.parameters))
+        self._where = arrays.Memory(self._arrays)
+        self._lock, self._task = Lock(), RunTask(program, self._layers, num_threads())
         self._rows = np.zeros(0, np.int64)
         self._stores = deque(maxlen=4)  # not in use; of the last batches
-        channels, height, width = self.input_shape
-        at, row, plane = program.image
-        self._task.set(
-            memory=self._memory.ctypes.data,
-            size=program.size,
-            sums_size=program.sums_size,
-            kept=program.kept,
-            kept_size=program.kept_size,
-            layers=self._layers.ctypes.data,
-            num_layers=len(self._layers),
-            is_float=1,
-            channels=channels,
-            height=height,
-            width=width,
-            staging=program.staging if program.is_padded else at,
-            first_pixel=at,
-            image_row=row,
-            image_plane=plane,
-            starts=self._starts.ctypes.data,
-        )
+        _, height, width = self.input_shape
+        staging = program.staging if program.is_padded else program.image[0]
+        self._task.set(is_float=1, height=height, width=width, staging=staging)
 
     def _add(self, parameter, layer, name, has_gradient=True, places=None):
         start = self._places[-1].part.stop if self._places else 0
         self._places.append(_Place(parameter, start, layer, name, has_gradient, places))
-
-    def _check(self) -> None:
-        for parameter in self.parameters:
-            if parameter.list_ctx() != [mx.cpu()]:
-                raise Unsupported(f"{parameter.name} is on {parameter.list_ctx()}; the kernels run on cpu(0)")
-            data = parameter.data(mx.cpu())
-            if data.dtype != np.float32:
-                raise Unsupported(f"{parameter.name} is {np.dtype(data.dtype)}; the kernels compute in float32")
-            if type(data) is not mx.nd.NDArray:
-                raise Unsupported(f"{parameter.name} is no dense array")
-        self._arrays = [parameter.data(mx.cpu()) for parameter in self.parameters]
-        self._where = arrays.Memory(self._arrays)
 
     @property
     def begins_with_maps(self) -> bool:

@@ -12,11 +12,9 @@ from gluon_lenet.compat.threads import MOST_THREADS, num_threads
 from gluon_lenet.data.batches import check_labels
 from gluon_lenet.data.transforms import Transform
 from gluon_lenet.engines.fused import arrays
-from gluon_lenet.engines.fused.compiled import Task
+from gluon_lenet.engines.fused.compiled import RunTask
 from gluon_lenet.engines.fused.program import Program
 from gluon_lenet.engines.fused.reading import Unsupported
-from gluon_lenet.engines.fused.sizes import LANES
-from gluon_lenet.engines.fused.tables import RUN
 from gluon_lenet.engines.fused.weights import BuiltKernel, Weight, check_apart
 from gluon_lenet.engines.proof import half_frozen, why_not_default_mode
 
@@ -110,29 +108,11 @@ class FusedNet:
         if _is_deferred(self.net):
             self.net(mx.nd.zeros((1, *self.input_shape), ctx=mx.cpu()))
             program = Program(self.net, self.input_shape, self.loss)
-        self._layers = program.layers
         self._weights = [Weight(parameter, program.layers[i], name) for name, i, parameter in program.parameters()]
         steps = zip(program.steps, program.layers, strict=True)
         self._kernels = [BuiltKernel(step, layer) for step, layer in steps if step.parts]
         self._weights += self._kernels
-        self._memory = arrays.aligned_zeros((self._threads, program.size))
-        self._starts = np.zeros((self._threads, LANES), np.int64)
-        self._task = Task(RUN, self._threads)
-        first_pixel, image_row, image_plane = program.image
-        self._task.set(
-            memory=self._memory.ctypes.data,
-            starts=self._starts.ctypes.data,
-            layers=self._layers.ctypes.data,
-            num_layers=len(self._layers),
-            size=program.size,
-            sums_size=program.sums_size,
-            scratch=program.scratch,
-            rubbish=program.rubbish,
-            first_pixel=first_pixel,
-            image_row=image_row,
-            image_plane=image_plane,
-            channels=self.input_shape[0],
-        )
+        self._task = RunTask(program, program.layers, self._threads)
         self._described = ()  # the images and the transform that the task knows of
         self._program = program
 

@@ -37,6 +37,7 @@ class Program:
         image_gradient: whether the gradient of the images has a place, too.
 
     Attributes:
+        input_shape: (channels, height, width) of what the net sees.
         steps: the net's layers, as they were read.
         layers: a table `tables.LAYER`, one row per step; the addresses are still 0.
         size: floats of a thread's memory.
@@ -51,6 +52,7 @@ class Program:
     """
 
     def __init__(self, net: nn.Block, input_shape: tuple[int, int, int], loss: Loss, image_gradient: bool = False):
+        self.input_shape = input_shape
         self.record = Record()
         self.steps = read_net(net, input_shape, self.record)
         self.rubbish = read_loss(loss, self.record)

@@ -18,6 +18,18 @@ from gluon_lenet.engines.fused.reading import Step, Unsupported
 _set_is_fresh = _LIB.MXNDArraySetGradState
 
 
+def data_of(parameter: Parameter) -> NDArray:
+    """The parameter's array, whatever the current context; raises Unsupported if the kernels cannot read it."""
+    if parameter.list_ctx() != [mx.cpu()]:  # raises what Gluon raises for a parameter that is not initialized
+        raise Unsupported(f"{parameter.name} is on {parameter.list_ctx()}; the kernels run on cpu(0)")
+    data = parameter.data(mx.cpu())
+    if data.dtype != np.float32:
+        raise Unsupported(f"{parameter.name} is {np.dtype(data.dtype)}; the kernels compute in float32")
+    if type(data) is not NDArray:
+        raise Unsupported(f"{parameter.name} is no dense array")
+    return data
+
+
 class Weight:
     """A parameter that the kernels read where MXNet has it; and so its gradient.
 
@@ -65,16 +77,11 @@ class Weight:
 
     def _look_up(self):
         parameter = self.parameter
-        # `list_ctx` raises what Gluon raises for a parameter that is not initialized
-        if parameter.list_ctx() != [mx.cpu()]:
-            raise Unsupported(f"{parameter.name} is on {parameter.list_ctx()}; the kernels run on cpu(0)")
-        data = parameter.data(mx.cpu())  # whatever context is the current one
-        if data.dtype != np.float32:
-            raise Unsupported(f"{parameter.name} is {np.dtype(data.dtype)}; the kernels compute in float32")
+        data_of(parameter)
         if parameter.grad_req == "add":
             raise Unsupported(f"{parameter.name} has grad_req 'add'; the kernels serve 'write' and 'null'")
-        if type(data) is not NDArray or (parameter._grad is not None and type(parameter._grad[0]) is not NDArray):
-            raise Unsupported(f"{parameter.name} or its gradient is no dense array")
+        if parameter._grad is not None and type(parameter._grad[0]) is not NDArray:
+            raise Unsupported(f"the gradient of {parameter.name} is no dense array")
         self._arrays, self._gradients = parameter._data, parameter._grad
 
     def finish(self):
