@@ -7,8 +7,8 @@ only from those above it:
     machine/               this computer: wheels, packages, cuda, libraries, nvidia
     compat/                MXNet 1.9.1 and d2lzh here: numpy_names, mxnet_patches, ipython_patches, threads
     devices                "gpu(1)" -> mx.Context
-    data/                  bytes -> batches: idx, transports, augment, catalogue (a data set is one entry), cache,
-                           datasets, transforms, batches; d2lzh_patch, the book's own package with these
+    data/                  bytes -> batches: idx, transports, augment, sampling, catalogue (a data set is one entry),
+                           cache, datasets, transforms, batches; d2lzh_patch, the book's own package with these
     nets/                  layers, losses, zoo (the nets by name), table (a net as one), inspect (what happens inside)
     viz/                   fonts, figures, animator, drawings
     engines/               a batch -> gradients: base (what an engine promises), proof, autograd, choice; recorded,

@@ -8,8 +8,6 @@ import numpy as np
 
 from gluon_lenet.fields import NotNegative, Share
 
-# MXNet is imported where it is used: recipes, which hold an Augmentation, are read before MXNet is loaded.
-
 
 @dataclass(frozen=True)
 class Augmentation:
@@ -27,21 +25,16 @@ class Augmentation:
 
     def __call__(self, images: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         """uint8 (n, h, w) -> uint8 (n, h, w); the random amounts depend on `rng` and n only."""
-        from mxnet import nd
+        # imported here: recipes, which hold an Augmentation, are read before Numba is loaded
+        from gluon_lenet.data.sampling import sample
 
-        n, height, width = images.shape
-        grid = nd.GridGenerator(
-            nd.array(self.matrices(n, height, width, rng).reshape(n, 6)),
-            transform_type="affine",
-            target_shape=(height, width),
-        )  # (n, 2, h, w), where in the image each pixel of the result comes from
-        pixels = nd.array(images[:, None], dtype=np.float32)  # (n, 1, h, w)
-        return nd.BilinearSampler(pixels, grid).round().astype(np.uint8).asnumpy()[:, 0]
+        images = np.ascontiguousarray(images)
+        return sample(images, self.matrices(*images.shape, rng), np.empty_like(images))
 
     def matrices(self, n: int, height: int, width: int, rng: np.random.Generator) -> np.ndarray:
         """float32 (n, 2, 3): maps a position (x, y, 1) in the result to the position (x, y) in the image.
 
-        Coordinates are those of `nd.GridGenerator`: -1 to 1 from the centre of the first pixel to that of the last.
+        Coordinates are -1 to 1 from the centre of the first pixel to that of the last.
         """
         rotation, scale, squeeze, shear, x, y, flip = rng.uniform(-1, 1, size=(7, n))
         angle, larger, wider = np.radians(self.rotation) * rotation, 1 + self.scale * scale, 1 + self.squeeze * squeeze

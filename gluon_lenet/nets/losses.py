@@ -1,4 +1,4 @@
-"""Logits (b, classes) and labels (b,) -> one loss per image (b,): LeNet-5's MAP loss (equation 9)."""
+"""Logits (b, classes) and labels (b,) -> one loss per image (b,): LeNet-5's MAP loss, smoothed cross-entropy."""
 
 from math import exp
 
@@ -30,3 +30,27 @@ class MAPLoss(Loss):
         """(b, classes), (b,) -> (b,)."""
         rest = F.log(F.sum(F.exp(logits), axis=1) + exp(-self.j))
         return rest - F.pick(logits, label, axis=1)
+
+
+class SmoothedCrossEntropy(Loss):
+    """Softmax cross-entropy of labels that are not quite certain (Szegedy et al. 2016, section 7).
+
+    The class of an image is expected with the probability 1 - smoothing, and each of the classes, this one included,
+    with smoothing / classes more:
+
+        -(1 - smoothing) log p_label - smoothing * mean_i log p_i
+
+    A net that has fitted the training images is thus not driven to ever larger logits.
+
+    Args:
+        smoothing: from 0, which gives softmax cross-entropy, to 1.
+    """
+
+    def __init__(self, smoothing: float = 0.1, **kwargs):
+        super().__init__(weight=None, batch_axis=0, **kwargs)
+        self.smoothing = smoothing
+
+    def hybrid_forward(self, F, logits, label):
+        """(b, classes), (b,) -> (b,)."""
+        log_p = F.log_softmax(logits)
+        return (self.smoothing - 1) * F.pick(log_p, label, axis=1) - self.smoothing * F.mean(log_p, axis=1)

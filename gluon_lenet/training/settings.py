@@ -37,14 +37,18 @@ class LeCun1998(msgspec.Struct, frozen=True, tag="lecun1998"):
         return LeCun1998()
 
 
-class CrossEntropy(msgspec.Struct, frozen=True, tag="cross_entropy"):
+class CrossEntropy(msgspec.Struct, frozen=True, tag="cross_entropy", omit_defaults=True):
     """Softmax cross-entropy."""
+
+    smoothing: Share = 0.0  # of the labels, see `losses.SmoothedCrossEntropy`
 
     def build(self) -> Loss:
         """Maps logits (b, classes) and labels (b,) to losses (b,)."""
         from mxnet.gluon.loss import SoftmaxCrossEntropyLoss
 
-        return SoftmaxCrossEntropyLoss()
+        from gluon_lenet.nets.losses import SmoothedCrossEntropy
+
+        return SmoothedCrossEntropy(self.smoothing) if self.smoothing else SoftmaxCrossEntropyLoss()
 
 
 class MAP(msgspec.Struct, frozen=True, tag="map"):

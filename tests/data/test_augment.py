@@ -38,6 +38,24 @@ def block():
     return image
 
 
+def sampled_by_mxnet(augmentation, images, seed):
+    """The same random images by MXNet's operators."""
+    n, height, width = images.shape
+    matrices = augmentation.matrices(n, height, width, np.random.default_rng(seed))
+    affine = {"transform_type": "affine", "target_shape": (height, width)}
+    grid = mx.nd.GridGenerator(mx.nd.array(matrices.reshape(n, 6)), **affine)
+    pixels = mx.nd.BilinearSampler(mx.nd.array(images[:, None], dtype=np.float32), grid)
+    return pixels.round().astype(np.uint8).asnumpy()[:, 0]
+
+
+@pytest.mark.parametrize("augmentation", [HANDWRITING, CLOTHING, LECUN_1998, Augmentation(rotation=90, scale=0.9)])
+def test_pixels_are_those_of_mxnet(fashion, augmentation):
+    noise = np.random.default_rng(0).integers(0, 256, (100, 9, 31), dtype=np.uint8)
+    for images in (fashion.test_images[:500], noise):
+        sampled = augmentation(images, np.random.default_rng(1))
+        np.testing.assert_array_equal(sampled, sampled_by_mxnet(augmentation, images, seed=1))
+
+
 def test_no_bound_changes_nothing(fashion):
     images = fashion.test_images[:100]
     assert (Augmentation()(images, np.random.default_rng(0)) == images).all()

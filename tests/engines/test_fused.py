@@ -28,8 +28,8 @@ from gluon_lenet.engines.fused.net import FusedNet, Unsupported
 from gluon_lenet.engines.fused.updater import KernelUpdater
 from gluon_lenet.errors import InputError
 from gluon_lenet.nets.layers import RBFOutput, ScaledTanh, Subsampling, TableConv2D, digit_bitmaps
-from gluon_lenet.nets.losses import MAPLoss
-from gluon_lenet.nets.zoo import get_net, lenet5_1998
+from gluon_lenet.nets.losses import MAPLoss, SmoothedCrossEntropy
+from gluon_lenet.nets.zoo import get_net, lenet5_1998, lenet_variant
 from gluon_lenet.training.recipes import RECIPES
 
 SAMPLES = ROOT / "tests" / "samples" / "fashion_mnist"
@@ -127,6 +127,23 @@ NETS = {  # name: input shape, net
             nn.Conv2D(6, (5, 3), padding=(4, 0), use_bias=False), nn.Activation("relu"), nn.Dense(7),
         ),
     ),
+    "windows_6_and_9": (
+        (1, 28, 28),
+        lambda: sequential(
+            nn.Conv2D(5, 6, activation="relu"), max_pool(), nn.Conv2D(7, 9, padding=4), avg_pool(), nn.Dense(10)
+        ),
+    ),
+    "windows_in_strips": (
+        (2, 24, 26),
+        lambda: sequential(
+            nn.Conv2D(4, (7, 2), padding=(3, 0), activation="softrelu"), avg_pool(), nn.Conv2D(5, (2, 8)), max_pool(),
+            nn.Conv2D(6, (3, 1), activation="tanh"), nn.Dense(10),
+        ),
+    ),
+    "windows_of_three_patches": (
+        (1, 28, 28),
+        lambda: sequential(nn.Conv2D(3, 12, padding=6), max_pool(), nn.Conv2D(4, 11, use_bias=False), nn.Dense(10)),
+    ),
     "paddings_1_and_3": (
         (1, 20, 20),
         lambda: sequential(
@@ -148,7 +165,12 @@ NETS = {  # name: input shape, net
         ),
     ),
 }  # fmt: skip
-LOSSES = {"1998": MAPLoss(), "layers_of_1998_otherwise": MAPLoss(j=20.0)}  # the others: softmax cross-entropy
+LOSSES = {  # the others: softmax cross-entropy
+    "1998": MAPLoss(),
+    "layers_of_1998_otherwise": MAPLoss(j=20.0),
+    "47_classes": SmoothedCrossEntropy(0.1),
+    "windows_6_and_9": SmoothedCrossEntropy(1.0),
+}
 
 
 def build(name, seed=0, hybridize=False):
@@ -548,6 +570,16 @@ def test_images_that_change_between_batches_are_resized_again():
     assert not next(batches).images.any()
 
 
+@pytest.mark.parametrize("kernel_size", range(1, 10))
+def test_every_variant_of_the_exercise_gets_the_fused_kernels(kernel_size):
+    """Windows, activations and depths; what they compute for these layers is tested above."""
+    for activation in ("sigmoid", "tanh", "relu", "softrelu", "softsign"):
+        for channels, units in (((6, 16), (120, 84)), ((1, 3), ()), ((20,), (5,)), ((), (30, 20, 10))):
+            net = lenet_variant(kernel_size, channels, activation, units, classes=7)
+            net.initialize()
+            assert FusedNet(net).forward(IMAGES[:3]).shape == (3, 7)
+
+
 def test_every_recipe_gets_the_fused_kernels():
     for recipe in RECIPES.values():
         net = get_net(recipe.net)
@@ -578,8 +610,6 @@ def test_losses_the_kernels_cannot_compute_are_named(loss, name):
 @pytest.mark.parametrize(
     ("layers", "message"),
     [
-        ([nn.Conv2D(6, 6), nn.Dense(10)], r"layer 0, Conv2D.*has a window of 6x6"),
-        ([nn.Conv2D(6, (3, 7)), nn.Dense(10)], r"layer 0, Conv2D.*has a window of 3x7"),
         ([nn.Conv2D(6, 5, strides=2), nn.Dense(10)], r"layer 0, Conv2D.*has a stride or a dilation other than 1"),
         ([nn.Conv2D(6, 3, dilation=2), nn.Dense(10)], r"layer 0, Conv2D.*has a stride or a dilation other than 1"),
         ([nn.Conv2D(6, 5, groups=2), nn.Dense(10)], r"layer 0, Conv2D.*groups"),

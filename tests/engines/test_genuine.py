@@ -22,7 +22,7 @@ from gluon_lenet.engines.choice import choose
 from gluon_lenet.engines.fused.engine import Fused
 from gluon_lenet.engines.fused.net import FusedNet, Unsupported
 from gluon_lenet.errors import InputError
-from gluon_lenet.nets.losses import MAPLoss
+from gluon_lenet.nets.losses import MAPLoss, SmoothedCrossEntropy
 from gluon_lenet.nets.zoo import get_net, lenet
 from gluon_lenet.training.chapter import evaluate_accuracy, train_ch5
 
@@ -334,6 +334,7 @@ LOSSES = {
     "labels of one number a class": lambda: gluon.loss.SoftmaxCrossEntropyLoss(sparse_label=False),
     "a hook": lambda: hooked(gluon.loss.SoftmaxCrossEntropyLoss()),
     "MAPLoss with its own forward": lambda: setattr_(MAPLoss(), "forward", lambda pred, label: pred.sum(axis=1)),
+    "a smoothing above 1": lambda: SmoothedCrossEntropy(1.5),
     "another loss": gluon.loss.L2Loss,
 }
 
@@ -359,6 +360,7 @@ LOSS_CHANGES = {
         True,
     ),
     "another j": (MAPLoss, lambda loss: setattr(loss, "j", 3.0), False),
+    "another smoothing": (SmoothedCrossEntropy, lambda loss: setattr(loss, "smoothing", 0.5), False),
 }
 
 

@@ -71,11 +71,12 @@ ACTIVATIONS = ["sigmoid", "tanh", "relu", "softrelu", "softsign"]
 
 def _conv(draw):
     pad = draw(st.sampled_from([0, 0, 0, 2]))
-    return nn.Conv2D(draw(st.integers(1, 7)), 5, padding=pad, activation=draw(st.sampled_from([*ACTIVATIONS, None])))
+    size = draw(st.sampled_from([5, 5, *range(1, 10)]))
+    return nn.Conv2D(draw(st.integers(1, 7)), size, padding=pad, activation=draw(st.sampled_from([*ACTIVATIONS, None])))
 
 
 def _odd_conv(draw):
-    kernel, groups = draw(st.integers(1, 5)), draw(st.sampled_from([1, 1, 2]))
+    kernel, groups = draw(st.integers(1, 9)), draw(st.sampled_from([1, 1, 2]))
     return nn.Conv2D(
         2 * draw(st.integers(1, 3)),
         kernel,

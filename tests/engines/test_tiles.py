@@ -85,7 +85,7 @@ def test_convolve(outputs):
     @njit
     def call(floats, row, plane):
         x, y = Map(at_x, row, plane), Map(at_y, 2 * LANES, 4 * LANES)
-        convolution.convolve(outputs, floats, x, convolution.Packed(3, at_weights, at_bias), y)
+        convolution.convolve(outputs, floats, x, convolution.Packed(3, 1, 1, at_weights, at_bias), y)
 
     call(memory.floats, 6 * LANES, 36 * LANES)
     close(memory[3], convolved(x, weights, bias))
@@ -102,7 +102,7 @@ def test_convolve_maxpool(outputs):
     @njit
     def call(floats, row, plane):
         x, y, chosen = Map(at_x, row, plane), Map(at_y, LANES, LANES), maxpool.Chosen(choices, 0, LANES)
-        maxpool.convolve_maxpool(outputs, floats, x, convolution.Packed(2, at_weights, at_bias), y, chosen)
+        maxpool.convolve_maxpool(outputs, floats, x, convolution.Packed(2, 1, 1, at_weights, at_bias), y, chosen)
 
     call(memory.floats, 6 * LANES, 36 * LANES)
     pixels = convolved(x, weights, bias).reshape(outputs, 4, LANES)

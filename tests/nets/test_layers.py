@@ -133,6 +133,17 @@ def test_map_loss_and_its_gradient_are_equation_9(hybridized):
         np.testing.assert_allclose(gradient[:, i], slope, rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.parametrize("smoothing", [0.0, 0.1, 1.0])
+@pytest.mark.parametrize("hybridized", [False, True], ids=["imperative", "hybridized"])
+def test_smoothed_cross_entropy_is_that_of_smoothed_labels(smoothing, hybridized):
+    logits, labels = mx.nd.array(random(12, 10, scale=3)), mx.nd.array(np.arange(12) % 10)
+    expected = mx.gluon.loss.SoftmaxCrossEntropyLoss(sparse_label=False)
+    loss = losses.SmoothedCrossEntropy(smoothing)
+    loss.hybridize(hybridized)
+    smoothed = (1 - smoothing) * mx.nd.one_hot(labels, 10) + smoothing / 10
+    np.testing.assert_allclose(loss(logits, labels).asnumpy(), expected(logits, smoothed).asnumpy(), rtol=1e-5)
+
+
 def test_map_loss_stays_finite_and_lets_go_of_far_units():
     loss = losses.MAPLoss()
     far = mx.nd.array([[-1e4] * 10, [0.0] + [-1e4] * 9])

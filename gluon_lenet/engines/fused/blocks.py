@@ -183,7 +183,7 @@ def write_gradients(task, layers, share):
             add_shares(memories, task, layer.coefficient_sums, layer.coefficient_gradient, layer.outputs)
             add_shares(memories, task, layer.pool_bias_sums, layer.pool_bias_gradient, layer.outputs)
         if layer.weight_gradient != 0:
-            length = layer.inputs * (K * K if layer.kind == CONVOLUTION else 1)
+            length = layer.patches * K * K if layer.kind == CONVOLUTION else layer.inputs
             for o in range(share * layer.outputs // task.shares, (share + 1) * layer.outputs // task.shares):
                 start, target = layer.weight_sums + o * layer.sums_row, layer.weight_gradient + o * length * 4
                 add_shares(memories, task, start, target, length)

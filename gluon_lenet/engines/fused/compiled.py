@@ -80,7 +80,8 @@ class RunTask(Task):
             first_pixel=first_pixel,
             image_row=image_row,
             image_plane=image_plane,
-            rubbish=program.rubbish,
+            rubbish=program.loss.rubbish,
+            smoothing=program.loss.smoothing,
             starts=starts.ctypes.data,
         )
 

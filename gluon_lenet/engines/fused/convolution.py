@@ -1,5 +1,6 @@
 """Convolution 5x5, stride 1: input (inputs, h + 4, w + 4) -> output (outputs, h, w), and its gradients.
 
+A larger window is the sum of several of 5x5 side by side, its patches, as if each were an input channel of its own.
 With max pooling behind it, `maxpool.py` computes both at once.
 """
 
@@ -20,6 +21,7 @@ from gluon_lenet.engines.fused.tables import (
     input_gradient_map,
     input_map,
     moved,
+    patch_of,
 )
 from gluon_lenet.engines.fused.vectors import (
     Address,
@@ -36,15 +38,17 @@ from gluon_lenet.engines.fused.vectors import (
 
 
 class Packed(NamedTuple):
-    """A group of output channels' parameters in memory: weights (channels, 5, 5, outputs), biases (outputs,)."""
+    """A group of output channels' parameters in memory: weights (patches, 5, 5, outputs), biases (outputs,)."""
 
-    channels: Int
+    channels: Int  # of the input, each of patches (down, across)
+    down: Int
+    across: Int
     weights: Int
     bias: Int
 
 
 class Taps(NamedTuple):
-    """Weights of one input channel in MXNet's array: those of `outputs` output channels, `step` floats apart.
+    """Weights of one patch in MXNet's array: those of `outputs` output channels, `step` floats apart.
 
     Of each kernel the rows `first` ... `stop` - 1.
     """
@@ -63,13 +67,14 @@ class Taps(NamedTuple):
 def window(outputs: int, memory: Floats, x: Map, packed: Packed) -> list[list[Value]]:
     """`outputs` channels of the convolution in a window of 2x2 pixels: [output][pixel], pixels row by row.
 
-    The window's receptive field begins at x; a row of it, 6 vectors, serves 2 pixels and all the outputs.
+    The window's receptive field begins at x; a row of a patch of it, 6 vectors, serves 2 pixels and all the outputs.
     """
     sums = [[Variable(memory.broadcast(packed.bias + o)) for _ in range(4)] for o in range(outputs)]
-    with loop(packed.channels) as channel, loop(K) as ky:
-        above = x.at + channel * x.plane + ky * x.row
+    with loop(packed.channels) as channel, loop(packed.down) as down, loop(packed.across) as across, loop(K) as ky:
+        above = x.at + channel * x.plane + (down * K + ky) * x.row + across * (K * LANES)
         field = [[memory.load(above + x.row * i + j * LANES) for j in range(K + 1)] for i in range(2)]
-        taps = packed.weights + (channel * K + ky) * (K * outputs)
+        patch = (channel * packed.down + down) * packed.across + across
+        taps = packed.weights + (patch * K + ky) * (K * outputs)
         for kx in range(K):
             for o in range(outputs):
                 weight = memory.broadcast(taps + (kx * outputs + o))
@@ -104,7 +109,7 @@ def forward(memory, layer):
 @njit
 def pack(memory, layer):
     """Copy the weights into the order in which `window` reads them, group by group."""
-    taps = layer.inputs * K * K
+    taps = layer.patches * K * K
     weights = at_address(FLOAT32, layer.weight, layer.outputs * taps)
     first = 0
     while first < layer.outputs:
@@ -119,8 +124,8 @@ def pack(memory, layer):
 @njit
 def packed_from(layer, output):
     """The packed parameters of the group that begins with an output channel."""
-    taps = layer.inputs * K * K
-    return Packed(layer.inputs, layer.packed_weight + output * taps, layer.packed_bias + output)
+    weights = layer.packed_weight + output * layer.patches * K * K
+    return Packed(layer.inputs, layer.patches_down, layer.patches_across, weights, layer.packed_bias + output)
 
 
 # --- gradient of the weights ------------------------------------------------------------------------------------------
@@ -128,7 +133,7 @@ def packed_from(layer, output):
 
 @tile
 def weight_gradient(memory: Floats, x: Map, gradient: Map, height: Int, width: Int, sums: Int):
-    """The gradient of the 25 weights between an input map and an output map, added to the 25 floats at `sums`.
+    """The gradient of the 25 weights between a patch and an output map, added to the 25 floats at `sums`.
 
     sums[ky, kx] += sum over images and pixels of gradient[y, x] * input[y + ky, x + kx].
     `height` and `width` are the gradient's.
@@ -165,27 +170,33 @@ def add_taps(memory: Floats, taps: list[Variable], sums: Value):
 
 @njit
 def add_weight_gradient(memory, layer):
-    """Add the block's gradient of the weights to `weight_sums`: (outputs, inputs, 25)."""
+    """Add the block's gradient of the weights to `weight_sums`: (outputs, patches, 25)."""
     image, gradient = input_map(layer), convolved_gradient(layer)
-    for channel in range(layer.inputs):  # outermost, so that its map stays in the cache
+    for patch in range(layer.patches):  # outermost, so that its map stays in the cache
         for o in range(layer.outputs):
-            if is_connected(layer, o, channel):
-                x, dy, sums = moved(image, channel, 0, 0), moved(gradient, o, 0, 0), sums_of(layer, o, channel)
+            if is_connected(layer, o, patch):
+                x, dy, sums = patch_of(image, layer, patch), moved(gradient, o, 0, 0), sums_of(layer, o, patch)
                 weight_gradient(memory, x, dy, layer.height, layer.width, sums)
 
 
 @njit(inline="always")
-def is_connected(layer, output, channel):
-    """Whether there are weights between an output and an input channel."""
+def is_connected(layer, output, patch):
+    """Whether there are weights between an output and a patch."""
     if layer.connected == 0:
         return True
-    return at_address(UINT8, layer.connected, layer.outputs * layer.inputs)[output * layer.inputs + channel] != 0
+    return at_address(UINT8, layer.connected, layer.outputs * layer.patches)[output * layer.patches + patch] != 0
 
 
 @njit(inline="always")
-def sums_of(layer, output, channel):
-    """The place of the sums of the 25 weights between an output and an input channel."""
-    return layer.weight_sums + (output * layer.inputs + channel) * (K * K)
+def sums_of(layer, output, patch):
+    """The place of the sums of the 25 weights between an output and a patch."""
+    return layer.weight_sums + (output * layer.patches + patch) * (K * K)
+
+
+@njit(inline="always")
+def patches_fitting(sizes, layer, patch):
+    """From a patch on, the largest size of a tile that takes patches side by side: whole input channels only."""
+    return fitting(sizes, layer.patches - patch) if layer.patches == layer.inputs else 1
 
 
 # --- gradient of the input --------------------------------------------------------------------------------------------
@@ -223,37 +234,38 @@ def write_input_gradient(memory, layer):
     """The gradient of the padded input, from that of the output, or of `map` before SUM_POOLING."""
     fill(memory, layer.input_gradient, layer.input_size, np.float32(0))
     for y in range(layer.height + K - 1):
-        channel = 0
-        while channel < layer.inputs:
-            group = fitting(CHANNELS, layer.inputs - channel) if layer.connected == 0 else 1
-            first, stop = connected_outputs(layer, channel, 0)
+        patch = 0
+        while patch < layer.patches:
+            group = patches_fitting(CHANNELS, layer, patch) if layer.connected == 0 else 1
+            first, stop = connected_outputs(layer, patch, 0)
             while first < stop:
-                add_row_gradient(memory, layer, (channel, group), (first, stop - first), y)
-                first, stop = connected_outputs(layer, channel, stop)
-            channel += group
+                add_row_gradient(memory, layer, (patch, group), (first, stop - first), y)
+                first, stop = connected_outputs(layer, patch, stop)
+            patch += group
 
 
 @njit
-def connected_outputs(layer, channel, start):
-    """The first outputs side by side, from `start` on, that an input channel has weights to: number, number after."""
+def connected_outputs(layer, patch, start):
+    """The first outputs side by side, from `start` on, that a patch has weights to: number, number after."""
     first, stop = start, layer.outputs
     if layer.connected != 0:
-        while first < layer.outputs and not is_connected(layer, first, channel):
+        while first < layer.outputs and not is_connected(layer, first, patch):
             first += 1
         stop = first
-        while stop < layer.outputs and is_connected(layer, stop, channel):
+        while stop < layer.outputs and is_connected(layer, stop, patch):
             stop += 1
     return first, stop
 
 
 @njit(inline="always")
 def add_row_gradient(memory, layer, inputs, outputs, y):
-    """Add what some outputs contribute to the gradient of row y of some input channels; both (first, number)."""
-    (channel, group), (output, count) = inputs, outputs
-    gradient, target = moved(convolved_gradient(layer), output, y, 0), moved(input_gradient_map(layer), channel, y, 0)
+    """Add what some outputs contribute to the gradient of row y of some patches; both (first, number)."""
+    (patch, group), (output, count) = inputs, outputs
+    gradient = moved(convolved_gradient(layer), output, y, 0)
+    target = moved(patch_of(input_gradient_map(layer), layer, patch), 0, y, 0)
     first, stop = max(0, y - layer.height + 1), min(K, y + 1)  # rows of the kernel that lie within the output
-    step = layer.inputs * K * K
-    taps = Taps(layer.weight, output * step + channel * K * K, step, count, first, stop)
+    step = layer.patches * K * K
+    taps = Taps(layer.weight, output * step + patch * K * K, step, count, first, stop)
     x = 0
     while x < layer.width:
         columns = fitting(COLUMNS, layer.width - x)

@@ -43,12 +43,14 @@ def loss_and_gradient(memory, layer, task, rows, count, totals):
     """Softmax cross-entropy of the block's first `count` images, its gradient, and how many are right.
 
     loss = log(total) + shift - logit of the label. The task's `rubbish` is the logit of an extra class without a
-    label, as in LeNet-5's loss (`losses.MAPLoss`). `layer` is the last one, whose output gradient is written; lanes
-    from `count` on get gradient 0.
+    label, as in LeNet-5's loss (`losses.MAPLoss`); with its `smoothing`, a share of the label's probability is expected
+    of all classes alike (`losses.SmoothedCrossEntropy`). `layer` is the last one, whose output gradient is written;
+    lanes from `count` on get gradient 0.
     """
     labels = at_address(INT32, task.labels, task.num_images)
     classes, gradient = layer.outputs, layer.output_gradient
     largest, shift, total = task.scratch, task.scratch + LANES, task.scratch + 2 * LANES
+    certain, each = np.float32(1 - task.smoothing), np.float32(task.smoothing / classes)
     softmax(memory, classes, np.float32(task.rubbish), layer.output, gradient, task.scratch)
     for lane in range(LANES):
         label = labels[rows[lane]] if lane < count else 0
@@ -56,8 +58,13 @@ def loss_and_gradient(memory, layer, task, rows, count, totals):
             totals[BAD_LABELS] += 1
         elif lane < count:
             logit = memory[layer.output + label * LANES + lane]
-            memory[gradient + label * LANES + lane] -= np.float32(1)
-            totals[LOSS] += math.log(memory[total + lane]) + memory[shift + lane] - logit
+            memory[gradient + label * LANES + lane] -= certain
+            expected = certain * logit
+            if each:
+                for o in range(classes):
+                    memory[gradient + o * LANES + lane] -= each
+                    expected += each * memory[layer.output + o * LANES + lane]
+            totals[LOSS] += math.log(memory[total + lane]) + memory[shift + lane] - expected
             best = logit == memory[largest + lane]
             for o in range(label):  # of several largest logits the first is the answer, as in argmax
                 best = best and memory[layer.output + o * LANES + lane] != logit

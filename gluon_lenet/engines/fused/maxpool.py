@@ -10,16 +10,32 @@ from typing import NamedTuple
 import numpy as np
 from numba import njit
 
-from gluon_lenet.engines.fused.convolution import Packed, add_taps, is_connected, packed_from, sums_of, window
+from gluon_lenet.engines.fused.convolution import (
+    Packed,
+    add_taps,
+    is_connected,
+    packed_from,
+    patches_fitting,
+    sums_of,
+    window,
+)
 from gluon_lenet.engines.fused.memory import FLOAT32, at_address, fill, fitting
 from gluon_lenet.engines.fused.sizes import LANES, MAXPOOL_CHANNELS, OUTPUTS, STRIPS, K
-from gluon_lenet.engines.fused.tables import NOWHERE, Map, convolved_gradient, input_gradient_map, input_map, moved
+from gluon_lenet.engines.fused.tables import (
+    NOWHERE,
+    Map,
+    convolved_gradient,
+    input_gradient_map,
+    input_map,
+    moved,
+    patch_of,
+)
 from gluon_lenet.engines.fused.vectors import Choice, Floats, Int, Variable, byte_vector, loop, tile, vector
 
 # What is stored about a window: which of its 4 pixels is the largest. Bit 3 says below, bit 0 says left: as it is, the
 # number is a place in the tables of `input_gradient`.
 CODES = (1, 0, 9, 8)
-TABLE = (K + 1) * 16  # floats of the table for one input and one output channel
+TABLE = (K + 1) * 16  # floats of the table for one patch and one output channel
 
 
 class Chosen(NamedTuple):
@@ -31,7 +47,7 @@ class Chosen(NamedTuple):
 
 
 class Table(NamedTuple):
-    """Where a row of the tables of one input channel is, for output channel 0 of `outputs`, `step` floats apart."""
+    """Where a row of the tables of one patch is, for output channel 0 of `outputs`, `step` floats apart."""
 
     at: Int
     step: Int
@@ -112,13 +128,13 @@ def weight_gradient(memory: Floats, x: Map, gradient: Map, chosen: Chosen, heigh
 
 @njit
 def add_weight_gradient(memory, layer):
-    """Add the block's gradient of the weights to `weight_sums`: (outputs, inputs, 25)."""
+    """Add the block's gradient of the weights to `weight_sums`: (outputs, patches, 25)."""
     image, gradient = input_map(layer), convolved_gradient(layer)
-    for channel in range(layer.inputs):  # outermost, so that its map stays in the cache
+    for patch in range(layer.patches):  # outermost, so that its map stays in the cache
         for o in range(layer.outputs):
-            if is_connected(layer, o, channel):
-                x, dy, choices = moved(image, channel, 0, 0), moved(gradient, o, 0, 0), chosen(layer, o, 0, 0)
-                height, width, sums = layer.pooled_height, layer.pooled_width, sums_of(layer, o, channel)
+            if is_connected(layer, o, patch):
+                x, dy, choices = patch_of(image, layer, patch), moved(gradient, o, 0, 0), chosen(layer, o, 0, 0)
+                height, width, sums = layer.pooled_height, layer.pooled_width, sums_of(layer, o, patch)
                 weight_gradient(memory, x, dy, choices, height, width, sums)
 
 
@@ -160,24 +176,24 @@ def input_gradient(
 def write_input_gradient(memory, layer):
     """The gradient of the padded input, from that of the output."""
     fill(memory, layer.input_gradient, layer.input_size, np.float32(0))
-    gradient, target = convolved_gradient(layer), input_gradient_map(layer)
-    channel = 0
-    while channel < layer.inputs:
-        group = fitting(MAXPOOL_CHANNELS, layer.inputs - channel)
+    gradient, patch = convolved_gradient(layer), 0
+    while patch < layer.patches:
+        group = patches_fitting(MAXPOOL_CHANNELS, layer, patch)
+        target = patch_of(input_gradient_map(layer), layer, patch)
         for i in range(K + 1):
-            table = Table(layer.tables + channel * TABLE + i * 16, layer.inputs * TABLE, layer.outputs)
+            table = Table(layer.tables + patch * TABLE + i * 16, layer.patches * TABLE, layer.outputs)
             for y in range(layer.pooled_height):
                 for x in range(layer.pooled_width):
-                    dy, dx = moved(gradient, 0, y, x), moved(target, channel, 2 * y + i, 2 * x)
+                    dy, dx = moved(gradient, 0, y, x), moved(target, 0, 2 * y + i, 2 * x)
                     input_gradient(group, memory, dy, chosen(layer, 0, y, x), table, dx)
-        channel += group
+        patch += group
 
 
 @njit
 def pack(memory, layer):
     """Copy the weights into the tables of `input_gradient`; what is 0 there is 0 from the beginning."""
-    weights = at_address(FLOAT32, layer.weight, layer.outputs * layer.inputs * K * K)
-    for kernel in range(layer.outputs * layer.inputs):
+    weights = at_address(FLOAT32, layer.weight, layer.outputs * layer.patches * K * K)
+    for kernel in range(layer.outputs * layer.patches):
         table = layer.tables + kernel * TABLE
         for ky in range(K):
             for kx in range(K):

@@ -46,7 +46,7 @@ class Program:
         kept: the place of what the backward pass needs of the forward pass, `kept_size` floats.
         staging: the place of a block's images, close together.
         image: (at, row, plane) of the net's input inside the first layer's padded input, as in `tables.Map`.
-        rubbish: what `read_loss` found.
+        loss: what `read_loss` found.
         draws: whether training draws random numbers.
         record: the net and the loss, as they were.
     """
@@ -55,7 +55,7 @@ class Program:
         self.input_shape = input_shape
         self.record = Record()
         self.steps = read_net(net, input_shape, self.record)
-        self.rubbish = read_loss(loss, self.record)
+        self.loss = read_loss(loss, self.record)
         self.draws = any(step.dropout for step in self.steps)
         try:
             self.record.check_caches()
@@ -130,6 +130,9 @@ def _sizes(step: Step) -> dict[str, int]:
         "dropout": round(step.dropout * CHANCES),
         "inputs": step.in_shape[0],
         "outputs": step.out_shape[0],
+        "patches": step.in_shape[0] * prod(step.patches),
+        "patches_down": step.patches[0],
+        "patches_across": step.patches[1],
         "height": step.height,
         "width": step.width,
         "pooled_height": pooled_height,
@@ -150,7 +153,7 @@ def _place_sums(step: Step, arena: Arena) -> dict[str, int]:
     if step.kind == DENSE:
         rows, fields["sums_row"] = whole_vectors(outputs, GRADIENT_OUTPUTS), whole_vectors(inputs, LANES)
     else:
-        rows, fields["sums_row"] = outputs, inputs * K * K
+        rows, fields["sums_row"] = outputs, inputs * prod(step.patches) * K * K
     return fields | {"weight_sums": arena.take(rows * fields["sums_row"])}
 
 
@@ -206,10 +209,11 @@ def _place_transposed(step: Step, arena: Arena) -> dict[str, int]:
 
 def _place_packed(step: Step, its_input: dict[str, int], arena: Arena) -> dict[str, int]:
     """Copies of the parameters."""
-    inputs, outputs = step.in_shape[0], step.out_shape[0]
+    outputs = step.out_shape[0]
+    kernels = outputs * step.in_shape[0] * prod(step.patches)  # of 5x5, of a convolution
     fields = {name: arena.take(outputs) for name in ("packed_bias", "packed_coefficient", "packed_pool_bias")}
     if step.kind == CONVOLUTION:
-        fields["packed_weight"] = arena.take(outputs * inputs * K * K)
+        fields["packed_weight"] = arena.take(kernels * K * K)
     if step.pooling == MAX_POOLING and "input_gradient" in its_input:
-        fields["tables"] = arena.take(outputs * inputs * TABLE)
+        fields["tables"] = arena.take(kernels * TABLE)
     return fields

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from math import inf, prod
+from typing import NamedTuple
 
 import numpy as np
 from mxnet.gluon import Parameter, nn
@@ -14,10 +15,10 @@ from gluon_lenet.engines.fused.sizes import LANES, K
 from gluon_lenet.engines.fused.tables import CONVOLUTION, DENSE, DISTANCES, MAX_POOLING, NO_POOLING, SUM_POOLING
 from gluon_lenet.engines.proof import Record
 from gluon_lenet.nets.layers import RBFOutput, ScaledTanh, Subsampling, TableConv2D
-from gluon_lenet.nets.losses import MAPLoss
+from gluon_lenet.nets.losses import MAPLoss, SmoothedCrossEntropy
 
 SERVED = (
-    "the fused kernels serve a flat Sequential of Conv2D up to 5x5 (stride 1), MaxPool2D and AvgPool2D 2x2 "
+    "the fused kernels serve a flat Sequential of Conv2D (stride 1), MaxPool2D and AvgPool2D 2x2 "
     f"(stride 2, after a convolution), {', '.join(kind for kind in NUMBERS if isinstance(kind, str))}, Flatten, Dense, "
     "Dropout, and LeNet-5's TableConv2D, Subsampling, ScaledTanh and RBFOutput"
 )
@@ -39,19 +40,20 @@ class Step:
     width: int = 1
     padded: tuple[int, int] = (1, 1)  # height and width of the input with what a convolution reads around it
     padding: tuple[int, int] = (0, 0)  # rows above the input, and columns to its left
+    patches: tuple[int, int] = (1, 1)  # of 5x5, down and across, that a convolution's window is cut into
     map_activation: int = NO_ACTIVATION  # before SUM_POOLING
     pooling: int = NO_POOLING
     activation: int = NO_ACTIVATION
     dropout: float = 0.0  # after the activation: the probability of being dropped
     parameters: dict[str, Parameter] = field(default_factory=dict)  # by their names in the table
-    # For a kernel that is put together, (outputs * inputs, K, K): the parameters, and their places in it.
+    # For a kernel that is put together, of shape `kernel_shape`: the parameters, and their places in it.
     parts: list[tuple[Parameter, tuple]] = field(default_factory=list)
     connected: np.ndarray | None = None  # uint8 (outputs * inputs,): 0 for pairs of maps without weights
 
     @property
-    def kernel_shape(self) -> tuple[int, int, int]:
-        """The shape of the kernel that is put together of `parts`."""
-        return self.out_shape[0] * self.in_shape[0], K, K
+    def kernel_shape(self) -> tuple[int, int]:
+        """The shape of the kernel that is put together of `parts`: (outputs * inputs, 25 for each patch)."""
+        return self.out_shape[0] * self.in_shape[0], prod(self.patches) * K * K
 
 
 def read_net(net: nn.Block, input_shape: tuple[int, int, int], record: Record) -> list[Step]:
@@ -115,8 +117,10 @@ def _read_convolution(block, name, steps, shape):
     step = _add_convolution(block, name, steps, shape, (outputs, *kernel), padding)
     step.parameters = _weight_and_bias(block)
     if step.kind == CONVOLUTION and kernel != (K, K):
-        # As the upper left part of a 5x5 kernel of zeros, a smaller one computes the same.
-        step.parts = [(step.parameters.pop("weight"), (slice(None), slice(kernel[0]), slice(kernel[1])))]
+        # in the upper left of patches that are 0 elsewhere, it computes the same
+        (down, y), (across, x) = (np.divmod(np.arange(size), K) for size in kernel)
+        taps = ((down[:, None] * step.patches[1] + across) * K + y[:, None]) * K + x  # (kernel height, width)
+        step.parts = [(step.parameters.pop("weight"), (slice(None), taps))]
     _add_activation(block.act and block.act._act_type, name, steps)
     return step.out_shape
 
@@ -143,13 +147,12 @@ def _add_convolution(block, name, steps, shape, kernel, padding) -> Step:
     height, width = (n + 2 * p - k + 1 for n, p, k in zip(size, padding, window, strict=True))
     if window == size and padding == (0, 0):  # a dense layer in disguise: the kernel is as large as the input
         steps.append(Step(block, DENSE, (channels * prod(window), 1, 1), (outputs, 1, 1)))
-    elif max(window) > K:
-        raise Unsupported(f"{name} has a window of {window[0]}x{window[1]}; {SERVED}")
     elif min(height, width) < 2:
         raise Unsupported(f"{name} gets an input of {shape}, too small for it")
     else:
-        padded = height + K - 1, width + K - 1
-        steps.append(Step(block, CONVOLUTION, shape, (outputs, height, width), height, width, padded, padding))
+        patches = tuple(-(-size // K) for size in window)
+        padded = height + patches[0] * K - 1, width + patches[1] * K - 1
+        steps.append(Step(block, CONVOLUTION, shape, (outputs, height, width), height, width, padded, padding, patches))
     return steps[-1]
 
 
@@ -278,22 +281,33 @@ def _check_shape(name, shape, outputs, inputs):
         raise Unsupported(f"{name} expects {shape[1]} inputs but gets {inputs}")
 
 
-def read_loss(loss: Loss, record: Record) -> float:
-    """A loss -> the logit of the class that it adds to the net's in the softmax; minus infinity adds none.
+class LossNumbers(NamedTuple):
+    """A loss as the kernels compute it: softmax cross-entropy of class numbers, with two numbers that change it."""
 
-    `MAPLoss` is softmax cross-entropy with one class more, of the constant penalty j. `record` takes the loss.
+    rubbish: float = -inf  # logit of a class that the loss adds to the net's; minus infinity adds none
+    smoothing: float = 0.0  # of the labels
+
+
+def read_loss(loss: Loss, record: Record) -> LossNumbers:
+    """A loss -> its numbers. `MAPLoss` adds a class of the constant penalty j. `record` takes the loss.
 
     Raises:
         Unsupported: the kernels cannot compute this loss, or it may not compute what its type says.
     """
     name = type(loss).__name__
-    if type(loss) not in (MAPLoss, SoftmaxCrossEntropyLoss):
-        raise Unsupported(f"they compute softmax cross-entropy of class numbers or MAPLoss, not {name}")
+    if type(loss) not in (MAPLoss, SmoothedCrossEntropy, SoftmaxCrossEntropyLoss):
+        raise Unsupported(
+            f"they compute softmax cross-entropy of class numbers, SmoothedCrossEntropy or MAPLoss, not {name}"
+        )
     _add_to(record, loss, f"the loss, {name},")
     if (loss._weight, loss._batch_axis) != (None, 0):
         raise Unsupported(f"the loss, {name}, has a weight, or a batch axis other than 0")
     if type(loss) is MAPLoss:
-        return -loss.j
+        return LossNumbers(rubbish=-loss.j)
+    if type(loss) is SmoothedCrossEntropy:
+        if not 0 <= loss.smoothing <= 1:
+            raise Unsupported(f"the loss, {name}, has a smoothing that is not from 0 to 1, {loss.smoothing}")
+        return LossNumbers(smoothing=loss.smoothing)
     if (loss._sparse_label, loss._from_logits, loss._axis) != (True, False, -1):
         raise Unsupported(f"they compute {name} of class numbers along the last axis of logits only")
-    return -inf
+    return LossNumbers()

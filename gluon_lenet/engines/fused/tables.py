@@ -37,7 +37,7 @@ from typing import NamedTuple
 import numpy as np
 from numba import from_dtype, njit
 
-from gluon_lenet.engines.fused.sizes import LANES
+from gluon_lenet.engines.fused.sizes import LANES, K
 from gluon_lenet.engines.fused.vectors import Address, Int
 
 NOWHERE = -1  # the place of what a layer does not have
@@ -58,6 +58,10 @@ SIZES = [
     "number",  # of the layer, from 0
     "inputs",  # channels of a convolution, neurons of another layer
     "outputs",
+    # of a convolution: a window larger than 5x5 is cut into patches of 5x5
+    "patches",  # of all input channels: how many 5x5 kernels an output has
+    "patches_down",  # of one input channel
+    "patches_across",
     "height",  # of the convolution's output, as far as pooling uses it
     "width",
     "pooled_height",  # of what the next layer sees
@@ -89,8 +93,8 @@ PLACES = [
     "pool_bias_sums",
     "output_bias_sums",  # bias_sums or pool_bias_sums: where the gradient before `activation` is added up
     # each thread's copies of the parameters
-    "packed_weight",  # convolution: (groups of OUTPUTS[0] or the rest, inputs, 5, 5, outputs of the group)
-    "tables",  # max pooling: (outputs, inputs, 6, 16), see maxpool.input_gradient
+    "packed_weight",  # convolution: (groups of OUTPUTS[0] or the rest, patches, 5, 5, outputs of the group)
+    "tables",  # max pooling: (outputs, patches, 6, 16), see maxpool.input_gradient
     "packed_bias",  # zeros without a bias
     "packed_coefficient",  # SUM_POOLING: (outputs,), 1/4 each for average pooling
     "packed_pool_bias",
@@ -149,6 +153,14 @@ class Matrix(NamedTuple):
 def moved(start, channel, y, x):
     """A `Map` from another of its pixels on."""
     return Map(start.at + channel * start.plane + y * start.row + x * LANES, start.row, start.plane)
+
+
+@njit
+def patch_of(start, layer, patch):
+    """A `Map` from where the first window's part in a patch begins; `start` is the layer's padded input."""
+    channel, rest = divmod(patch, layer.patches_down * layer.patches_across)
+    down, across = divmod(rest, layer.patches_across)
+    return moved(start, channel, down * K, across * K)
 
 
 @njit
@@ -237,6 +249,7 @@ RUN_TASK = _task(  # a batch of images through a net
         "mean",
         "std",
         "rubbish",  # logit of the loss's extra class
+        "smoothing",  # of the labels, see `losses.SmoothedCrossEntropy`
     ],
 )
 UPDATE_TASK = _task(  # an optimizer's step
