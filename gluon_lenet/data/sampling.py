@@ -1,7 +1,7 @@
 """uint8 images (n, h, w) and affine maps (n, 2, 3) -> uint8 images (n, h, w), sampled bilinearly; compiled by Numba.
 
-The pixels are those of MXNet's `GridGenerator` and `BilinearSampler`, rounded, bit for bit: this computes in float32 and
-in float64 where MXNet does. It takes a fifth of the time.
+The pixels are those of `GridGenerator` and `BilinearSampler` of MXNet, rounded, bit for bit: this computes in float32
+and in float64 where MXNet does. It takes a fifth of the time.
 """
 
 from __future__ import annotations
