@@ -31,7 +31,7 @@ import report
 from gluon_lenet.compat.threads import physical_cores
 from gluon_lenet.data.datasets import load_dataset
 from gluon_lenet.training.recipes import DEFAULT_RECIPE, RECIPES, Recipe
-from gluon_lenet.training.settings import CrossEntropy
+from gluon_lenet.training.settings import Cosine, CrossEntropy
 from report import CHANNELS_LAST, D2LZH, OURS, SCRIPT
 from reproduce import ROOT, insert
 
@@ -205,6 +205,7 @@ class Jobs:
             "num_train": len(np.load(data / "train_labels.npy")),
             "num_test": len(np.load(data / "test_labels.npy")),
             "seed": 0,
+            "cosine": settings.num_epochs if isinstance(settings.schedule, Cosine) else None,  # epochs
         }
         job |= {name: getattr(settings, name) for name in ("batch_size", "optimizer", "lr", "momentum")}
         job |= {name: getattr(settings.transform, name) for name in ("mean", "std")}

@@ -1,6 +1,6 @@
 """Recipes and seeds -> test accuracies with mean and spread, in benchmarks/results/ and in both READMEs.
 
-    make reproduce                                            every recipe, seeds 0-4
+    make reproduce                                            every recipe, seeds 0-4, or as many as SEEDS says
     python benchmarks/reproduce.py d2l_v1_fashion --seeds 3   one recipe, seeds 0-2
 
 Each run is a separate process: `python -m gluon_lenet.train --recipe NAME --seed N`. Each result is saved at once; a
@@ -37,6 +37,7 @@ from gluon_lenet.training.recipes import DEFAULT_RECIPE, RECIPES, Recipe
 ROOT = Path(__file__).resolve().parents[1]
 # Augmentation -> further scores of runs that were trained with it, as options of gluon_lenet.evaluate
 ALSO = {HANDWRITING: ("--rotate 30", "--invert")}
+SEEDS = {"d2l_v1_fashion": 20, "speedrun_mnist": 100}  # of recipes that take seconds
 RESULTS = ROOT / "benchmarks" / "results" / "reproduce.json"
 READMES = [ROOT / "README.md", ROOT / "README.zh-CN.md"]
 
@@ -44,7 +45,7 @@ READMES = [ROOT / "README.md", ROOT / "README.zh-CN.md"]
 def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("recipes", nargs="*", default=list(RECIPES), metavar="RECIPE")
-    parser.add_argument("--seeds", type=int, default=5, metavar="N", help="seeds 0 to N-1 (default: %(default)s)")
+    parser.add_argument("--seeds", type=int, metavar="N", help="seeds 0 to N-1 (default: 5, or what SEEDS says)")
     parser.add_argument("--again", action="store_true", help="repeat stored measurements")
     args = parser.parse_args(argv)
     unknown = sorted(set(args.recipes) - RECIPES.keys())
@@ -54,7 +55,7 @@ def main(argv: list[str] | None = None) -> None:
     for name in args.recipes:
         if args.again or results.get(name, {}).get("settings") != settings_of(RECIPES[name]):
             results[name] = {"settings": settings_of(RECIPES[name]), "runs": {}}
-        for seed in map(str, range(args.seeds)):
+        for seed in map(str, range(args.seeds or SEEDS.get(name, 5))):
             if seed not in results[name]["runs"]:
                 results[name]["runs"][seed] = measure(name, seed)
                 RESULTS.write_text(json.dumps(results, indent=2) + "\n")

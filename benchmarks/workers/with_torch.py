@@ -39,6 +39,8 @@ class PyTorch(Contender):
             self.optimizer = torch.optim.Adam(parameters, lr=lr, fused=True)
         else:
             self.optimizer = torch.optim.SGD(parameters, lr=lr, momentum=self.job["momentum"] or 0, fused=True)
+        steps = -(-self.job["num_train"] // self.batch_size) * (self.job["cosine"] or 0)
+        self.schedule = torch.optim.lr_scheduler.CosineAnnealingLR(self.optimizer, steps) if steps else None
         # one graph for full batches and one for the last, smaller one: faster than one for any size
         self.net = torch.compile(net, dynamic=False) if self.mode == "compile" else net
         self.loss = nn.CrossEntropyLoss()
@@ -51,6 +53,8 @@ class PyTorch(Contender):
             loss = self.loss(self.net(X), y)
             loss.backward()
             self.optimizer.step()
+            if self.schedule:
+                self.schedule.step()
             loss_sum += loss.detach() * len(rows)
         return loss_sum / len(order)
 

@@ -150,6 +150,18 @@ RECIPES = {
         schedule=Cosine(),
         augment=HANDWRITING,
     ),
+    "speedrun_mnist": Recipe(
+        source="99 % of MNIST's test images in as few seconds as can be; settings chosen on held-out training images",
+        published="none on a CPU; on a GPU 0.9904 in 0.76 s",
+        net="lenet5_relu_maxpool",
+        dataset="mnist",
+        optimizer="adam",
+        lr=0.006,
+        batch_size=64,
+        num_epochs=3,
+        schedule=Cosine(),
+        transform=Transform(mean=0.1307, std=0.3081),
+    ),
     "better_fashion": Recipe(
         source="the exercise at the end of write-up 001: a better LeNet for Fashion-MNIST",
         published="none; 0.9176 test accuracy in a reference run",
