@@ -114,7 +114,8 @@ def as_markdown(results: dict, accuracies: list[float]) -> str:
         [
             "# 99 % of MNIST, as fast as can be",
             f"`{RECIPE}`: LeNet-5 of 61,706 parameters, {recipe.num_epochs} epochs of Adam in batches of "
-            f"{recipe.batch_size}, the learning rate falling from {recipe.lr} along a cosine. Test accuracy over "
+            f"{recipe.batch_size}, the learning rate falling from {recipe.lr} along a cosine, labels smoothed by "
+            f"{recipe.loss.smoothing}. Test accuracy over "
             f"{len(accuracies)} seeds: {reproduce.spread(accuracies, 4)}; {reached} of them at least 0.99.",
             f"{machine['cpu']}, {machine['cores']} cores, {machine['threads']} threads each; {machine['date']}; load "
             f"{machine['load_before']:.2f} before; {results['rounds']} rounds of `make speedrun`; median "

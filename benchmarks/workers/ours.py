@@ -33,7 +33,7 @@ class Ours(Contender):
         self.net(nd.zeros((1, *batches["train"].image_shape)))
         self.net.hybridize(static_alloc=True, static_shape=True)
         trainer = recipe.build_trainer(self.net, len(batches["train"]))
-        engine = choose(self.net, [mx.cpu()], batches["train"], self.mode)
+        engine = choose(self.net, [mx.cpu()], batches["train"], self.mode, recipe.loss.build())
         self.epochs = Loop(trainer, engine).epochs(Data(batches["train"], batches["test"]), num_epochs=1000)
         if self.mode == "fused":
             self.fused, self.transform, self.test_images = engine.fused, transform, next(batches["test"].parts()).images

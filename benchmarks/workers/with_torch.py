@@ -43,7 +43,7 @@ class PyTorch(Contender):
         self.schedule = torch.optim.lr_scheduler.CosineAnnealingLR(self.optimizer, steps) if steps else None
         # one graph for full batches and one for the last, smaller one: faster than one for any size
         self.net = torch.compile(net, dynamic=False) if self.mode == "compile" else net
-        self.loss = nn.CrossEntropyLoss()
+        self.loss = nn.CrossEntropyLoss(label_smoothing=self.job["smoothing"])
 
     def train(self, order):
         order, loss_sum = torch.from_numpy(order), torch.zeros(())

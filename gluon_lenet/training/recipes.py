@@ -160,6 +160,7 @@ RECIPES = {
         batch_size=64,
         num_epochs=3,
         schedule=Cosine(),
+        loss=CrossEntropy(smoothing=0.05),
         transform=Transform(mean=0.1307, std=0.3081),
     ),
     "better_fashion": Recipe(
