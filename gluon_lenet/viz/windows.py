@@ -1,0 +1,141 @@
+"""An image and a kernel -> pictures of their cross-correlation, step by step; a film and a widget of the steps."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping, Sequence
+from itertools import cycle
+
+import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+
+from gluon_lenet.viz.fonts import chinese
+
+_HERE = "#d62728"  # of the window, and of the number that it gives
+_COLOURS = ("#e69f00", "#56b4e9", "#009e73", "#cc79a7")  # told apart by the colour-blind (Okabe and Ito 2008)
+
+
+class Correlation:
+    """The cross-correlation of an image with a kernel, without padding, cell by cell.
+
+    Args:
+        image: (h, w).
+        kernel: (k, l), not larger than the image.
+
+    Attributes:
+        result: (h - k + 1, w - l + 1).
+    """
+
+    def __init__(self, image: np.ndarray, kernel: np.ndarray):
+        self.image, self.kernel = np.asarray(image, np.float64), np.asarray(kernel, np.float64)
+        windows = np.lib.stride_tricks.sliding_window_view(self.image, self.kernel.shape)  # (rows, columns, k, l)
+        self.result = (windows * self.kernel).sum(axis=(2, 3))
+
+    def __len__(self) -> int:
+        """The number of steps, from left to right and from top to bottom."""
+        return self.result.size
+
+    @chinese()
+    def step(self, number: int) -> Figure:
+        """The picture of a step: the image with the window, the window's products, the result so far.
+
+        Args:
+            number: from 0.
+        """
+        row, column = divmod(number, self.result.shape[1])
+        height, width = self.kernel.shape
+        products = self.image[row : row + height, column : column + width] * self.kernel
+        figure = Figure(figsize=(9.6, 3.5), layout="constrained")  # inches
+        left, middle, right = figure.subplots(1, 3, width_ratios=[1, 1.15, 1])
+        left.imshow(self.image, cmap="gray")
+        left.add_patch(_frame(row, column, height, width))
+        left.set_title(f"输入 {_size(self.image)}")
+        bound = max(np.abs(self.kernel).max() * self.image.max(), 1e-9)
+        middle.imshow(products, cmap="RdBu_r", vmin=-bound, vmax=bound)
+        for (i, j), product in np.ndenumerate(products):
+            pixel, weight = self.image[row + i, column + j], self.kernel[i, j]
+            style = {"ha": "center", "va": "center", "color": "white" if abs(product) > 0.6 * bound else "black"}
+            middle.text(j, i - 0.16, f"{pixel:.2f} × {weight:g}", fontsize=6, **style)
+            middle.text(j, i + 0.18, f"{product:.2f}", fontsize=8, **style)
+        middle.set_title(f"窗口 × 卷积核；加起来是 {self.result[row, column]:.2f}", color=_HERE)
+        so_far = self.result.copy()
+        so_far.flat[number + 1 :] = np.nan
+        bound = np.abs(self.result).max()
+        right.imshow(so_far, cmap="RdBu_r", vmin=-bound, vmax=bound)
+        right.set_facecolor("0.88")  # of what is still to come
+        right.add_patch(_frame(row, column, 1, 1))
+        right.set_title(f"输出 {_size(self.result)}：第 {row} 行，第 {column} 列")
+        for axis in (left, middle, right):
+            axis.set(xticks=[], yticks=[])
+        return figure
+
+    def film(self, numbers: Sequence[int], seconds: float = 0.25) -> bytes:
+        """A moving picture (GIF, repeated for ever) of some steps, each shown for so many seconds."""
+        from PIL import Image
+
+        frames = [  # few colours, as the film is stored in a notebook
+            Image.open(io.BytesIO(_png(self.step(number), dpi=65))).convert(
+                "P", palette=Image.Palette.ADAPTIVE, colors=48
+            )
+            for number in numbers
+        ]
+        file = io.BytesIO()
+        frames[0].save(file, "GIF", save_all=True, append_images=frames[1:], duration=round(1000 * seconds), loop=0)
+        return file.getvalue()
+
+    def player(self):
+        """A widget that plays the steps, with a slider; where widgets are not shown, a picture of the first step."""
+        import ipywidgets
+
+        play = ipywidgets.Play(max=len(self) - 1, interval=300)
+        slider = ipywidgets.IntSlider(max=len(self) - 1, description="位置", continuous_update=True)
+        picture = ipywidgets.Image(value=_png(self.step(0)), format="png")
+        ipywidgets.jslink((play, "value"), (slider, "value"))
+        slider.observe(lambda change: setattr(picture, "value", _png(self.step(change.new))), names="value")
+        return _WithPicture(ipywidgets.VBox([ipywidgets.HBox([play, slider]), picture]), _png(self.step(0)))
+
+
+class _WithPicture:
+    """A widget, and the picture that is shown where there are no widgets: on GitHub, in an exported notebook."""
+
+    def __init__(self, widget, png: bytes):
+        self.widget, self.png = widget, png
+
+    def _repr_mimebundle_(self, **_) -> Mapping:
+        return self.widget._repr_mimebundle_() | {"image/png": self.png}
+
+
+def _frame(row, column, height, width, edgecolor=_HERE, label=None) -> Rectangle:
+    """A frame around cells of a picture."""
+    corner = column - 0.5, row - 0.5
+    return Rectangle(corner, width, height, fill=False, linewidth=2, edgecolor=edgecolor, label=label)
+
+
+def _size(array) -> str:
+    return "×".join(map(str, array.shape))
+
+
+def _png(figure: Figure, dpi: int = 100) -> bytes:
+    file = io.BytesIO()
+    figure.savefig(file, format="png", dpi=dpi)
+    return file.getvalue()
+
+
+@chinese()
+def framed(image: np.ndarray, frames: Mapping[str, tuple[int, int, int, int]], title: str = "") -> Figure:
+    """An image with frames of several colours, and a legend that names them.
+
+    Args:
+        image: (h, w).
+        frames: name -> (first row, first column, height, width), in pixels.
+        title: above it.
+    """
+    figure = Figure(figsize=(5.6, 3.6), layout="constrained")  # inches
+    axis = figure.subplots()
+    axis.imshow(image, cmap="gray")
+    for (name, (row, column, height, width)), color in zip(frames.items(), cycle(_COLOURS)):
+        axis.add_patch(_frame(row, column, height, width, edgecolor=color, label=name))
+    axis.set(xticks=[], yticks=[], title=title)
+    axis.legend(loc="center left", bbox_to_anchor=(1.02, 0.5), frameon=False)
+    return figure
