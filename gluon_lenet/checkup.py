@@ -199,7 +199,7 @@ def _gpu() -> Found:
 
 
 def _fonts() -> Found:
-    file = ROOT / "gluon_lenet" / "viz" / "fonts" / "DroidSansFallback.ttf"
+    file = ROOT / "gluon_lenet" / "viz" / "fonts" / "NotoSansSC-Subset.otf"
     if not file.exists():
         return Found(False, f"no {file}", "git checkout gluon_lenet/viz/fonts" if (ROOT / ".git").exists() else None)
     if _ask("from gluon_lenet.viz import fonts; print(json.dumps(ord('\\u5b66') in fonts.drawable()))"):

@@ -35,6 +35,7 @@ def prepare() -> None:
         if loaded is not None:
             print("NumPy was already loaded: restart the kernel, then run the notebook from the beginning")
     get_ipython().run_line_magic("matplotlib", "inline")
+    get_ipython().run_line_magic("config", "InlineBackend.figure_formats = {'retina'}")  # 200 dots per inch
 
 
 prepare()

@@ -23,6 +23,11 @@ class Dataset:
     classes: tuple[str, ...]
     sha256: dict[str, str]  # file name -> SHA-256 of its unpacked bytes
 
+    @property
+    def classes_zh(self) -> tuple[str, ...]:
+        """The class names in Chinese."""
+        return get_entry(self.name).classes_zh
+
 
 def load_dataset(name: str, data_dir: str | os.PathLike | None = None) -> Dataset:
     """The data set `name`, `fashion_mnist` or `mnist`, found or fetched by `cache.fetch`.

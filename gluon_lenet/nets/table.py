@@ -20,6 +20,7 @@ class LayerRow:
     output_shape: tuple[int, ...]
     weight_shapes: tuple[tuple[int, ...], ...]  # of its trainable parameters
     num_parameters: int
+    window: tuple[int, int, int] | None  # side, stride and padding of the square that one value sees, if it sees one
 
 
 def layer_rows(net: nn.Sequential | nn.HybridSequential, input_shape: tuple[int, ...], bias=True) -> list[LayerRow]:
@@ -41,8 +42,22 @@ def layer_rows(net: nn.Sequential | nn.HybridSequential, input_shape: tuple[int,
             for name, param in layer.collect_params().items()
             if param.grad_req != "null" and (bias or not name.endswith("bias"))
         ]
-        rows.append(LayerRow(describe(layer), taken, X.shape, tuple(shapes), sum(map(prod, shapes))))
+        window = _window(layer, taken, X.shape)
+        rows.append(LayerRow(describe(layer), taken, X.shape, tuple(shapes), sum(map(prod, shapes)), window))
     return rows
+
+
+def _window(layer: Block, taken: tuple[int, ...], given: tuple[int, ...]) -> tuple[int, int, int] | None:
+    """`LayerRow.window`; of layers that do not name it, such as `Subsampling`, from the sizes of the maps."""
+    if len(taken) != 4 or len(given) != 4:
+        return None
+    settings = getattr(layer, "_kwargs", {})
+    if "kernel" in settings:
+        return settings["kernel"][0], settings.get("stride", (1,))[0], settings.get("pad", (0,))[0]
+    if taken[2] == given[2]:
+        return None
+    stride, rest = divmod(taken[2], given[2])
+    return (stride, stride, 0) if taken[1] == given[1] and not rest else (taken[2] - given[2] + 1, 1, 0)
 
 
 def layer_table(net: nn.Sequential | nn.HybridSequential, input_shape: tuple[int, ...]) -> str:
@@ -73,20 +88,20 @@ def weight_table(net: nn.Sequential | nn.HybridSequential, input_shape: tuple[in
 
 def align(rows: Sequence[Sequence[str]], sides: str) -> str:
     """Rows of cells -> lines with aligned columns; `sides` has a `<` (left) or `>` (right) for each column."""
-    widths = [max(map(_columns, column)) for column in zip(*rows, strict=True)]
+    widths = [max(map(columns, column)) for column in zip(*rows, strict=True)]
     lines = (
         "  ".join(_pad(cell, side, width) for cell, side, width in zip(row, sides, widths, strict=True)) for row in rows
     )
     return "\n".join(line.rstrip() for line in lines)
 
 
-def _columns(text: str) -> int:
+def columns(text: str) -> int:
     """The width of a text on a terminal, where a Chinese character takes two columns."""
     return sum(2 if unicodedata.east_asian_width(character) in "WF" else 1 for character in text)
 
 
 def _pad(cell: str, side: str, width: int) -> str:
-    space = " " * (width - _columns(cell))
+    space = " " * (width - columns(cell))
     return cell + space if side == "<" else space + cell
 
 

@@ -54,8 +54,8 @@ class Animator:
             return
         self._draw()
         png = io.BytesIO()
-        self.figure.savefig(png, format="png", dpi=100)
-        picture = self._display.Image(png.getvalue())
+        self.figure.savefig(png, format="png", dpi=200)
+        picture = self._display.Image(png.getvalue(), width=round(100 * self.figure.get_figwidth()))
         if self._shown is None:
             self._shown = self._display.display(picture, display_id=True)
         else:
@@ -65,7 +65,7 @@ class Animator:
         """Write the file if not in a notebook."""
         if self._display is None:
             self._draw()
-            self.figure.savefig(self.file, dpi=120)
+            self.figure.savefig(self.file, dpi=200)
 
     @chinese()
     def _draw(self) -> None:

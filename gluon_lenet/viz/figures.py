@@ -3,23 +3,36 @@
 from __future__ import annotations
 
 import io
-import math
 from collections.abc import Mapping, Sequence
 from itertools import cycle
 from pathlib import Path
 
 import numpy as np
-from matplotlib import colormaps
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from gluon_lenet.atomic import write_atomically
 from gluon_lenet.data.catalogue import FASHION_MNIST_LABELS
 from gluon_lenet.errors import InputError
+from gluon_lenet.nets.table import columns
+from gluon_lenet.training.metrics import interval
+from gluon_lenet.viz.architecture import architecture as architecture  # the notebooks' figures.architecture
 from gluon_lenet.viz.fonts import chinese
 
 PICTURES = (".png", ".jpg", ".pdf", ".svg")
+WORDS = {  # language -> what stands on the axes
+    "en": {
+        **{"epoch": "epoch", "loss": "loss", "accuracy": "accuracy", "error": "error rate"},
+        **{"train": "train", "val": "validation", "test": "test", "predicted": "predicted", "actual": "actual"},
+    },
+    "zh": {
+        **{"epoch": "迭代周期", "loss": "损失", "accuracy": "准确率", "error": "错误率（对数坐标）"},
+        **{"train": "训练集", "val": "验证集", "test": "测试集", "predicted": "预测的类别", "actual": "实际的类别"},
+    },
+}
+PERCENT = FuncFormatter(lambda share, _: f"{100 * share:.3g}%")
 
 
 def get_fashion_mnist_labels(labels) -> list[str]:
@@ -45,49 +58,66 @@ def show_fashion_mnist(images, labels: Sequence[str]) -> None:
 
 
 @chinese()
-def curves(history: Sequence, title: str) -> Figure:
-    """Loss and accuracy by epoch, side by side, from a list of `EpochResult`."""
+def curves(history: Sequence, title: str, language: str = "en", errors: bool = False) -> Figure:
+    """Loss and accuracy by epoch, side by side.
+
+    Args:
+        history: one `EpochResult` per epoch.
+        title: above them.
+        language: of the labels, en or zh.
+        errors: draw the error rate on a logarithmic scale, which shows differences near 100 %, not the accuracy.
+    """
+    word = WORDS[language]
     epochs = [result.epoch for result in history]
     figure = Figure(figsize=(9, 3.4), layout="constrained")
     loss_axis, acc_axis = figure.subplots(1, 2)
-    loss_axis.plot(epochs, [result.train_loss for result in history], "o-", label="train")
-    loss_axis.set(xlabel="epoch", ylabel="loss", ylim=(0, None))
-    acc_axis.plot(epochs, [result.train_acc for result in history], "o-", label="train")
-    acc_axis.plot(epochs, [result.test_acc for result in history], "s--", label="test")
-    if history[0].val_acc is not None:
-        loss_axis.plot(epochs, [result.val_loss for result in history], "^:", label="validation")
-        acc_axis.plot(epochs, [result.val_acc for result in history], "^:", label="validation")
-    acc_axis.set(xlabel="epoch", ylabel="accuracy", ylim=(0, 1))
+    parts = [("train", "o-"), ("val", "^:"), ("test", "s--")]
+    for part, fmt in parts if history[0].val_acc is not None else parts[::2]:
+        if part != "test":
+            loss_axis.plot(epochs, [getattr(result, f"{part}_loss") for result in history], fmt, label=word[part])
+        accuracies = np.array([getattr(result, f"{part}_acc") for result in history])
+        acc_axis.plot(epochs, 1 - accuracies if errors else accuracies, fmt, label=word[part])
+    loss_axis.set(xlabel=word["epoch"], ylabel=word["loss"], ylim=(0, None))
+    acc_axis.set(xlabel=word["epoch"], ylabel=word["error" if errors else "accuracy"])
+    if errors:
+        acc_axis.set_yscale("log")
+        acc_axis.yaxis.set_major_formatter(PERCENT)
+        acc_axis.yaxis.set_minor_formatter(PERCENT)
+    else:
+        acc_axis.set_ylim(0, 1)
     for axis in (loss_axis, acc_axis):
         axis.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
         axis.grid(alpha=0.3)
     loss_axis.legend(loc="upper right")
-    acc_axis.legend(loc="lower right")
+    acc_axis.legend(loc="upper right" if errors else "lower right")
     figure.suptitle(title)
     return figure
 
 
 @chinese()
-def confusion_matrix(confusion: np.ndarray, classes: Sequence[str], title: str) -> Figure:
-    """A confusion matrix, one row per actual class, cells shaded by their fraction of the row.
+def confusion_matrix(confusion: np.ndarray, classes: Sequence[str], title: str, language: str = "en") -> Figure:
+    """A confusion matrix, one row per actual class; the errors are shaded, the diagonal is left blank.
 
     Args:
         confusion: counts (n, n); rows are actual classes, columns predicted ones.
         classes: the n class names.
         title: above it.
+        language: of the labels, en or zh.
     """
-    shares = confusion / np.maximum(confusion.sum(axis=1, keepdims=True), 1)
+    errors = confusion * (1 - np.eye(len(confusion)))
+    largest = max(errors.max(), 1)
     figure = Figure(figsize=(7.2, 6.8), layout="constrained")
     axis = figure.subplots()
-    axis.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+    axis.imshow(errors, cmap="Reds", vmin=0, vmax=largest)
     for (row, column), count in np.ndenumerate(confusion):
-        color = "white" if shares[row, column] > 0.5 else "black" if count else "lightgray"
+        right = row == column
+        color = "0.45" if right else "white" if count > 0.6 * largest else "black" if count else "lightgray"
         axis.text(column, row, str(count), ha="center", va="center", color=color, fontsize=9)
     axis.set_xticks(range(len(classes)), classes)
-    if max(map(len, classes)) > 2:
+    if sum(map(columns, classes)) > 6 * len(classes):
         axis.tick_params("x", rotation=30)
     axis.set_yticks(range(len(classes)), classes)
-    axis.set(xlabel="predicted", ylabel="actual", title=title)
+    axis.set(xlabel=WORDS[language]["predicted"], ylabel=WORDS[language]["actual"], title=title)
     return figure
 
 
@@ -106,7 +136,7 @@ def prediction_grid(
     """
     columns = min(columns, len(images))
     rows = -(-len(images) // columns)
-    figure = Figure(figsize=(max(1.15 * columns, 4), 1.45 * rows + 0.5), layout="constrained")  # inches
+    figure = Figure(figsize=(max(1.15 * columns, 4), 1.55 * rows + 0.5), layout="constrained")  # inches
     axes = figure.subplots(rows, columns, squeeze=False).ravel()
     for axis in axes[len(images) :]:
         axis.axis("off")
@@ -114,53 +144,12 @@ def prediction_grid(
         axis.imshow(image, cmap="gray", vmin=0, vmax=255)
         axis.set(xticks=[], yticks=[])
         if prediction == label:
-            axis.set_title(prediction, fontsize=8)
+            axis.set_title(prediction, fontsize=10)
         else:
-            axis.set_title(f"{prediction}\n({label})", fontsize=8, color="red")
+            axis.set_title(f"{prediction}\n({label})", fontsize=10, color="red")
             for spine in axis.spines.values():
                 spine.set(color="red", linewidth=2)
     figure.suptitle(title)
-    return figure
-
-
-@chinese()
-def architecture(rows: Sequence, labels: Sequence[str] = (), title: str = "") -> Figure:
-    """A net from left to right: each layer's output, maps as a stack of squares drawn to scale, vectors as a bar.
-
-    Args:
-        rows: the layers, as returned by `table.layer_rows`.
-        labels: what to write under the input and under each layer; by default the layers' names.
-        title: above it.
-    """
-    shapes = [rows[0].input_shape[1:], *(row.output_shape[1:] for row in rows)]
-    labels = labels or ["input", *(row.name.replace(", ", ",\n") for row in rows)]
-    largest = max(shape[-1] for shape in shapes if len(shape) == 3)
-    figure = Figure(layout="constrained")
-    axis = figure.subplots()
-    left, step = 0.0, 0.12  # in sides of the largest map: left edge of the next layer, offset of stacked maps
-    for shape, label, color in zip(shapes, labels, _shades(len(shapes)), strict=True):
-        if len(shape) == 3 and shape[1] > 1:
-            side, pile = shape[1] / largest, min(shape[0], 8)
-            width, height = side + (pile - 1) * step / 2, side + (pile - 1) * step / 2
-            for i in range(pile):
-                corner = left + i * step / 2, -height / 2 + (pile - 1 - i) * step / 2
-                axis.add_patch(Rectangle(corner, side, side, facecolor=color, edgecolor="black", linewidth=0.7))
-            text = f"{shape[0]}@{shape[1]}×{shape[2]}"
-        else:  # a vector: its length is logarithmic, so that 10 is visible beside 400
-            size = max(shape)
-            width, height = 0.16, 0.28 * math.log2(size)
-            axis.add_patch(Rectangle((left, -height / 2), width, height, facecolor=color, edgecolor="black"))
-            text = str(size)
-        middle = left + width / 2
-        axis.text(middle, height / 2 + 0.08, text, ha="center", va="bottom", fontsize=9)
-        axis.text(middle, -1.45, label, ha="center", va="top", fontsize=8)
-        end = max(left + width, middle + 0.45)
-        if label is not labels[-1]:
-            axis.annotate("", (end + 0.3, 0), (end, 0), arrowprops={"arrowstyle": "->", "color": "gray"})
-        left = end + 0.42
-    axis.set(xlim=(-0.4, left), ylim=(-2.1, 1.6), aspect="equal", title=title)
-    figure.set_size_inches(0.82 * (left + 0.4), 3.2)
-    axis.axis("off")
     return figure
 
 
@@ -175,7 +164,7 @@ def image_grid(
         titles: a text above each image; none by default.
         title: above the grid.
         columns: images in a row.
-        signed: blue below 0, white at 0, red above, all on one scale: for weights.
+        signed: blue below 0, white at 0, red above, all on one scale, with its bar: for weights.
     """
     columns = min(columns, len(images))
     rows = -(-len(images) // columns)
@@ -187,35 +176,68 @@ def image_grid(
     for axis in axes:
         axis.axis("off")
     for axis, image, text in zip(axes, images, titles or [""] * len(images), strict=False):
-        axis.imshow(image, **scale)
-        axis.set_title(text, fontsize=8)
+        shown = axis.imshow(image, **scale)
+        axis.add_patch(_frame(image))
+        axis.set_title(text, fontsize=9)
+    if signed:
+        figure.colorbar(shown, ax=axes, fraction=0.03, pad=0.02).ax.tick_params(labelsize=8)
     figure.suptitle(title)
     return figure
 
 
 @chinese()
-def feature_maps(outputs: Sequence[tuple[str, np.ndarray]], title: str = "", most: int = 16) -> Figure:
-    """The outputs of each layer for one image, one row per layer, on the layer's own scale from black to white.
+def feature_maps(
+    outputs: Sequence[tuple[str, np.ndarray]], title: str = "", most: int = 16, classes: Sequence[str] = ()
+) -> Figure:
+    """The outputs of each layer for one image, one row per layer, framed, with the row's scale beside it.
 
     Args:
         outputs: the layers' names and outputs, (c, h, w) or (n,); a vector is drawn as a strip.
         title: above it.
         most: the largest number of maps shown per layer.
+        classes: the names of the last vector's numbers, which are then drawn as labelled bars, the largest in red.
     """
-    figure = Figure(figsize=(11, 0.8 * len(outputs) + 0.5), layout="constrained")  # inches
-    parts = figure.subfigures(len(outputs), 2, width_ratios=[1, 5], squeeze=False)
-    for (left, right), (name, output) in zip(parts, outputs, strict=True):
-        left.text(0.98, 0.5, name, ha="right", va="center", fontsize=8)
+    heights = [1.0] * len(outputs)
+    if classes:
+        heights[-1] = 2.2
+    figure = Figure(figsize=(11, 0.8 * sum(heights) + 0.5), layout="constrained")  # inches
+    parts = figure.subfigures(len(outputs), 3, width_ratios=[1.3, 10, 0.9], height_ratios=heights, squeeze=False)
+    for (left, middle, right), (name, output) in zip(parts, outputs, strict=True):
+        count = f"\n{most} / {len(output)}" if output.ndim == 3 and len(output) > most else ""
+        left.text(0.98, 0.5, name + count, ha="right", va="center", fontsize=9)
+        if classes and output is outputs[-1][1]:
+            _class_bars(middle.subplots(), output, classes)
+            continue
         is_vector = output.ndim == 1 or output.shape[-1] == 1
         maps = [output.reshape(1, -1)] if is_vector else output[:most]
-        axes = right.subplots(1, 1 if is_vector else most, squeeze=False).ravel()
+        axes = middle.subplots(1, 1 if is_vector else most, squeeze=False).ravel()
         for axis in axes:
             axis.axis("off")
         for axis, image in zip(axes, maps, strict=False):
             aspect = "auto" if is_vector else "equal"
-            axis.imshow(image, cmap="gray", vmin=output.min(), vmax=output.max(), aspect=aspect)
+            shown = axis.imshow(image, cmap="gray", vmin=output.min(), vmax=output.max(), aspect=aspect)
+            axis.add_patch(_frame(image))
+        bar = figure.colorbar(shown, cax=right.add_axes((0.05, 0.15, 0.16, 0.7)))
+        bar.set_ticks([output.min(), output.max()], labels=[f"{output.min():.2f}", f"{output.max():.2f}"], fontsize=8)
     figure.suptitle(title)
     return figure
+
+
+def _class_bars(axis: Axes, values: np.ndarray, classes: Sequence[str]) -> None:
+    """A vector's numbers as bars, named by their classes, the largest in red."""
+    colors = ["tab:red" if i == values.argmax() else "tab:blue" for i in range(len(values))]
+    drawn = axis.bar(list(classes), values, color=colors)
+    axis.bar_label(drawn, fmt="{:.1f}", fontsize=8, padding=1)
+    axis.axhline(0, color="0.4", linewidth=0.8)
+    axis.margins(x=0.02, y=0.25)
+    axis.tick_params(labelsize=9)
+    axis.spines[["top", "right"]].set_visible(False)
+
+
+def _frame(image: np.ndarray) -> Rectangle:
+    """The outline of an image that `imshow` drew, which is seen on a white page whatever the image's edge."""
+    height, width = np.shape(image)[:2]
+    return Rectangle((-0.5, -0.5), width, height, fill=False, edgecolor="0.5", linewidth=1, clip_on=False)
 
 
 @chinese()
@@ -230,7 +252,7 @@ def lines(
     """Several curves on one axis, to compare runs.
 
     Args:
-        series: label -> x (numbers or names) and y.
+        series: label -> x (numbers or names) and y; if y is (seeds, x), the mean, with the range over the seeds shaded.
         xlabel, ylabel, title: of the axis.
         markevery: draw a marker at every n-th point.
         limits: other properties of the axis: ylim, yscale.
@@ -238,7 +260,11 @@ def lines(
     figure = Figure(figsize=(7, 3.6), layout="constrained")
     axis = figure.subplots()
     for (label, (xs, ys)), marker in zip(series.items(), cycle("os^vD*xP"), strict=False):
-        axis.plot(xs, ys, marker=marker, markersize=4, markevery=markevery, label=label)
+        ys = np.asarray(ys, float)
+        middle = ys.mean(axis=0) if ys.ndim == 2 else ys
+        (line,) = axis.plot(xs, middle, marker=marker, markersize=4, markevery=markevery, label=label)
+        if ys.ndim == 2:
+            axis.fill_between(xs, ys.min(axis=0), ys.max(axis=0), color=line.get_color(), alpha=0.18, linewidth=0)
     if all(isinstance(x, int) for xs, _ in series.values() for x in xs):
         axis.xaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10]))
     axis.set(xlabel=xlabel, ylabel=ylabel, title=title, **limits)
@@ -272,6 +298,45 @@ def bars(values: Mapping[str, float], xlabel: str, title: str = "", **limits) ->
 
 
 @chinese()
+def dots(
+    groups: Mapping[str, Mapping[str, Sequence[float]]],
+    xlabel: str,
+    title: str = "",
+    reference: float | None = None,
+    **limits,
+) -> Figure:
+    """Repeated runs of many settings, a row each: every run a pale dot, their mean a dark one with an error bar.
+
+    The bar is the 95 % confidence interval of the mean (`interval`).
+
+    Args:
+        groups: group -> setting -> the results of its runs; each group has a colour.
+        xlabel, title: of the axis.
+        reference: where to draw a vertical line, such as the mean of the setting all are compared with.
+        limits: other properties of the axis: xlim, xscale.
+    """
+    names = [(group, setting) for group, settings in groups.items() for setting in settings]
+    figure = Figure(figsize=(7.6, 0.3 * len(names) + 1.1), layout="constrained")
+    axis = figure.subplots()
+    colors = dict(zip(groups, cycle(f"C{i}" for i in range(10)), strict=False))
+    for row, (group, setting) in enumerate(names):
+        runs, color = np.asarray(groups[group][setting], float), colors[group]
+        mean, half = interval(runs.tolist())
+        axis.plot(runs, [row] * len(runs), "o", color=color, alpha=0.3, markersize=4, markeredgewidth=0)
+        axis.errorbar(mean, row, xerr=half, fmt="o", color=color, markersize=5, capsize=3, linewidth=1.4)
+    if reference is not None:
+        axis.axvline(reference, color="0.5", linestyle="--", linewidth=1)
+    firsts = np.cumsum([0, *map(len, groups.values())])
+    for line in firsts[1:-1]:
+        axis.axhline(line - 0.5, color="0.85", linewidth=0.8)
+    labels = [f"{group}：{setting}" if group else setting for group, setting in names]
+    axis.set_yticks(range(len(names)), labels, fontsize=9)
+    axis.set(xlabel=xlabel, title=title, ylim=(len(names) - 0.4, -0.6), **limits)
+    axis.grid(axis="x", alpha=0.3)
+    return figure
+
+
+@chinese()
 def cells(marks: np.ndarray, xlabel: str, ylabel: str, title: str = "") -> Figure:
     """A boolean table as filled and empty squares, such as a connection table.
 
@@ -287,11 +352,6 @@ def cells(marks: np.ndarray, xlabel: str, ylabel: str, title: str = "") -> Figur
     axis.invert_yaxis()
     axis.set(xlabel=xlabel, ylabel=ylabel, title=title, aspect="equal")
     return figure
-
-
-def _shades(n: int) -> list:
-    """n light colours along a colour scale."""
-    return [colormaps["YlGnBu"](0.1 + 0.5 * i / max(n - 1, 1)) for i in range(n)]
 
 
 def check_picture_path(path: str | Path) -> None:
@@ -316,5 +376,5 @@ def write_picture(figure: Figure, path: str | Path) -> None:
     """
     check_picture_path(path)
     data = io.BytesIO()
-    figure.savefig(data, format=Path(path).suffix[1:].lower(), dpi=120)
+    figure.savefig(data, format=Path(path).suffix[1:].lower(), dpi=200)
     write_atomically(Path(path), data.getvalue())

@@ -164,7 +164,7 @@ def test_a_number_of_threads_that_is_none(look):
 
 def test_without_the_font(monkeypatch, tmp_path):
     monkeypatch.setattr(checkup, "ROOT", tmp_path)
-    assert checkup._fonts() == checkup.Found(False, f"no {tmp_path}/gluon_lenet/viz/fonts/DroidSansFallback.ttf")
+    assert checkup._fonts() == checkup.Found(False, f"no {tmp_path}/gluon_lenet/viz/fonts/NotoSansSC-Subset.otf")
     (tmp_path / ".git").touch()
     assert checkup._fonts().type == "git checkout gluon_lenet/viz/fonts"
 

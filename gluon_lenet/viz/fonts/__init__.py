@@ -1,13 +1,17 @@
 """Text -> the font families matplotlib draws it with; they always include Chinese.
 
-`DroidSansFallback.ttf` is a part of Google's Droid Sans Fallback (copyright 2006-2010 Google Corp., Apache License 2.0,
-as this package): the 3,755 most common Chinese characters (GB 2312, level 1) and their punctuation. It is a
-subset of the font in Debian's package fonts-droid-fallback, made by fontTools, glyphs unchanged:
+`NotoSansSC-Subset.otf` is a part of Noto Sans CJK SC 2.004 (copyright 2014-2021 Adobe; SIL Open Font License 1.1, in
+OFL.txt): ASCII, the 3,755 most common Chinese characters (GB 2312, level 1) and Chinese punctuation, glyphs unchanged.
+It is made by fontTools from the font in Debian's package fonts-noto-cjk. Signs such as ×, as wide there as a Chinese
+character, are left to matplotlib's own font.
 
-    python -c "print(''.join(bytes([a, b]).decode('gb2312', 'ignore')
-        for a in (0xA1, 0xA3, *range(0xB0, 0xD8)) for b in range(0xA1, 0xFF)))" > characters.txt
-    pyftsubset DroidSansFallbackFull.ttf --text-file=characters.txt --no-hinting --layout-features= \\
-        --drop-tables+=GSUB,GPOS,vhea,vmtx --output-file=DroidSansFallback.ttf
+    python -c "print(''.join(c for a in (0xA1, 0xA3, *range(0xB0, 0xD8)) for b in range(0xA1, 0xFF)
+        if (c := bytes([a, b]).decode('gb2312', 'ignore')) >= '\\u3000' or (c and c in '“”‘’…—'))
+        + '−°' + ''.join(map(chr, range(32, 127))))" > characters.txt
+    pyftsubset NotoSansCJK-Regular.ttc --font-number=2 --text-file=characters.txt --no-hinting --desubroutinize \\
+        --layout-features= --drop-tables+=GSUB,GPOS,vhea,vmtx,BASE,VORG --output-file=NotoSansSC-Subset.otf
+
+Its family is then renamed from Noto Sans CJK SC to `FAMILY`, so that it is not mistaken for an installed one.
 """
 
 from __future__ import annotations
@@ -18,7 +22,8 @@ from pathlib import Path
 
 from matplotlib import font_manager, rc_context
 
-FILE = Path(__file__).with_name("DroidSansFallback.ttf")
+FILE = Path(__file__).with_name("NotoSansSC-Subset.otf")
+FAMILY = "Noto Sans SC Subset"
 
 # Fonts with rarer characters, which a system may have.
 _INSTALLED = (
@@ -36,10 +41,10 @@ _INSTALLED = (
 
 @functools.cache
 def families() -> list[str]:
-    """The families to write with: matplotlib's own font first, then the one shipped here, then the system's."""
+    """The families to write with: the font shipped here first, then matplotlib's own, then the system's."""
     font_manager.fontManager.addfont(FILE)
     installed = set(font_manager.get_font_names())
-    return ["DejaVu Sans", "Droid Sans Fallback", *(name for name in _INSTALLED if name in installed)]
+    return [FAMILY, "DejaVu Sans", *(name for name in _INSTALLED if name in installed)]
 
 
 @functools.cache
