@@ -22,6 +22,7 @@ from gluon_lenet.viz.architecture import architecture as architecture  # the not
 from gluon_lenet.viz.fonts import chinese
 
 PICTURES = (".png", ".jpg", ".pdf", ".svg")
+_MOST_MARKED = 50  # points of a curve that have markers
 WORDS = {  # language -> what stands on the axes
     "en": {
         **{"epoch": "epoch", "loss": "loss", "accuracy": "accuracy", "error": "error rate"},
@@ -262,7 +263,8 @@ def lines(
     for (label, (xs, ys)), marker in zip(series.items(), cycle("os^vD*xP"), strict=False):
         ys = np.asarray(ys, float)
         middle = ys.mean(axis=0) if ys.ndim == 2 else ys
-        (line,) = axis.plot(xs, middle, marker=marker, markersize=4, markevery=markevery, label=label)
+        shape = marker if len(xs) <= _MOST_MARKED * markevery else None
+        (line,) = axis.plot(xs, middle, marker=shape, markersize=4, markevery=markevery, label=label)
         if ys.ndim == 2:
             axis.fill_between(xs, ys.min(axis=0), ys.max(axis=0), color=line.get_color(), alpha=0.18, linewidth=0)
     if all(isinstance(x, int) for xs, _ in series.values() for x in xs):

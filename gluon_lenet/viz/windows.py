@@ -93,7 +93,7 @@ class Correlation:
         picture = ipywidgets.Image(value=_png(self.step(0)), format="png")
         ipywidgets.jslink((play, "value"), (slider, "value"))
         slider.observe(lambda change: setattr(picture, "value", _png(self.step(change.new))), names="value")
-        return _WithPicture(ipywidgets.VBox([ipywidgets.HBox([play, slider]), picture]), _png(self.step(0)))
+        return _WithPicture(ipywidgets.VBox([ipywidgets.HBox([play, slider]), picture]), _png(self.step(0), dpi=150))
 
 
 class _WithPicture:
