@@ -18,12 +18,14 @@ only from those above it:
                            compiled, threads; reading, program, arrays, weights, updater, net, function, engine
     training/              settings and recipes -> metrics, config, checkpoint, run_dir; loop (batch, step, watcher),
                            chapter (train_ch5 and evaluate_accuracy), setup (what trains), run (a setup in a directory)
-    inference/             a run -> predictions: scores, trained, params_file
+    inference/             a run -> predictions: scores, trained; -> files for others: params_file, symbol_file,
+                           onnx_file, onnx_nodes
       pictures/            a user's picture -> 28x28: resample, morphology, decode, ink, one_digit, fit, forms
 
 What a user types, and what those share:
 
-    train evaluate predict params summary accelerate doctor libraries fused    `python -m gluon_lenet.NAME`
+    train evaluate predict export params summary                               `python -m gluon_lenet.NAME`
+    accelerate doctor libraries fused
     data/__main__          `python -m gluon_lenet.data`
     cli console checkup    options, errors and exit statuses; a run on a terminal; what doctor looks at
 

@@ -71,10 +71,16 @@ class Trained:
             with contextlib.redirect_stdout(None):  # Gluon prints shapes that do not fit
                 self.net(self.transform(blank, self.ctx))  # infers the layers' shapes
         except (mx.base.MXNetError, ValueError):  # ValueError if a layer's shape cannot be inferred
-            shape = self.transform.image_shape(blank)
-            raise InputError(f"{directory.path / CONFIG}: {self.recipe.net} takes no images of shape {shape}") from None
+            raise InputError(
+                f"{directory.path / CONFIG}: {self.recipe.net} takes no images of shape {self.input_shape}"
+            ) from None
         checkpoint.load(file, self.net)
         self.net.hybridize()
+
+    @property
+    def input_shape(self) -> tuple[int, int, int]:
+        """(1, h, w) of one image as the net sees it."""
+        return self.transform.image_shape(np.zeros((1, FIELD, FIELD), dtype=np.uint8))
 
     def load_data(self, data_dir: str | None = None) -> Dataset:
         """The data set of the run, from `data_dir` or from where the run read it.

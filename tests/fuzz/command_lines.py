@@ -17,7 +17,7 @@ from types import ModuleType
 
 from fuzz.mutate import Tape, cases
 from fuzz.target import Target
-from gluon_lenet import cli, evaluate, params, predict, summary, train
+from gluon_lenet import cli, evaluate, export, params, predict, summary, train
 from gluon_lenet.errors import InputError
 from gluon_lenet.training.recipes import RECIPES
 
@@ -116,6 +116,18 @@ COMMANDS = [
         lambda args: True,
         required=("run",),
         positionals=(TEXT,),
+    ),
+    Command(
+        export,
+        export.export,
+        {
+            "run": TEXT,
+            "format": (sorted(export.ENDINGS), ["onn", "tflite", "", "\0"]),
+            "output": TEXT,
+            "weights": WEIGHTS,
+        },
+        lambda args: True,
+        required=("run", "format"),
     ),
     Command(
         params,
