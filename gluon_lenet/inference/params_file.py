@@ -19,7 +19,7 @@ from mxnet.gluon import Block
 from gluon_lenet.atomic import read_regular, write_output
 from gluon_lenet.errors import InputError
 from gluon_lenet.inference.trained import Trained
-from gluon_lenet.training import checkpoint
+from gluon_lenet.nets.weights import check_fit, check_numbers, set_weights
 
 LIST_MAGIC = 0x112
 ARRAY_MAGIC, NUMPY_MAGIC = 0xF993FAC9, 0xF993FACA  # an array since MXNet 0.12; an array under npx.set_np
@@ -60,13 +60,13 @@ def load_params(path: str | Path, net: Block) -> None:
     arrays, parameters = read_params(path), net._collect_params_with_prefix()
     places = _match(path, list(arrays), net)
     weights = {place: arrays[name] for name, place in places.items()}
-    checkpoint.check_fit(path, weights, parameters)
-    checkpoint.check_numbers(path, arrays)
+    check_fit(path, weights, parameters)
+    check_numbers(path, arrays)
     for name, place in places.items():
         param = parameters[place]
         if isinstance(param, gluon.Constant) and not np.array_equal(arrays[name], param.value.asnumpy()):
             raise InputError(f"{path}: {name}, which is a constant, has other values than the net's")
-    checkpoint.set_weights(net, weights)
+    set_weights(net, weights)
 
 
 def read_params(path: str | Path) -> dict[str, np.ndarray]:

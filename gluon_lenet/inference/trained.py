@@ -1,4 +1,4 @@
-"""A run's directory -> its trained net with its recipe's preprocessing; images -> class probabilities, scores.
+"""A run, or pretrained weights -> the net with its recipe's preprocessing; images -> class probabilities, scores.
 
 Evaluation and prediction use the `Transform` that the run was trained with. The user's own pictures are first converted
 to the form of the run's data set (pictures/forms.py).
@@ -8,8 +8,12 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
 
+import msgspec
 import mxnet as mx
 import numpy as np
 from mxnet import nd
@@ -21,15 +25,56 @@ from gluon_lenet.data.datasets import Dataset, load_dataset
 from gluon_lenet.devices import parse_ctx
 from gluon_lenet.engines.choice import choose
 from gluon_lenet.errors import InputError
+from gluon_lenet.fields import decode
 from gluon_lenet.inference.pictures.fit import FIELD
 from gluon_lenet.inference.pictures.forms import FORMS
 from gluon_lenet.inference.scores import Scores
+from gluon_lenet.nets import pretrained
 from gluon_lenet.nets.zoo import get_net
 from gluon_lenet.training import checkpoint
+from gluon_lenet.training.recipes import Recipe
 from gluon_lenet.training.run_dir import BEST, CONFIG, LAST, RunDir
 
+PRETRAINED = "pretrained:"  # before the name of a recipe, in place of a run's directory
 WEIGHTS = {"best": BEST, "last": LAST}
 WORTH_LOADING = 1000  # images: for fewer, loading the fused kernels takes longer than MXNet's whole computation
+
+
+@dataclass(frozen=True)
+class _Kept:
+    """Weights, and where they and what they need are described."""
+
+    name: str  # of the recipe
+    recipe: Recipe
+    data_dir: str | None
+    weights: str  # which: best, last or pretrained
+    file: Path
+    config: Path  # the file that holds the recipe
+    load: Callable[[Block], object]
+
+
+def _of_run(path: str | os.PathLike, weights: str | None) -> _Kept:
+    """The weights of a run's directory."""
+    directory = RunDir(path)
+    config = directory.read_config()
+    weights = weights or ("best" if (directory.path / BEST).exists() else "last")
+    file = directory.path / WEIGHTS[weights]
+    if not file.exists():
+        kept = [name for name, other in WEIGHTS.items() if (directory.path / other).exists()]
+        raise InputError(f"{directory.path} has no {file.name}; it has {', '.join(kept) or 'no'} weights")
+    config.check_owns(file, checkpoint.read_header(file))
+    load = partial(checkpoint.load, file)
+    return _Kept(config.recipe, config.settings, config.data_dir, weights, file, directory.path / CONFIG, load)
+
+
+def _of_package(path: str | os.PathLike, weights: str | None) -> _Kept:
+    """The weights that come with the package, by `pretrained:RECIPE`."""
+    card = pretrained.read_card(str(path).removeprefix(PRETRAINED))
+    if weights is not None:
+        raise InputError(f"--weights {weights}: {path} has one set of weights, and no others to choose")
+    file, config = (pretrained.FOLDER / f"{card.recipe}{ending}" for ending in (".safetensors", ".json"))
+    recipe = decode(msgspec.json.encode(card.settings), Recipe, f"{config}, settings")
+    return _Kept(card.recipe, recipe, None, "pretrained", file, config, partial(pretrained.load, card))
 
 
 class Trained:
@@ -39,42 +84,35 @@ class Trained:
         """Read the run in `path`; its data set is not read.
 
         Args:
-            path: a run's directory.
+            path: a run's directory, or `pretrained:RECIPE` for the weights that come with the package.
             weights: `best` (by validation accuracy) or `last`; by default the best if the run has them.
             ctx: the device, as `--ctx` names it.
 
         Raises:
-            InputError: there is no run, its weights are missing, damaged or another net's, or the device is unusable.
+            InputError: there is no run or are no such pretrained weights, its weights are missing, damaged or another
+                net's, or the device is unusable.
         """
-        directory = RunDir(path)
-        config = directory.read_config()
         contexts = parse_ctx(ctx)
         if len(contexts) > 1:
             raise InputError(f"context list {ctx!r} names {len(contexts)} devices; one is needed here")
         (self.ctx,) = contexts
-        self.name, self.recipe, self.data_dir = config.recipe, config.settings, config.data_dir
+        kept = _of_package(path, weights) if str(path).startswith(PRETRAINED) else _of_run(path, weights)
+        self.name, self.recipe, self.data_dir = kept.name, kept.recipe, kept.data_dir
+        self.weights, self.file = kept.weights, kept.file
         try:
             self.entry = get_entry(self.recipe.dataset)
         except InputError as error:
-            raise InputError(f"{directory.path / CONFIG}: {error}") from None
+            raise InputError(f"{kept.config}: {error}") from None
         self.classes, self.transform = self.entry.classes, self.recipe.transform
-        self.weights = weights or ("best" if (directory.path / BEST).exists() else "last")
-        file = directory.path / WEIGHTS[self.weights]
-        if not file.exists():
-            kept = [name for name, other in WEIGHTS.items() if (directory.path / other).exists()]
-            raise InputError(f"{directory.path} has no {file.name}; it has {', '.join(kept) or 'no'} weights")
-        config.check_owns(file, checkpoint.read_header(file))
-        self.file, self.net = file, get_net(self.recipe.net, classes=len(self.classes))
+        self.net = get_net(self.recipe.net, classes=len(self.classes))
         self.net.initialize(ctx=self.ctx)
         blank = np.zeros((1, FIELD, FIELD), dtype=np.uint8)
         try:
             with contextlib.redirect_stdout(None):  # Gluon prints shapes that do not fit
                 self.net(self.transform(blank, self.ctx))  # infers the layers' shapes
         except (mx.base.MXNetError, ValueError):  # ValueError if a layer's shape cannot be inferred
-            raise InputError(
-                f"{directory.path / CONFIG}: {self.recipe.net} takes no images of shape {self.input_shape}"
-            ) from None
-        checkpoint.load(file, self.net)
+            raise InputError(f"{kept.config}: {self.recipe.net} takes no images of shape {self.input_shape}") from None
+        kept.load(self.net)
         self.net.hybridize()
 
     @property
