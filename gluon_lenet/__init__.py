@@ -9,7 +9,8 @@ only from those above it:
     devices                "gpu(1)" -> mx.Context
     data/                  bytes -> batches: idx, transports, augment, catalogue (a data set is one entry), cache,
                            datasets, transforms, batches; d2lzh_patch, the book's own package with these
-    nets/                  layers, losses, zoo (the nets by name), table (a net as one), inspect (what happens inside)
+    nets/                  layers, losses, zoo (the nets by name), table (a net as one), inspect (what happens inside),
+                           weights (arrays <-> a net), pretrained (those of pretrained/, a file and a card a recipe)
     viz/                   fonts, figures, animator, drawings
     engines/               a batch -> gradients: base (what an engine promises), proof, autograd, choice; recorded,
                            accelerated (the reader's own loop by the kernels)
@@ -20,7 +21,7 @@ only from those above it:
                            chapter (train_ch5 and evaluate_accuracy), setup (what trains), run (a setup in a directory)
     inference/             a run -> predictions: scores, trained; -> files for others: params_file, symbol_file,
                            onnx_file, onnx_nodes
-      pictures/            a user's picture -> 28x28: resample, morphology, decode, ink, one_digit, fit, forms
+      pictures/            a user's picture -> 28x28: resample, morphology, decode, ink, one_digit, fit, forms, folder
 
 What a user types, and what those share:
 

@@ -25,7 +25,12 @@ def parse(argv: list[str] | None = None):
         "without this package. params: the weights alone, for net.load_parameters.",
     )
     add = parser.add_argument
-    add("--run", metavar="DIR", required=True, help="a run's folder, as gluon_lenet.train prints it")
+    add(
+        "--run",
+        metavar="DIR",
+        required=True,
+        help="a run's folder, as gluon_lenet.train prints it, or pretrained:RECIPE",
+    )
     add("--format", choices=ENDINGS, required=True, help="what to write")
     add("--output", metavar="FILE", help="an existing one is replaced (default: RECIPE.onnx, RECIPE-symbol.json, ...)")
     add("--weights", choices=["best", "last"], help="best by validation accuracy, or last (default: best if it exists)")

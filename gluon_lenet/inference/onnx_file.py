@@ -59,6 +59,6 @@ def metadata(trained: Trained) -> dict[str, str]:
         "classes": json.dumps(trained.classes),
         "recipe": trained.name,
         "net": trained.recipe.net,
-        "dataset": trained.recipe.dataset,
+        "dataset": trained.entry.name,
         "weights": trained.weights,
     }

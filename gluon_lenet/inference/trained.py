@@ -7,6 +7,7 @@ to the form of the run's data set (pictures/forms.py).
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -20,20 +21,24 @@ from mxnet import nd
 from mxnet.gluon import Block
 
 from gluon_lenet.data.batches import Batches
-from gluon_lenet.data.catalogue import get_entry
+from gluon_lenet.data.catalogue import DatasetEntry, get_entry
 from gluon_lenet.data.datasets import Dataset, load_dataset
 from gluon_lenet.devices import parse_ctx
 from gluon_lenet.engines.choice import choose
 from gluon_lenet.errors import InputError
 from gluon_lenet.fields import decode
 from gluon_lenet.inference.pictures.fit import FIELD
+from gluon_lenet.inference.pictures.folder import load_folder, load_to_score
 from gluon_lenet.inference.pictures.forms import FORMS
 from gluon_lenet.inference.scores import Scores
 from gluon_lenet.nets import pretrained
 from gluon_lenet.nets.zoo import get_net
 from gluon_lenet.training import checkpoint
+from gluon_lenet.training.config import RunConfig
 from gluon_lenet.training.recipes import Recipe
 from gluon_lenet.training.run_dir import BEST, CONFIG, LAST, RunDir
+
+log = logging.getLogger(__name__)
 
 PRETRAINED = "pretrained:"  # before the name of a recipe, in place of a run's directory
 WEIGHTS = {"best": BEST, "last": LAST}
@@ -46,7 +51,8 @@ class _Kept:
 
     name: str  # of the recipe
     recipe: Recipe
-    data_dir: str | None
+    entry: DatasetEntry  # of its data set
+    run: RunConfig | None  # None for those of the package
     weights: str  # which: best, last or pretrained
     file: Path
     config: Path  # the file that holds the recipe
@@ -63,8 +69,12 @@ def _of_run(path: str | os.PathLike, weights: str | None) -> _Kept:
         kept = [name for name, other in WEIGHTS.items() if (directory.path / other).exists()]
         raise InputError(f"{directory.path} has no {file.name}; it has {', '.join(kept) or 'no'} weights")
     config.check_owns(file, checkpoint.read_header(file))
+    try:
+        entry = config.entry
+    except InputError as error:
+        raise InputError(f"{directory.path / CONFIG}: {error}") from None
     load = partial(checkpoint.load, file)
-    return _Kept(config.recipe, config.settings, config.data_dir, weights, file, directory.path / CONFIG, load)
+    return _Kept(config.recipe, config.settings, entry, config, weights, file, directory.path / CONFIG, load)
 
 
 def _of_package(path: str | os.PathLike, weights: str | None) -> _Kept:
@@ -74,7 +84,8 @@ def _of_package(path: str | os.PathLike, weights: str | None) -> _Kept:
         raise InputError(f"--weights {weights}: {path} has one set of weights, and no others to choose")
     file, config = (pretrained.FOLDER / f"{card.recipe}{ending}" for ending in (".safetensors", ".json"))
     recipe = decode(msgspec.json.encode(card.settings), Recipe, f"{config}, settings")
-    return _Kept(card.recipe, recipe, None, "pretrained", file, config, partial(pretrained.load, card))
+    entry = get_entry(recipe.dataset)
+    return _Kept(card.recipe, recipe, entry, None, "pretrained", file, config, partial(pretrained.load, card))
 
 
 class Trained:
@@ -97,12 +108,8 @@ class Trained:
             raise InputError(f"context list {ctx!r} names {len(contexts)} devices; one is needed here")
         (self.ctx,) = contexts
         kept = _of_package(path, weights) if str(path).startswith(PRETRAINED) else _of_run(path, weights)
-        self.name, self.recipe, self.data_dir = kept.name, kept.recipe, kept.data_dir
-        self.weights, self.file = kept.weights, kept.file
-        try:
-            self.entry = get_entry(self.recipe.dataset)
-        except InputError as error:
-            raise InputError(f"{kept.config}: {error}") from None
+        self.name, self.recipe, self.entry = kept.name, kept.recipe, kept.entry
+        self.weights, self.file, self._run = kept.weights, kept.file, kept.run
         self.classes, self.transform = self.entry.classes, self.recipe.transform
         self.net = get_net(self.recipe.net, classes=len(self.classes))
         self.net.initialize(ctx=self.ctx)
@@ -124,9 +131,29 @@ class Trained:
         """The data set of the run, from `data_dir` or from where the run read it.
 
         Raises:
-            InputError, DataError: as `load_dataset`.
+            InputError, DataError: as `load_dataset`; or as `load_folder`, also if its pictures are no longer those that
+                the run was trained and tested with.
         """
-        return load_dataset(self.recipe.dataset, data_dir or self.data_dir)
+        where = data_dir or (self._run and self._run.data_dir)
+        if self._run is None or self._run.classes is None:
+            return load_dataset(self.recipe.dataset, where)
+        data = load_folder(where or "", self.entry.form)
+        self._run.check_unchanged(data)
+        return data
+
+    def load_folder(self, folder: str) -> Dataset:
+        """A user's folder of pictures, to test the net with (`load_to_score`).
+
+        Warns if the net was trained on that folder, and it has changed since.
+        """
+        trained_on = self._run.data_sha256 if self._run else {}
+        data = load_to_score(folder, self.entry.form, self.classes, trained_on)
+        own = self._run is not None and self._run.classes is not None and os.path.abspath(folder) == self._run.data_dir
+        if own and data.sha256["test"] != trained_on.get("test"):
+            log.warning(
+                "%s has changed since the training; the net may have been trained on some of its images", folder
+            )
+        return data
 
     def read_image(self, path: str | os.PathLike) -> np.ndarray:
         """The user's picture in a file, in the form of the run's data set: uint8 (28, 28), background 0.
