@@ -14,6 +14,7 @@ from mxnet.gluon import SymbolBlock, nn
 
 from conftest import ROOT, fails_as_bad_input, module_env
 from gluon_lenet import export, train
+from gluon_lenet.data.datasets import load_dataset
 from gluon_lenet.data.transforms import Transform
 from gluon_lenet.errors import InputError
 from gluon_lenet.inference import onnx_nodes
@@ -22,6 +23,7 @@ from gluon_lenet.inference.symbol_file import write_symbol
 from gluon_lenet.inference.trained import Trained
 from gluon_lenet.nets.layers import PrintLayer, Reshape, ScaledTanh
 from gluon_lenet.nets.zoo import INPUT_SHAPES, NETS, get_net, lenet_variant
+from gluon_lenet.training.recipes import RECIPES
 from run_onnx import HAS_RUNTIME, run_onnx
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -66,6 +68,16 @@ def test_every_net_as_onnx(name, tmp_path, fashion):
     model = onnx.load(str(tmp_path / "net.onnx"))
     assert [(entry.domain, entry.version) for entry in model.opset_import] == [("", OPSET)]
     assert len({node.name for node in model.graph.node}) == len(model.graph.node)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", list(RECIPES))
+def test_every_trained_net_as_onnx_on_all_test_images(name, tmp_path):
+    run = Trained(f"pretrained:{name}", ctx="cpu")
+    write_onnx(tmp_path / "net.onnx", run)
+    images = load_dataset(run.recipe.dataset).test_images
+    assert len(images) == 10_000
+    assert_same(tmp_path / "net.onnx", run, run.transform(images).asnumpy())
 
 
 def sequential(*layers):
