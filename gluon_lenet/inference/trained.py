@@ -137,7 +137,7 @@ class Trained:
         where = data_dir or (self._run and self._run.data_dir)
         if self._run is None or self._run.classes is None:
             return load_dataset(self.recipe.dataset, where)
-        data = load_folder(where or "", self.entry.form)
+        data = load_folder(where, self.entry.form)
         self._run.check_unchanged(data)
         return data
 

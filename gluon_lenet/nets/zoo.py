@@ -228,7 +228,7 @@ def get_net(name: str, classes: int = 10, pretrained: bool | str = False) -> nn.
     if name not in NETS:
         raise InputError(f"unknown net {name!r}; choose from {', '.join(NETS)}")
     net = NETS[name](classes)
-    if pretrained is False:
+    if pretrained in (False, None):
         return net
     card = find(name, pretrained)
     if classes != (known := len(get_entry(card.dataset).classes)):

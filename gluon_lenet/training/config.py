@@ -75,7 +75,10 @@ class RunConfig(msgspec.Struct, frozen=True, kw_only=True):
         if type(version) is int and version < 3 and isinstance(raw.get("settings"), dict):
             raw["settings"] = with_objects(raw["settings"], path)
             data = msgspec.json.encode(raw)
-        return decode(data, cls, str(path))
+        config = decode(data, cls, str(path))
+        if config.classes is not None and config.data_dir is None:
+            raise InputError(f"{path}: data_dir must name the folder of pictures that has these classes, not null")
+        return config
 
     def to_json(self) -> bytes:
         """The file's bytes, indented."""
@@ -100,7 +103,7 @@ class RunConfig(msgspec.Struct, frozen=True, kw_only=True):
     def entry(self) -> DatasetEntry:
         """What is known of its data set; raises InputError if there is none of that name."""
         entry = get_entry(self.settings.dataset)
-        return entry if self.classes is None else folder_entry(entry, self.data_dir or "", tuple(self.classes))
+        return entry if self.classes is None else folder_entry(entry, self.data_dir, tuple(self.classes))
 
     def check_unchanged(self, dataset: Dataset) -> None:
         """Raise InputError unless a folder holds the pictures that the run was trained and tested with."""

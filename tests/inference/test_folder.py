@@ -92,6 +92,15 @@ def test_the_held_out_share_is_scored_of_the_folder_that_was_trained_on(tmp_path
     fails_as_bad_input(train.main, ["--resume", "run"], capsys, f"{tmp_path / 'a'} cannot be read as a folder")
     assert numbers("--data-dir", "copy")["confusion"] == own["confusion"]
 
+    config = json.loads((tmp_path / "run" / "config.json").read_text())
+    for field, value, says in (
+        ("data_dir", None, "data_dir must name the folder of pictures"),
+        ("classes", ["one"], "classes must be a list of 2 to 256 class names"),
+        ("classes", ["eight", "seven", "4"], "was trained with classes ['eight', 'seven', 'three']"),
+    ):
+        (tmp_path / "run" / "config.json").write_text(json.dumps(config | {field: value}))
+        fails_as_bad_input(evaluate.main, ["--run", "run"], capsys, says)
+
 
 def test_a_run_is_resumed_bit_for_bit(tmp_path, monkeypatch, mnist):
     monkeypatch.chdir(tmp_path)
