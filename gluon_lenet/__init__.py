@@ -9,7 +9,8 @@ only from those above it:
     devices                "gpu(1)" -> mx.Context
     data/                  bytes -> batches: idx, transports, augment, sampling, catalogue (a data set is one entry),
                            cache, datasets, transforms, batches; d2lzh_patch, the book's own package with these
-    nets/                  layers, losses, zoo (the nets by name), table (a net as one), inspect (what happens inside)
+    nets/                  layers, losses, zoo (the nets by name), table (a net as one), inspect (what happens inside),
+                           weights (arrays <-> a net), pretrained (those of pretrained/, a file and a card a recipe)
     viz/                   fonts, figures, animator, drawings
     engines/               a batch -> gradients: base (what an engine promises), proof, autograd, choice; recorded,
                            accelerated (the reader's own loop by the kernels)
@@ -18,12 +19,14 @@ only from those above it:
                            compiled, threads; reading, program, arrays, weights, updater, net, function, engine
     training/              settings and recipes -> metrics, config, checkpoint, run_dir; loop (batch, step, watcher),
                            chapter (train_ch5 and evaluate_accuracy), setup (what trains), run (a setup in a directory)
-    inference/             a run -> predictions: scores, trained, params_file
-      pictures/            a user's picture -> 28x28: resample, morphology, decode, ink, one_digit, fit, forms
+    inference/             a run -> predictions: scores, trained; -> files for others: params_file, symbol_file,
+                           onnx_file, onnx_nodes
+      pictures/            a user's picture -> 28x28: resample, morphology, decode, ink, one_digit, fit, forms, folder
 
 What a user types, and what those share:
 
-    train evaluate predict params summary accelerate doctor libraries fused    `python -m gluon_lenet.NAME`
+    train evaluate predict export params summary                               `python -m gluon_lenet.NAME`
+    accelerate doctor libraries fused
     data/__main__          `python -m gluon_lenet.data`
     cli console checkup    options, errors and exit statuses; a run on a terminal; what doctor looks at
 

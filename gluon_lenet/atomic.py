@@ -56,6 +56,19 @@ def write_atomically(path: str | os.PathLike, data: bytes) -> None:
         raise DiskError(f"{path} cannot be written: {error.strerror}") from error
 
 
+def write_output(path: str | os.PathLike, data: bytes) -> None:
+    """`write_atomically` to a file that the user named.
+
+    Raises:
+        InputError: also if the folder of `path` does not exist.
+        DiskError: as `write_atomically`.
+    """
+    path = Path(path)
+    if not path.parent.is_dir():
+        raise InputError(f"{path} cannot be written: there is no folder {path.parent}")
+    write_atomically(path, data)
+
+
 def descriptor(path: str | os.PathLike) -> int | None:
     """The file descriptor of this process that `path` names, as `/dev/stdout` and `/dev/fd/7` do; None for others."""
     own = os.path.realpath("/dev/fd")

@@ -23,7 +23,12 @@ def parse(argv: list[str] | None = None):
         "files named by --confusion and --grid (.png, .jpg, .pdf or .svg).",
     )
     add = parser.add_argument
-    add("--run", metavar="DIR", required=True, help="a run's folder, as gluon_lenet.train prints it")
+    add(
+        "--run",
+        metavar="DIR",
+        required=True,
+        help="a run's folder, as gluon_lenet.train prints it, or pretrained:RECIPE",
+    )
     add("--weights", choices=["best", "last"], help="best by validation accuracy, or last (default: best if it exists)")
     add("--confusion", metavar="FILE", help="draw the confusion matrix")
     add("--grid", metavar="FILE", help=f"draw {NUM_RANDOM} random test images, or those of --show, with predictions")
@@ -32,9 +37,15 @@ def parse(argv: list[str] | None = None):
     add("--invert", action="store_true", help="score the inverted test images, read as predict reads a picture")
     add("--seed", type=cli.natural_int, default=0, metavar="N", help="for random images and angles (default: 0)")
     add("--json", action="store_true", help="print all numbers as one JSON object instead")
+    add(
+        "--dataset", metavar="FOLDER", help="score the pictures in FOLDER instead, which has a subfolder for each class"
+    )
     add("--data-dir", metavar="DIR", help="folder with the four IDX files (default: as in training)")
     add("--ctx", default="auto", help="auto, cpu, gpu or gpu(1) (default: auto)")
-    return parser.parse_args(argv)
+    args = parser.parse_args(argv)
+    if args.dataset is not None and args.data_dir is not None:
+        parser.error("--dataset and --data-dir both name the data; give one of them")
+    return args
 
 
 def evaluate(args) -> int:
@@ -49,7 +60,8 @@ def evaluate(args) -> int:
     for picture in filter(None, (args.confusion, args.grid)):
         figures.check_picture_path(picture)
     trained = Trained(args.run, args.weights, args.ctx)
-    data, classes = trained.load_data(args.data_dir), trained.classes
+    data = trained.load_data(args.data_dir) if args.dataset is None else trained.load_folder(args.dataset)
+    classes = trained.classes
     if args.show and args.show > len(data.test_images):
         raise InputError(f"--show {args.show}: there are {len(data.test_images)} test images")
     if args.show and args.grid and args.show > cli.MOST_PICTURED:
@@ -68,9 +80,9 @@ def evaluate(args) -> int:
         for i in range(args.show or 0)
     ]
     if args.json:
-        print(json.dumps(_numbers(args, trained, scores, shown), allow_nan=False))
+        print(json.dumps(_numbers(args, trained, data, scores, shown), allow_nan=False))
     else:
-        print(_text(trained, scores, shown, changes))
+        print(_text(trained, data, scores, shown, changes))
     if args.confusion:
         title = f"{trained.name}: {scores.num_correct:,} of {scores.num_examples:,} test images right"
         figures.write_picture(figures.confusion_matrix(scores.confusion, classes, title), args.confusion)
@@ -84,7 +96,7 @@ def evaluate(args) -> int:
     return 0
 
 
-def _text(trained, scores, shown: list[dict], changes: str) -> str:
+def _text(trained, data, scores, shown: list[dict], changes: str) -> str:
     """The report: one line per image of --show, the accuracy, the table by class, the confusion matrix."""
     from gluon_lenet.nets.table import align
 
@@ -92,11 +104,11 @@ def _text(trained, scores, shown: list[dict], changes: str) -> str:
     lines = ["test image {test_image}: predicted {predicted}, actual {actual}".format(**row) for row in shown]
     lines.append(
         f"test accuracy {scores.accuracy:.4f}: {scores.num_correct:,} of {scores.num_examples:,} images of "
-        f"{trained.recipe.dataset}{changes} right, by the {trained.weights} weights of {trained.name}"
+        f"{data.name}{changes} right, by the {trained.weights} weights of {trained.name}"
     )
     table = [("class", "images", "correct", "accuracy")]
     for name, (images, correct) in zip(classes, scores.by_class, strict=True):
-        table.append((name, f"{images:,}", f"{correct:,}", f"{correct / images:.4f}"))
+        table.append((name, f"{images:,}", f"{correct:,}", f"{correct / images:.4f}" if images else "-"))
     numbers = [str(k) for k in range(len(classes))]
     # numbers as column headings: ten class names would not fit a terminal
     names = [name if name == number else f"{number} {name}" for name, number in zip(classes, numbers, strict=True)]
@@ -105,17 +117,22 @@ def _text(trained, scores, shown: list[dict], changes: str) -> str:
     return "\n".join([*lines, "", align(table, "<>>>"), "", align(square, "<" + ">" * len(classes))])
 
 
-def _numbers(args, trained, scores, shown: list[dict]) -> dict:
+def _numbers(args, trained, data, scores, shown: list[dict]) -> dict:
     """The report as JSON."""
     by_class = [
-        {"class": name, "num_examples": images, "num_correct": correct, "accuracy": correct / images}
+        {
+            "class": name,
+            "num_examples": images,
+            "num_correct": correct,
+            "accuracy": correct / images if images else None,
+        }
         for name, (images, correct) in zip(trained.classes, scores.by_class, strict=True)
     ]
     return {
         "run": args.run,
         "recipe": trained.name,
         "weights": trained.weights,
-        "dataset": trained.recipe.dataset,
+        "dataset": data.name,
         "rotate": args.rotate or 0,  # degrees, at most
         "invert": args.invert,
         "num_examples": scores.num_examples,

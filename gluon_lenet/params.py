@@ -23,7 +23,12 @@ def parse(argv: list[str] | None = None):
     actions = parser.add_subparsers(dest="action", required=True, metavar="export | import")
     out = actions.add_parser("export", help="write a run's weights as net.save_parameters does")
     out.add_argument("file", metavar="FILE", help="the .params file; an existing one is replaced")
-    out.add_argument("--run", metavar="DIR", required=True, help="a run's folder, as gluon_lenet.train prints it")
+    out.add_argument(
+        "--run",
+        metavar="DIR",
+        required=True,
+        help="a run's folder, as gluon_lenet.train prints it, or pretrained:RECIPE",
+    )
     out.add_argument(
         "--weights", choices=["best", "last"], help="which weights (default: best if it exists, else last)"
     )

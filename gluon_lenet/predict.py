@@ -26,7 +26,12 @@ def parse(argv: list[str] | None = None):
     )
     add = parser.add_argument
     add("images", nargs="*", metavar="IMAGE", help="image files")
-    add("--run", metavar="DIR", required=True, help="a run's folder, as gluon_lenet.train prints it")
+    add(
+        "--run",
+        metavar="DIR",
+        required=True,
+        help="a run's folder, as gluon_lenet.train prints it, or pretrained:RECIPE",
+    )
     add("--weights", choices=["best", "last"], help="best by validation accuracy, or last (default: best if it exists)")
     add("--first", type=cli.positive_int, metavar="N", help="also predict the first N test images")
     add("--show", metavar="FILE", help="draw the net's input images (.png, .jpg, .pdf or .svg)")

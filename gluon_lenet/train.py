@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import sys
 from dataclasses import replace
 
 from gluon_lenet import cli
 from gluon_lenet.compat.threads import num_threads, set_threads
 from gluon_lenet.errors import DiskError, InputError
-from gluon_lenet.training.recipes import DEFAULT_RECIPE, RECIPES, get_recipe
+from gluon_lenet.training.recipes import DEFAULT_RECIPE, FOLDER_RECIPE, RECIPES, get_recipe
 from gluon_lenet.training.run_dir import CONFIG, LAST, RunDir
 
 
@@ -37,6 +38,11 @@ def parse(argv: list[str] | None = None):
     )
     add("--threads", type=cli.threads, metavar="N", help="CPU threads (default: all physical cores)")
     add("--backprop", metavar="MODE", help="auto, autograd or fused (default: auto, fused where it applies)")
+    add(
+        "--dataset",
+        metavar="FOLDER",
+        help=f"train on the pictures in FOLDER, which has a subfolder for each class (default recipe: {FOLDER_RECIPE})",
+    )
     add("--data-dir", metavar="DIR", help="folder with the four IDX files (default: found or fetched)")
     add("--run-dir", metavar="DIR", help="folder for the results (default: runs/<recipe>-<time>)")
     add("--resume", metavar="DIR", help="resume the run in DIR with its own settings, bit for bit")
@@ -49,6 +55,8 @@ def parse(argv: list[str] | None = None):
         args.ctx = ",".join(f"gpu({i})" for i in range(args.num_gpus)) or "cpu"
     if args.quiet and args.log_every is not None:
         parser.error("--quiet prints no lines that --log-every asks for; give one of them")
+    if args.dataset is not None and args.data_dir is not None:
+        parser.error("--dataset and --data-dir both name the data; give one of them")
     if args.resume is not None:
         fixed = ["recipe", "ctx", "batch_size", "lr", "augment", "seed", "threads", "backprop", "run_dir"]
         given = [f"--{name.replace('_', '-')}" for name in fixed if getattr(args, name) is not None]
@@ -67,21 +75,23 @@ def train(args) -> int:
 
 def _train(args, directory: RunDir | None = None) -> int:
     """Train a new run, or resume the one in `directory`, which this process has locked."""
+    folder = args.dataset
     if directory is None:
-        recipe = get_recipe(args.recipe or DEFAULT_RECIPE)
-        settings = {"name": args.recipe or DEFAULT_RECIPE, "seed": args.seed or 0, "data_dir": args.data_dir}
+        name = args.recipe or (DEFAULT_RECIPE if folder is None else FOLDER_RECIPE)
+        recipe = get_recipe(name)
+        settings = {"name": name, "seed": args.seed or 0, "data_dir": args.data_dir}
         ctx, threads, mode = args.ctx or "auto", args.threads, args.backprop or "auto"
     else:
         config = directory.read_config()
         recipe = config.settings
+        if config.classes is not None:
+            folder = folder or args.data_dir or config.data_dir
+        elif folder is not None:
+            raise InputError(
+                f"--dataset {folder}: the run in {directory.path} was trained on {recipe.dataset}; drop it"
+            )
         settings = {"name": config.recipe, "seed": config.seed, "data_dir": args.data_dir or config.data_dir}
         ctx, threads, mode = ",".join(config.ctx), config.threads, config.backprop
-    chosen = {"num_epochs": args.epochs, "batch_size": args.batch_size, "lr": args.lr}
-    if args.augment and recipe.augment is None:
-        from gluon_lenet.data.catalogue import get_entry  # here: --help needs no data sets
-
-        chosen["augment"] = get_entry(recipe.dataset).augmentation
-    recipe = replace(recipe, **{name: value for name, value in chosen.items() if value is not None})
     if threads not in (None, num_threads()):
         try:
             set_threads(threads)
@@ -90,7 +100,9 @@ def _train(args, directory: RunDir | None = None) -> int:
 
     # imported here: MXNet reads the number of threads when it is loaded
     from gluon_lenet.console import Console
+    from gluon_lenet.data.catalogue import get_entry
     from gluon_lenet.devices import parse_ctx
+    from gluon_lenet.inference.pictures.folder import load_folder
     from gluon_lenet.training import checkpoint
     from gluon_lenet.training.loop import DivergedError
     from gluon_lenet.training.run import Run
@@ -100,6 +112,17 @@ def _train(args, directory: RunDir | None = None) -> int:
         config.check_resumable(directory.path / CONFIG)
         if not directory.is_unbegun():
             config.check_owns(directory.path / LAST, checkpoint.read_header(directory.path / LAST))
+    if folder is not None:
+        settings["dataset"] = load_folder(folder, get_entry(recipe.dataset).form)
+        settings["data_dir"] = os.path.abspath(folder)
+        if directory is None:
+            recipe = recipe.fitted(len(settings["dataset"].train_images))
+        else:
+            config.check_unchanged(settings["dataset"])
+    chosen = {"num_epochs": args.epochs, "batch_size": args.batch_size, "lr": args.lr}
+    if args.augment and recipe.augment is None:
+        chosen["augment"] = get_entry(recipe.dataset).augmentation
+    recipe = replace(recipe, **{name: value for name, value in chosen.items() if value is not None})
     with contextlib.ExitStack() as stack:
         console = stack.enter_context(Console(args.quiet, args.log_every))
         setup = Setup(recipe=recipe, contexts=parse_ctx(ctx), mode=mode, **settings)

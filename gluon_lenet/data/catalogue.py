@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -38,7 +38,7 @@ class DatasetEntry:
     classes: tuple[str, ...]  # in English, as the book has them; position = label
     classes_zh: tuple[str, ...]  # in Chinese
     augmentation: Augmentation  # what `--augment` applies to its training images
-    form: Literal["digit", "clothing"]  # how a user's picture is converted (inference/pictures)
+    form: Literal["digit", "clothing", "drawing"]  # how a user's picture is converted (inference/pictures)
 
 
 def four_files(
@@ -119,3 +119,22 @@ def get_entry(name: str) -> DatasetEntry:
     if name not in DATASETS:
         raise InputError(f"unknown data set {name!r}; choose from {', '.join(sorted(DATASETS))}")
     return DATASETS[name]
+
+
+def folder_entry(like: DatasetEntry, folder: str, classes: tuple[str, ...]) -> DatasetEntry:
+    """The entry of a user's folder of pictures (inference/pictures/folder.py), trained by a recipe for `like`.
+
+    Its pictures are augmented and read as those of `like`, but for the check whether a picture shows one digit.
+    """
+    return replace(
+        like,
+        name=folder,
+        title=f"pictures in {folder}",
+        home="",
+        licence="",
+        files=(),
+        sources=(),
+        classes=classes,
+        classes_zh=classes,
+        form="clothing" if like.form == "clothing" else "drawing",
+    )

@@ -16,12 +16,13 @@ class Dataset:
     """A data set in memory; the arrays are read-only."""
 
     name: str
-    train_images: np.ndarray  # uint8 (60000, 28, 28), 0 is black
+    train_images: np.ndarray  # uint8 (60000, 28, 28), 0 is black; other numbers of images in a folder of pictures
     train_labels: np.ndarray  # uint8 (60000,), positions in classes
     test_images: np.ndarray  # uint8 (10000, 28, 28)
     test_labels: np.ndarray  # uint8 (10000,)
     classes: tuple[str, ...]
-    sha256: dict[str, str]  # file name -> SHA-256 of its unpacked bytes
+    sha256: dict[str, str]  # file name -> SHA-256 of its unpacked bytes; of a folder's pictures: of each part
+    is_folder: bool = False  # whether it is a user's folder of pictures
 
     @property
     def classes_zh(self) -> tuple[str, ...]:

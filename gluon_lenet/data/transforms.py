@@ -29,6 +29,14 @@ class Transform:
         height, width = (self.resize, self.resize) if self.resize else images.shape[1:]
         return 1, height + 2 * self.pad, width + 2 * self.pad
 
+    def describe(self) -> str:
+        """Its steps in words, for people who must do the same to their images."""
+        steps = [f"resized to {self.resize} x {self.resize} pixels (bilinear)"] if self.resize else []
+        steps += [f"{self.pad} pixels of background added on each side"] if self.pad else []
+        steps += ["divided by 255"]
+        steps += [] if (self.mean, self.std) == (0, 1) else [f"minus {self.mean:.6g}, divided by {self.std:.6g}"]
+        return ", then ".join(steps)
+
     def resized(self, images: np.ndarray) -> np.ndarray:
         """uint8 (n, h, w) -> uint8 (n, resize, resize); the images themselves if `resize` is None."""
         if self.resize is None:

@@ -16,9 +16,10 @@ import numpy as np
 from mxnet import gluon
 from mxnet.gluon import Block
 
-from gluon_lenet.atomic import read_regular, write_atomically
+from gluon_lenet.atomic import read_regular, write_output
 from gluon_lenet.errors import InputError
-from gluon_lenet.training import checkpoint
+from gluon_lenet.inference.trained import Trained
+from gluon_lenet.nets.weights import check_fit, check_numbers, set_weights
 
 LIST_MAGIC = 0x112
 ARRAY_MAGIC, NUMPY_MAGIC = 0xF993FAC9, 0xF993FACA  # an array since MXNet 0.12; an array under npx.set_np
@@ -34,11 +35,14 @@ def save_params(path: str | Path, net: Block) -> None:
         InputError: the folder of `path` does not exist, or `path` is a folder or another kind that cannot be replaced.
         DiskError: the disk is full, or fails.
     """
-    path = Path(path)
-    if not path.parent.is_dir():
-        raise InputError(f"{path} cannot be written: there is no folder {path.parent}")
     arrays = {name: param._reduce().asnumpy() for name, param in net._collect_params_with_prefix().items()}
-    write_atomically(path, _format(arrays))
+    write_output(path, format_params(arrays))
+
+
+def write_params(path: str | Path, trained: Trained) -> list[Path]:
+    """`save_params` of a run's net; returns the file."""
+    save_params(path, trained.net)
+    return [Path(path)]
 
 
 def load_params(path: str | Path, net: Block) -> None:
@@ -56,13 +60,13 @@ def load_params(path: str | Path, net: Block) -> None:
     arrays, parameters = read_params(path), net._collect_params_with_prefix()
     places = _match(path, list(arrays), net)
     weights = {place: arrays[name] for name, place in places.items()}
-    checkpoint.check_fit(path, weights, parameters)
-    checkpoint.check_numbers(path, arrays)
+    check_fit(path, weights, parameters)
+    check_numbers(path, arrays)
     for name, place in places.items():
         param = parameters[place]
         if isinstance(param, gluon.Constant) and not np.array_equal(arrays[name], param.value.asnumpy()):
             raise InputError(f"{path}: {name}, which is a constant, has other values than the net's")
-    checkpoint.set_weights(net, weights)
+    set_weights(net, weights)
 
 
 def read_params(path: str | Path) -> dict[str, np.ndarray]:
@@ -78,7 +82,8 @@ def read_params(path: str | Path) -> dict[str, np.ndarray]:
         raise InputError(f"{path} is not a .params file of Gluon: {error}") from None
 
 
-def _format(arrays: dict[str, np.ndarray]) -> bytes:
+def format_params(arrays: dict[str, np.ndarray]) -> bytes:
+    """The bytes of a `.params` file with these arrays."""
     parts = [struct.pack("<3Q", LIST_MAGIC, 0, len(arrays))]
     for array in arrays.values():
         shape = (array.ndim, *array.shape)
@@ -92,7 +97,7 @@ def _format(arrays: dict[str, np.ndarray]) -> bytes:
 
 
 def _parse(data: bytes) -> dict[str, np.ndarray]:
-    """The inverse of `_format`; raises ValueError, with the reason, for anything else."""
+    """The inverse of `format_params`; raises ValueError, with the reason, for anything else."""
     at = 0
 
     def piece(size: int) -> bytes:

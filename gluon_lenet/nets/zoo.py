@@ -4,10 +4,13 @@ Shapes are (batch, channels, height, width), for the input of the net's source. 
 write-up 003 puts at the end belongs to the loss and to prediction.
 """
 
+import mxnet as mx
 from mxnet.gluon import nn
 
+from gluon_lenet.data.catalogue import get_entry
 from gluon_lenet.errors import InputError
 from gluon_lenet.nets.layers import RBFOutput, ScaledTanh, Subsampling, TableConv2D, digit_bitmaps
+from gluon_lenet.nets.pretrained import find, load
 
 
 def lenet5_sigmoid_maxpool(classes: int = 10, container: type = nn.HybridSequential):
@@ -208,15 +211,32 @@ NETS = {
 INPUT_SHAPES = {name: (1, 28, 28) for name in NETS} | {"lenet5_tanh_avgpool": (1, 32, 32), "lenet5_1998": (1, 32, 32)}
 
 
-def get_net(name: str, classes: int = 10) -> nn.HybridSequential:
-    """The net called `name`, uninitialized and hybridizable, with `classes` outputs.
+def get_net(name: str, classes: int = 10, pretrained: bool | str = False) -> nn.HybridSequential:
+    """The net called `name`, hybridizable, with `classes` outputs; uninitialized, or with trained weights.
+
+    Args:
+        name: one of NETS.
+        classes: number of outputs; that of the data set for pretrained weights.
+        pretrained: weights that come with the package: the name of a recipe that trains this net, such as
+            "augmented_mnist" for lenet5_relu_maxpool; True for the recipe of the net's source (`pretrained.DEFAULTS`).
+            The net is then on the CPU; its input must be transformed as the recipe does.
 
     Raises:
-        InputError: no net has that name (the message lists the names), or the net cannot have so many classes.
+        InputError: no net has that name, or there are no such weights (the message lists the names), or the net cannot
+            have so many classes.
     """
     if name not in NETS:
         raise InputError(f"unknown net {name!r}; choose from {', '.join(NETS)}")
-    return NETS[name](classes)
+    net = NETS[name](classes)
+    if pretrained in (False, None):
+        return net
+    card = find(name, pretrained)
+    if classes != (known := len(get_entry(card.dataset).classes)):
+        raise InputError(f"the pretrained weights {card.recipe} are of {known} classes, not {classes}")
+    net.initialize(mx.init.Zero())  # unlike the default, it draws no random numbers
+    net(mx.nd.zeros((1, *INPUT_SHAPES[name])))  # infers the layers' shapes
+    load(card, net)
+    return net
 
 
 def lenet() -> nn.Sequential:

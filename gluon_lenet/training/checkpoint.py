@@ -16,6 +16,7 @@ from safetensors import numpy as safetensors
 from gluon_lenet.atomic import read_regular, write_atomically
 from gluon_lenet.errors import InputError
 from gluon_lenet.fields import decode
+from gluon_lenet.nets.weights import check_fit, check_numbers, parameters, set_weights
 from gluon_lenet.training.config import Header, Updates
 
 LARGEST = 2**30  # bytes; a LeNet with its optimizer's states takes a million
@@ -34,7 +35,7 @@ def save(path: Path, net: Block, trainer: gluon.Trainer | None, header: Header) 
     Tensors are named by structure: "weights/0.weight", "optimizer/0.weight/1". `header` is stored as JSON with the
     optimizer's update counts and a SHA-256 of header and tensors, since safetensors does not detect flipped bits.
     """
-    arrays = {f"weights/{name}": _array(param) for name, param in _parameters(net).items()}
+    arrays = {f"weights/{name}": _array(param) for name, param in parameters(net).items()}
     if trainer is not None:
         arrays |= _optimizer_arrays(net, trainer)
         header = msgspec.structs.replace(header, updates=_update_counts(net, trainer))
@@ -58,7 +59,7 @@ def load(path: str | Path, net: Block, trainer: gluon.Trainer | None = None) -> 
         if not name.startswith(("weights/", "optimizer/")):
             raise InputError(f"{path} holds {name!r:.100}, which is not a weight or state of an optimizer")
     weights = {name.removeprefix("weights/"): array for name, array in arrays.items() if name.startswith("weights/")}
-    check_fit(path, weights, _parameters(net))
+    check_fit(path, weights, parameters(net))
     check_numbers(path, arrays)
     if trainer is not None:
         states = _optimizer_states(path, arrays, header, net, trainer)
@@ -71,39 +72,6 @@ def load(path: str | Path, net: Block, trainer: gluon.Trainer | None = None) -> 
 def read_header(path: str | Path) -> Header:
     """The header given to `save`; raises InputError as `load` does."""
     return _read(Path(path))[1]
-
-
-def set_weights(net: Block, weights: dict[str, np.ndarray]) -> None:
-    """Set the weights of `net`, initialized, by structural name ("0.weight"); they must fit (`check_fit`)."""
-    for name, param in _parameters(net).items():
-        param.set_data(nd.array(weights[name], dtype=weights[name].dtype))
-
-
-def check_fit(path: str | Path, arrays: dict, parameters: dict) -> None:
-    """Raise InputError, with `path`, unless names, shapes and dtypes of the arrays are those of the parameters."""
-    if arrays.keys() != parameters.keys():
-        odd = sorted(arrays.keys() ^ parameters.keys())
-        raise InputError(f"{path} holds other parameters than the net: {', '.join(map(repr, odd))} on one side only")
-    for name, param in parameters.items():
-        # before the first batch some shapes are unknown: 0 matches any size
-        fits = len(param.shape) == arrays[name].ndim and all(
-            want in (0, got) for want, got in zip(param.shape, arrays[name].shape, strict=True)
-        )
-        if not fits or arrays[name].dtype != np.dtype(param.dtype):
-            raise InputError(
-                f"{path}: {name} is {arrays[name].dtype} {arrays[name].shape}, the net's is "
-                f"{np.dtype(param.dtype)} {param.shape}"
-            )
-
-
-def check_numbers(path: str | Path, arrays: dict[str, np.ndarray]) -> None:
-    """Raise InputError, with `path` and the array's name, if a number is NaN, infinite, or its square would be."""
-    for name, array in arrays.items():
-        if not np.isfinite(array).all():
-            raise InputError(f"{path}: {name} has numbers that are NaN or infinite")
-        largest = np.abs(array).max(initial=0)
-        if array.dtype.kind == "f" and largest > np.sqrt(np.finfo(array.dtype).max):
-            raise InputError(f"{path}: {name} has a number of size {largest:.2g}, whose square is infinite")
 
 
 def _read(path: Path) -> tuple[dict[str, np.ndarray], Header]:
@@ -140,7 +108,7 @@ def _flat(state) -> list[nd.NDArray]:
 
 def _places(net: Block, trainer: gluon.Trainer) -> dict[int, str]:
     """The trainer's index of a parameter -> its structural name in the net."""
-    places = {id(param): name for name, param in _parameters(net).items()}
+    places = {id(param): name for name, param in parameters(net).items()}
     return {index: places[id(param)] for index, param in enumerate(trainer._params)}
 
 
@@ -196,11 +164,6 @@ def _set_optimizer_states(net: Block, trainer: gluon.Trainer, states: dict, upda
         optimizer._all_index_update_counts[ctx.device_id] = dict(counts)
     optimizer._set_current_context(trainer._contexts[0].device_id)
     optimizer.num_update = updates.num_update
-
-
-def _parameters(net: Block) -> dict:
-    """Parameters by structural name, which does not depend on Gluon's global counters."""
-    return dict(sorted(net._collect_params_with_prefix().items()))
 
 
 def _array(param: gluon.Parameter) -> np.ndarray:

@@ -20,6 +20,8 @@ from msgspec import Meta
 
 from gluon_lenet.compat.threads import MOST_THREADS
 from gluon_lenet.data.augment import CLOTHING, HANDWRITING, LECUN_1998
+from gluon_lenet.data.catalogue import DatasetEntry, folder_entry, get_entry
+from gluon_lenet.data.datasets import Dataset
 from gluon_lenet.errors import InputError
 from gluon_lenet.fields import Count, Device, Text, decode
 from gluon_lenet.training.metrics import Progress
@@ -30,6 +32,7 @@ VERSION = 3
 _NO_DECISION = {"source", "published", "num_epochs"}
 
 Threads = Annotated[int, Meta(ge=1, le=MOST_THREADS, description=f"a number of threads from 1 to {MOST_THREADS}")]
+Classes = Annotated[list[Text], Meta(min_length=2, max_length=256, description="a list of 2 to 256 class names")]
 RunId = Annotated[str, Meta(pattern="^[0-9a-f]{32}$", description="32 hexadecimal digits")]
 
 
@@ -50,7 +53,9 @@ class RunConfig(msgspec.Struct, frozen=True, kw_only=True):
     threads: Threads
     backprop: Literal["autograd", "fused"]
     data_dir: Text | None
-    data_sha256: dict[str, str] = {}  # of the four files, by their names
+    # Of a folder of pictures, which `data_dir` then names; None for the data set that `settings` name.
+    classes: Classes | None = None
+    data_sha256: dict[str, str] = {}  # of the four files, by their names; of the parts of a folder of pictures
     versions: dict[str, str] = {}
     platform: str = ""
     command: list[str] = []
@@ -70,7 +75,10 @@ class RunConfig(msgspec.Struct, frozen=True, kw_only=True):
         if type(version) is int and version < 3 and isinstance(raw.get("settings"), dict):
             raw["settings"] = with_objects(raw["settings"], path)
             data = msgspec.json.encode(raw)
-        return decode(data, cls, str(path))
+        config = decode(data, cls, str(path))
+        if config.classes is not None and config.data_dir is None:
+            raise InputError(f"{path}: data_dir must name the folder of pictures that has these classes, not null")
+        return config
 
     def to_json(self) -> bytes:
         """The file's bytes, indented."""
@@ -88,8 +96,21 @@ class RunConfig(msgspec.Struct, frozen=True, kw_only=True):
         """
         settings = msgspec.to_builtins(self.settings)
         settings = {name: value for name, value in settings.items() if name not in _NO_DECISION}
-        others = ("seed", "ctx", "threads", "backprop", "data_sha256")
+        others = ("seed", "ctx", "threads", "backprop", "classes", "data_sha256")
         return settings | {name: getattr(self, name) for name in others}
+
+    @property
+    def entry(self) -> DatasetEntry:
+        """What is known of its data set; raises InputError if there is none of that name."""
+        entry = get_entry(self.settings.dataset)
+        return entry if self.classes is None else folder_entry(entry, self.data_dir, tuple(self.classes))
+
+    def check_unchanged(self, dataset: Dataset) -> None:
+        """Raise InputError unless a folder holds the pictures that the run was trained and tested with."""
+        if (list(dataset.classes), dataset.sha256) != (self.classes, self.data_sha256):
+            raise InputError(
+                f"{dataset.name} has changed since the training: pictures were added, removed, changed or sorted anew"
+            )
 
     def check_resumable(self, path: object) -> None:
         """Raise InputError, with the `path` of the file, if the run has an older format."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
 from gluon_lenet.data.augment import CLOTHING, HANDWRITING, LECUN_1998, Augmentation
@@ -47,6 +47,16 @@ class Recipe:
         if self.schedule is not None:
             settings["lr_scheduler"] = self.schedule.build(self.lr, num_batches, self.num_epochs)
         return gluon.Trainer(net.collect_params(), self.optimizer, settings, update_on_kvstore=False)
+
+    def fitted(self, num_train: int) -> Recipe:
+        """The recipe for another data set, of `num_train` training images, which may be few.
+
+        At most a sixth is held out to select the best weights, and an epoch has at least twenty batches: in the few
+        batches of the recipe's own size, the net would hardly learn.
+        """
+        num_validation = min(self.num_validation, num_train // 6)
+        batch_size = min(self.batch_size, max(1, (num_train - num_validation) // 20))
+        return replace(self, num_validation=num_validation, batch_size=batch_size)
 
 
 RECIPES = {
@@ -178,6 +188,7 @@ RECIPES = {
 }
 
 DEFAULT_RECIPE = "d2l_v1_fashion"
+FOLDER_RECIPE = "augmented_mnist"  # the default for a folder of pictures, usually of few: it makes the most of each
 
 
 def get_recipe(name: str) -> Recipe:

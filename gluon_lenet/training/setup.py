@@ -13,7 +13,7 @@ import numpy as np
 import gluon_lenet
 from gluon_lenet.compat import threads
 from gluon_lenet.data.batches import Batches
-from gluon_lenet.data.datasets import load_dataset
+from gluon_lenet.data.datasets import Dataset, load_dataset
 from gluon_lenet.engines.base import dropout_seed
 from gluon_lenet.engines.choice import choose
 from gluon_lenet.errors import InputError
@@ -34,6 +34,7 @@ class Setup:
         seed: for weights, shuffling, augmentation and dropout.
         data_dir: a folder with the four IDX files; None finds or fetches them.
         mode: the engine, one of `engines.choice.MODES`.
+        dataset: a user's folder of pictures, which `data_dir` names; None loads the recipe's data set.
 
     Raises:
         InputError: the batch size does not suit the data or the devices, or the kernels do not support the net.
@@ -48,11 +49,12 @@ class Setup:
         seed: int,
         data_dir: str | None = None,
         mode: str = "auto",
+        dataset: Dataset | None = None,
     ):
         self.name, self.recipe, self.contexts, self.seed, self.data_dir = name, recipe, contexts, seed, data_dir
         if data_dir is not None and _as_text(data_dir) != data_dir:
             raise InputError(f"data folder {_as_text(data_dir)}: its name is not valid text for config.json")
-        self.dataset = load_dataset(recipe.dataset, data_dir)
+        self.dataset = dataset or load_dataset(recipe.dataset, data_dir)
         self.data = self._loaders()
         mx.random.seed(seed)
         self.net = get_net(recipe.net, classes=len(self.dataset.classes))
@@ -84,6 +86,7 @@ class Setup:
             threads=threads.num_threads(),
             backprop=self.engine.name,
             data_dir=self.data_dir,
+            classes=list(self.dataset.classes) if self.dataset.is_folder else None,
             data_sha256=self.dataset.sha256,
             versions={
                 "gluon_lenet": gluon_lenet.__version__,

@@ -17,7 +17,7 @@ from types import ModuleType
 
 from fuzz.mutate import Tape, cases
 from fuzz.target import Target
-from gluon_lenet import cli, evaluate, params, predict, summary, train
+from gluon_lenet import cli, evaluate, export, params, predict, summary, train
 from gluon_lenet.errors import InputError
 from gluon_lenet.training.recipes import RECIPES
 
@@ -74,6 +74,7 @@ COMMANDS = [
             "seed": NATURAL,
             "threads": THREADS,
             "backprop": TEXT,
+            "dataset": TEXT,
             "data-dir": TEXT,
             "run-dir": TEXT,
             "resume": TEXT,
@@ -95,6 +96,7 @@ COMMANDS = [
             "invert": FLAG,
             "seed": NATURAL,
             "json": FLAG,
+            "dataset": TEXT,
             "data-dir": TEXT,
             "ctx": TEXT,
         },
@@ -116,6 +118,18 @@ COMMANDS = [
         lambda args: True,
         required=("run",),
         positionals=(TEXT,),
+    ),
+    Command(
+        export,
+        export.export,
+        {
+            "run": TEXT,
+            "format": (sorted(export.ENDINGS), ["onn", "tflite", "", "\0"]),
+            "output": TEXT,
+            "weights": WEIGHTS,
+        },
+        lambda args: True,
+        required=("run", "format"),
     ),
     Command(
         params,
@@ -230,6 +244,8 @@ def _value(tape: Tape, right: list, bad: list) -> tuple[str | None, bool]:
 def _clash(command: Command, meant: dict, places: list[str]) -> bool:
     """Whether options that are valid by themselves are incompatible, or one is missing."""
     if not set(command.required) <= meant.keys():
+        return True
+    if {"dataset", "data-dir"} <= meant.keys():
         return True
     if command.module is train:
         fixed = {"recipe", "ctx", "num-gpus", "batch-size", "lr", "augment", "seed", "threads", "backprop", "run-dir"}

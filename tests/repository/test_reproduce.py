@@ -3,10 +3,17 @@
 import json
 from dataclasses import replace
 
+import numpy as np
 import pytest
+from safetensors.numpy import load_file
 
 import reproduce
+import small_train
 from gluon_lenet.training.recipes import RECIPES
+
+
+class Calls(list):
+    """What was measured, and in `kept` whose weights were kept, and whether seed 0 was new."""
 
 
 @pytest.fixture
@@ -17,9 +24,11 @@ def measured(tmp_path, monkeypatch):
     )
     monkeypatch.setattr(reproduce, "RESULTS", tmp_path / "reproduce.json")
     monkeypatch.setattr(reproduce, "READMES", [tmp_path / "README.md"])
-    calls = []
+    monkeypatch.setattr(reproduce, "has_weights", lambda name: (name, True) in kept or (name, False) in kept)
+    monkeypatch.setattr(reproduce, "keep", lambda name, run, run_dir, is_new: kept.append((name, is_new)))
+    calls, kept = Calls(), []
 
-    def measure(name, seed):
+    def measure(name, seed, run_dir):
         if (name, seed) == ("lecun1998_mnist", "2") and (name, seed) not in calls:
             calls.append((name, seed))
             raise KeyboardInterrupt
@@ -33,6 +42,7 @@ def measured(tmp_path, monkeypatch):
         }
 
     monkeypatch.setattr(reproduce, "measure", measure)
+    calls.kept = kept
     return calls
 
 
@@ -65,6 +75,49 @@ def test_an_interrupted_measurement_goes_on(measured, tmp_path, capsys, monkeypa
     monkeypatch.setitem(RECIPES, "d2l_v1_fashion", replace(RECIPES["d2l_v1_fashion"], lr=0.8))
     reproduce.main(["d2l_v1_fashion", "--seeds", "1"])
     assert measured[3:] == [("d2l_v1_fashion", "0")], "a changed lr is measured again, a changed text is not"
+
+
+def test_weights_that_the_package_lacks_are_trained_and_stored_measurements_stay(measured, tmp_path):
+    reproduce.main(["d2l_v1_fashion", "--seeds", "3"])
+    assert measured.kept == [("d2l_v1_fashion", True)]
+    stored = json.loads(reproduce.RESULTS.read_text())
+    for seed in "012":
+        stored["d2l_v1_fashion"]["runs"][seed]["test_acc"] += 0.002
+    reproduce.RESULTS.write_text(json.dumps(stored))
+    reproduce.main(["d2l_v1_fashion", "--seeds", "3"])
+    assert len(measured) == 3, "nothing is missing"
+    measured.kept.clear()
+    reproduce.main(["d2l_v1_fashion", "--seeds", "3"])
+    assert measured[3:] == [("d2l_v1_fashion", "0")]
+    assert measured.kept == [("d2l_v1_fashion", False)]
+    assert json.loads(reproduce.RESULTS.read_text()) == stored
+
+    measured.kept.clear()
+    for seed in "012":
+        stored["d2l_v1_fashion"]["runs"][seed]["test_acc"] -= 0.01
+    reproduce.RESULTS.write_text(json.dumps(stored))
+    with pytest.raises(SystemExit, match=r"0.9900 does not agree with the stored 0.9820-0.9840; measure all seeds"):
+        reproduce.main(["d2l_v1_fashion", "--seeds", "3"])
+    assert not measured.kept
+
+
+def test_what_is_kept_of_a_run(tmp_path, monkeypatch):
+    """A real run, of few images: its kept weights and its card, and nothing else in the repository."""
+    monkeypatch.setattr(reproduce.pretrained, "FOLDER", tmp_path / "pretrained")
+    monkeypatch.setattr(reproduce, "RESULTS", tmp_path / "reproduce.json")
+    run_dir = small_train.train_small(tmp_path / "run", "--recipe", "small_momentum", "--epochs", "2")
+    monkeypatch.setitem(RECIPES, "small_momentum", replace(small_train.SMALL["small_momentum"], num_epochs=2))
+    assert not reproduce.has_weights("small_momentum")
+    reproduce.keep("small_momentum", {"epoch": 2, "test_acc": 0.5678}, run_dir, is_new=True)
+    assert reproduce.has_weights("small_momentum")
+    assert (tmp_path / "small_momentum.png").exists()
+    best, kept = load_file(run_dir / "best.safetensors"), load_file(tmp_path / "pretrained/small_momentum.safetensors")
+    assert kept.keys() == {key.removeprefix("weights/") for key in best if key.startswith("weights/")}
+    assert all(np.array_equal(array, best[f"weights/{key}"]) for key, array in kept.items())
+    card = json.loads((tmp_path / "pretrained/small_momentum.json").read_text())
+    assert (card["num_correct"], card["num_examples"], card["epoch"]) == (5678, 10000, 2)
+    monkeypatch.setitem(RECIPES, "small_momentum", replace(RECIPES["small_momentum"], lr=0.5))
+    assert not reproduce.has_weights("small_momentum"), "those of another lr"
 
 
 def test_changed_test_sets_have_rows_of_their_own(measured, tmp_path):

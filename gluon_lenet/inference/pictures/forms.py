@@ -19,8 +19,8 @@ import numpy as np
 
 from gluon_lenet.errors import InputError, printable
 from gluon_lenet.inference.pictures.decode import MAX_PIXELS, read_grey
-from gluon_lenet.inference.pictures.fit import fit_clothing, lay
-from gluon_lenet.inference.pictures.ink import ink_of
+from gluon_lenet.inference.pictures.fit import FIELD, fit_clothing, lay
+from gluon_lenet.inference.pictures.ink import BLANK, ink_of
 from gluon_lenet.inference.pictures.one_digit import check_one_digit
 
 
@@ -75,6 +75,47 @@ def read_clothing(path: str | os.PathLike) -> np.ndarray:
         raise InputError(f"{printable(os.fsdecode(path))}: {error}") from None
 
 
+def read_drawing(path: str | os.PathLike) -> np.ndarray:
+    """Any drawing in an image file -> uint8 (28, 28) in MNIST's form, without a check whether it shows a digit.
+
+    Reads the same formats as `read_digit`. A picture that is 28x28 with background 0 already is taken as it is.
+
+    Raises:
+        InputError: as `read_digit`, for a picture that cannot be read or is blank.
+    """
+    return read_labelled(path, "drawing")
+
+
+def read_labelled(path: str | os.PathLike, form: str) -> np.ndarray:
+    """A picture whose class is known -> uint8 (28, 28) in the form of a data set.
+
+    A picture of 28x28 pixels with background 0, as MNIST's own and a drawing saved from the page are, is taken as it
+    is: not one pixel changes. Any other one is prepared as `predict` prepares it, but for the check whether it is a
+    drawing of one digit, since whoever sorted it into a class says what it is.
+
+    Args:
+        path: a regular file of a format that `read_digit` reads.
+        form: a name in FORMS.
+
+    Raises:
+        InputError: it cannot be read, is too large, or blank; one line that begins with the path.
+    """
+    try:
+        grey = read_grey(path, MAX_PIXELS)
+        if grey.shape != (FIELD, FIELD) or np.median(_rim(grey)) != 0:
+            return FORMS[form].normalize(grey)
+        if not grey.any():
+            raise InputError(BLANK)
+        return np.rint(grey).astype(np.uint8)
+    except InputError as error:
+        raise InputError(f"{printable(os.fsdecode(path))}: {error}") from None
+
+
+def _rim(grey: np.ndarray) -> np.ndarray:
+    """The pixels of the picture's edge."""
+    return np.concatenate([grey[0], grey[-1], grey[:, 0], grey[:, -1]])
+
+
 @dataclass(frozen=True)
 class Form:
     """How pictures are converted to the form of a data set's images."""
@@ -83,4 +124,8 @@ class Form:
     normalize: Callable[[np.ndarray], np.ndarray]  # converts a grey picture (h, w), 0 to 255
 
 
-FORMS = {"digit": Form(read_digit, normalize_digit), "clothing": Form(read_clothing, fit_clothing)}
+FORMS = {
+    "digit": Form(read_digit, normalize_digit),
+    "clothing": Form(read_clothing, fit_clothing),
+    "drawing": Form(read_drawing, normalize_digit),
+}
