@@ -30,7 +30,7 @@ class _Layer:
 
 
 def describe_net(net: nn.Sequential | nn.HybridSequential, input_shape: tuple[int, int, int]) -> dict:
-    """The layers of an initialized sequential net for `sources/net.js`, and its weights as base64.
+    """The layers of an initialized sequential net for `client/net.js`, and its weights as base64.
 
     Weights are rounded to half precision, so that the page is small. An activation that is a layer of its own belongs
     to the layer before it.

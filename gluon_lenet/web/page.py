@@ -7,22 +7,17 @@ import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 
 import numpy as np
-from mxnet import nd
 from mxnet.gluon import nn
-from PIL import Image
 
 from gluon_lenet import __version__
-from gluon_lenet.data.catalogue import DATASETS, DatasetEntry
+from gluon_lenet.data.catalogue import DatasetEntry, get_entry
 from gluon_lenet.data.transforms import Transform
 from gluon_lenet.errors import InputError
-from gluon_lenet.web import sources
+from gluon_lenet.web import samples, sources
 from gluon_lenet.web.describe import describe_net
-
-SAMPLES = Path(__file__).with_name("samples")  # the first test image of each class, below one another
-SIDE = 28  # pixels, of the data sets' images
+from gluon_lenet.web.samples import SIDE, sample_images
 
 
 @dataclass(frozen=True)
@@ -42,13 +37,12 @@ class Shown:
         Raises:
             InputError: the page cannot compute it.
         """
-        shape = self.transform.image_shape(np.zeros((1, SIDE, SIDE), np.uint8))
-        entry = self.entry
-        outputs = self.net(nd.zeros((1, *shape), ctx=next(iter(self.net.collect_params().values())).list_ctx()[0])).shape
-        if outputs != (1, len(entry.classes)):
-            raise InputError(f"{self.name} has outputs of shape {outputs[1:]}, and {entry.name} {len(entry.classes)} classes")
+        shape, entry = self.transform.image_shape(np.zeros((1, SIDE, SIDE), np.uint8)), self.entry
         try:
             described = describe_net(self.net, shape)
+            outputs, classes = described["layers"][-1]["out"], len(entry.classes)
+            if outputs != [classes, 1, 1]:
+                raise InputError(f"its outputs have the shape {outputs}, and {entry.name} has {classes} classes")
         except InputError as error:
             raise InputError(f"{self.label or self.recipe}: {self.name}: {error}") from None
         return {
@@ -65,7 +59,7 @@ def page(nets: Sequence[Shown]) -> str:
     Raises:
         InputError: the page cannot compute one of the nets.
     """
-    data = {"nets": [net.describe() for net in nets], "samples": samples(), "texts": sources.texts()}
+    data = {"nets": [net.describe() for net in nets], "samples": _samples(), "texts": sources.texts()}
     script, style = sources.script("page"), sources.style()
     policy = "; ".join(
         [
@@ -73,7 +67,7 @@ def page(nets: Sequence[Shown]) -> str:
             *(f"script-src 'sha256-{_digest(script)}'", f"style-src 'sha256-{_digest(style)}'"),
         ]
     )
-    html = (sources.SOURCES / "page.html").read_text(encoding="utf-8")
+    html = (sources.CLIENT / "page.html").read_text(encoding="utf-8")
     parts = {"policy": policy, "version": __version__, "style": style, "script": script, "data": _json(data)}
     before, *rest = html.split("{{")
     pieces = [before]
@@ -83,21 +77,16 @@ def page(nets: Sequence[Shown]) -> str:
     return "".join(pieces)
 
 
-def samples() -> list[dict]:
+def _samples() -> list[dict]:
     """The test images in the page: of each data set one of each class."""
-    found = []
-    for path in sorted(SAMPLES.glob("*.png"), reverse=True):  # MNIST first
-        entry = DATASETS[path.stem]
-        with Image.open(path) as image:
-            images = np.asarray(image.convert("L")).reshape(-1, SIDE, SIDE)
-        found.append(
-            {
-                **{"dataset": entry.name, "title": _title(entry), "form": entry.form, "names": _names(entry)},
-                "images": base64.b64encode(images.tobytes()).decode(),
-                "labels": list(range(len(images))),
-            }
-        )
-    return found
+    return [
+        {
+            **{"dataset": entry.name, "title": _title(entry), "form": entry.form, "names": _names(entry)},
+            "images": base64.b64encode(sample_images(entry.name).tobytes()).decode(),
+            "labels": list(range(len(entry.classes))),
+        }
+        for entry in map(get_entry, samples.DATASETS)
+    ]
 
 
 def _title(entry: DatasetEntry) -> str:

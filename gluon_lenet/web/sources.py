@@ -1,4 +1,4 @@
-"""The files of sources/ and texts/ -> one script, one style sheet, the texts of every language."""
+"""The files of client/ and texts/ -> one script, one style sheet, the texts of every language."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import json
 import re
 from pathlib import Path
 
-SOURCES, TEXTS = Path(__file__).with_name("sources"), Path(__file__).with_name("texts")
+CLIENT, TEXTS = Path(__file__).with_name("client"), Path(__file__).with_name("texts")
 
 _IMPORT = re.compile(r'^import (\{[^}]+\}) from "\./(\w+)\.js";\n', re.MULTILINE)
 _EXPORT = re.compile(r"^export ((?:async )?(?:function\*?|class|const) (\w+))", re.MULTILINE)
@@ -24,7 +24,7 @@ def script(entry: str) -> str:
         if name in done:
             return
         done.add(name)
-        text = (SOURCES / f"{name}.js").read_text(encoding="utf-8")
+        text = (CLIENT / f"{name}.js").read_text(encoding="utf-8")
         for _, other in _IMPORT.findall(text):
             add(other)
         exports = [name for _, name in _EXPORT.findall(text)]
@@ -37,7 +37,7 @@ def script(entry: str) -> str:
 
 def style() -> str:
     """The style sheet."""
-    return (SOURCES / "page.css").read_text(encoding="utf-8")
+    return (CLIENT / "page.css").read_text(encoding="utf-8")
 
 
 def texts() -> dict[str, dict[str, str]]:

@@ -37,6 +37,8 @@ class BrowserError(Exception):
 class Browser:
     """One Chromium with one page; a context manager."""
 
+    socket = session = None
+
     def __init__(self, language: str = "en-US"):
         self.folder = Path(tempfile.mkdtemp(prefix="gluon_lenet-browser-"))
         self.downloads = self.folder / "downloads"
@@ -57,7 +59,6 @@ class Browser:
             self.socket = websocket.create_connection(f"ws://127.0.0.1:{port[0]}{port[1]}", timeout=SECONDS)
             targets = self._call("Target.getTargets")["targetInfos"]
             target = next(target["targetId"] for target in targets if target["type"] == "page")
-            self.session = None
             self.session = self._call("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
             for domain in ("Page", "Runtime", "Network", "Log"):
                 self(f"{domain}.enable")
@@ -86,14 +87,14 @@ class Browser:
 
     def close(self) -> None:
         """End the browser and remove its files."""
+        if self.socket is not None:
+            self.socket.close()
         self.process.terminate()
         with suppress(subprocess.TimeoutExpired):
             self.process.wait(10)
         self.process.kill()
         self.process.wait()
         shutil.rmtree(self.folder, ignore_errors=True)
-
-    session = None
 
     def _call(self, method: str, **params) -> dict:
         number = next(self.numbers)
@@ -124,7 +125,9 @@ class Browser:
         self("Emulation.setEmulatedMedia", features=listed)
 
     def open(self, address: str) -> None:
-        """Load a page and wait until it is loaded."""
+        """Load a page, anew if it is open already, and wait until it is loaded."""
+        self("Page.navigate", url="about:blank")
+        self.until("location.href === 'about:blank'")
         self.events.clear()
         self("Page.navigate", url=address)
         self.until("document.readyState === 'complete' && location.href !== 'about:blank'")

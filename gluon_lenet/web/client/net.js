@@ -55,61 +55,77 @@ const FORWARD = { conv, pool, subsample, dense, rbf };
 
 /** Sums are kept in double precision and rounded to float32 once: closer to the exact sum than float32 sums are. */
 function conv(layer, x) {
-  const [channels, height, width] = layer.in;
+  const [channels] = layer.in;
   const [maps, rows, columns] = layer.out;
-  const [kh, kw] = layer.kernel;
+  const area = layer.kernel[0] * layer.kernel[1];
+  const planes = paddedPlanes(layer, x);
   const sums = new Float64Array(rows * columns);
   const result = new Float32Array(size(layer.out));
   for (let map = 0; map < maps; map++) {
     sums.fill(layer.bias ? layer.bias[map] : 0);
-    for (const channel of layer.seen ? layer.seen[map] : Array(channels).keys()) {
-      const plane = x.subarray(channel * height * width, (channel + 1) * height * width);
-      const kernel = layer.weight.subarray((map * channels + channel) * kh * kw, (map * channels + channel + 1) * kh * kw);
-      for (let ky = 0; ky < kh; ky++) {
-        for (let kx = 0; kx < kw; kx++) addShifted(sums, plane, kernel[ky * kw + kx], ky, kx, layer);
-      }
+    for (const channel of layer.seen ? layer.seen[map] : planes.keys()) {
+      const start = (map * channels + channel) * area;
+      addConvolved(sums, planes[channel], layer.weight.subarray(start, start + area), layer);
     }
     result.set(sums, map * rows * columns);
   }
   return result;
 }
 
-/** Add one weight's part of a convolution to all of a map's sums. */
-function addShifted(sums, plane, weight, ky, kx, { in: [, height, width], out: [, rows, columns], stride, pad }) {
-  for (let row = 0; row < rows; row++) {
-    const y = row * stride[0] + ky - pad[0];
-    if (y < 0 || y >= height) continue;
-    let x = kx - pad[1];
-    for (let i = row * columns; i < (row + 1) * columns; i++, x += stride[1]) {
-      if (x >= 0 && x < width) sums[i] += weight * plane[y * width + x];
+/** Each input map with its padding of zeros, in double precision. */
+function paddedPlanes({ in: [channels, height, width], pad: [down, across] }, x) {
+  const outer = width + 2 * across;
+  return Array.from({ length: channels }, (_, channel) => {
+    const plane = new Float64Array((height + 2 * down) * outer);
+    for (let row = 0; row < height; row++) {
+      const start = (channel * height + row) * width;
+      plane.set(x.subarray(start, start + width), (row + down) * outer + across);
+    }
+    return plane;
+  });
+}
+
+/** Add to each sum of a map the products of one input map's window with the kernel. The page's inner loop. */
+function addConvolved(sums, plane, kernel, layer) {
+  const [, rows, columns] = layer.out;
+  const [height, width] = layer.kernel;
+  const [down, across] = layer.stride;
+  const outer = layer.in[2] + 2 * layer.pad[1];
+  for (let k = 0; k < height * width; k++) {
+    const weight = kernel[k];
+    const corner = Math.floor(k / width) * outer + (k % width);
+    for (let row = 0, i = 0; row < rows; row++) {
+      const end = i + columns;
+      for (let at = corner + row * down * outer; i < end; i++, at += across) sums[i] += weight * plane[at];
     }
   }
 }
 
 function pool(layer, x) {
-  const result = new Float32Array(size(layer.out));
   const [maps, rows, columns] = layer.out;
+  const [, height, width] = layer.in;
+  const { kernel, stride, pad } = layer;
+  const result = new Float32Array(size(layer.out));
   let i = 0;
   for (let map = 0; map < maps; map++) {
     for (let row = 0; row < rows; row++) {
-      for (let column = 0; column < columns; column++, i++) result[i] = poolCell(layer, x, map, row, column);
+      const [top, bottom] = [Math.max(row * stride[0] - pad[0], 0), Math.min(row * stride[0] - pad[0] + kernel[0], height)];
+      for (let column = 0; column < columns; column++, i++) {
+        const start = column * stride[1] - pad[1];
+        const [left, right] = [Math.max(start, 0), Math.min(start + kernel[1], width)];
+        let [sum, largest] = [0, -Infinity];
+        for (let y = top; y < bottom; y++) {
+          for (let at = (map * height + y) * width + left, end = at + right - left; at < end; at++) {
+            sum += x[at];
+            if (x[at] > largest || x[at] !== x[at]) largest = x[at];
+          }
+        }
+        const count = layer.countPad ? kernel[0] * kernel[1] : (bottom - top) * (right - left);
+        result[i] = layer.how === "max" ? largest : sum / count;
+      }
     }
   }
   return result;
-}
-
-function poolCell(layer, x, map, row, column) {
-  const [, height, width] = layer.in;
-  const window = windowOf(layer, row, column);
-  let [sum, largest, inside] = [0, -Infinity, 0];
-  for (let y = Math.max(window.top, 0); y < Math.min(window.bottom, height); y++) {
-    for (let z = Math.max(window.left, 0); z < Math.min(window.right, width); z++, inside++) {
-      const value = x[(map * height + y) * width + z];
-      sum += value;
-      if (value > largest || value !== value) largest = value;
-    }
-  }
-  return layer.how === "max" ? largest : sum / (layer.countPad ? layer.kernel[0] * layer.kernel[1] : inside);
 }
 
 /** The window of a cell in the layer before: rows top to bottom, columns left to right, ends excluded. */

@@ -17,7 +17,7 @@ const SPECK = 0.02; // of the largest stroke's pixels; smaller spots are dirt
 /** A picture that cannot be used; `message` is a key of the texts. */
 export class PictureError extends Error {}
 
-/** @param {import("./resample.js").Picture} grey  0 to 255; throws PictureError if nothing stands out */
+/** @param {Picture} grey  0 to 255; throws PictureError if nothing stands out */
 export function inkOf(grey) {
   const small = shrink(grey, WORKING);
   const sides = sidesOf(small);
@@ -28,7 +28,7 @@ export function inkOf(grey) {
   const isDrawn = share(rim, (x) => Math.abs(Math.fround(x - background)) <= 1) > 0.5;
   if ((alike > 1 / 3 && isDrawn) || (alike > 0.45 && isEven(sides))) {
     let skew = 0; // strokes are few pixels with a large difference, so the third moment has their sign
-    for (const x of difference) skew += x ** 3;
+    for (let i = 0; i < difference.length; i++) skew += difference[i] * difference[i] * difference[i];
     const sign = skew < 0 ? -1 : 1;
     return withoutSpecks(picture(stretch(difference.map((x) => sign * x)), small.height, small.width));
   }
@@ -42,7 +42,7 @@ export function sidesOf({ values, height, width }) {
 
 function share(values, holds) {
   let count = 0;
-  for (const value of values) if (holds(value)) count++;
+  for (let i = 0; i < values.length; i++) if (holds(values[i])) count++;
   return count / values.length;
 }
 
@@ -60,7 +60,7 @@ function isEven(sides) {
 /** An uneven background: the picture without anything narrower than a quarter of it. */
 function photoInk(grey) {
   const side = Math.floor(Math.max(grey.height, grey.width) / 4);
-  const [lightest, darkest] = [extreme(grey, side, Math.max), extreme(grey, side, Math.min)];
+  const [lightest, darkest] = [extreme(grey, side, true), extreme(grey, side, false)];
   const span = lightest.values.map((x, i) => x - darkest.values[i]);
   const widest = span.reduce((a, b) => Math.max(a, b), 0);
   let [near, light] = [0, 0];
@@ -70,7 +70,7 @@ function photoInk(grey) {
     if (Math.fround(2 * grey.values[i]) > Math.fround(lightest.values[i] + darkest.values[i])) light++;
   });
   const paperIsLight = light / near > 0.5;
-  const background = paperIsLight ? extreme(lightest, side, Math.min) : extreme(darkest, side, Math.max);
+  const background = paperIsLight ? extreme(lightest, side, false) : extreme(darkest, side, true);
   const difference = grey.values.map((x, i) => (paperIsLight ? background.values[i] - x : x - background.values[i]));
   const middle = median(difference);
   return withoutSpecks(picture(stretch(difference.map((x) => x - middle)), grey.height, grey.width), true);
@@ -95,7 +95,7 @@ function stretch(difference) {
 /** The threshold that splits the values, 0 to 255, with the largest variance between the classes (Otsu 1979). */
 function otsu(values) {
   const counts = new Float64Array(256);
-  for (const value of values) counts[Math.trunc(value)]++;
+  for (let i = 0; i < values.length; i++) counts[Math.trunc(values[i])]++;
   const total = values.length;
   const sum = counts.reduce((a, count, level) => a + count * level, 0);
   let [weight, below, best, threshold] = [0, 0, -1, 1];
@@ -117,22 +117,22 @@ export function withoutSpecks(ink, photo = false) {
   let sizes = new Float64Array(count + 1);
   values.forEach((x, i) => (sizes[labels[i]] += x > 127 ? 1 : 0));
   sizes[0] = 0;
-  if (photo) sizes = insideSizes(sizes, labels, height, width);
+  if (photo) sizes = insideSizes(sizes, labels, width);
   const least = SPECK * Math.max(...sizes);
   const kept = Array.from(sizes, (n) => n > least);
   if (!kept.some(Boolean)) throw new PictureError(BLANK);
   if (kept.slice(1).every(Boolean) && !photo) return ink;
   const mask = picture(Float32Array.from(labels, (k) => (kept[k] ? 1 : 0)), height, width);
-  const drawing = extreme(mask, 3, Math.max).values; // the antialiased rim of a stroke belongs to it
+  const drawing = extreme(mask, 3, true).values; // the antialiased rim of a stroke belongs to it
   return picture(values.map((x, i) => (drawing[i] ? x : 0)), height, width);
 }
 
 /** The sizes with 0 for spots that touch the rim, if others of some size remain. */
-function insideSizes(sizes, labels, height, width) {
+function insideSizes(sizes, labels, width) {
   const inside = sizes.slice();
-  labels.forEach((k, i) => {
-    const [row, column] = [Math.floor(i / width), i % width];
-    if (row === 0 || column === 0 || row === height - 1 || column === width - 1) inside[k] = 0;
-  });
+  for (let i = 0; i < labels.length; i++) {
+    const column = i % width;
+    if (i < width || i >= labels.length - width || column === 0 || column === width - 1) inside[labels[i]] = 0;
+  }
   return Math.max(...inside) > SPECK * Math.max(...sizes) ? inside : sizes;
 }

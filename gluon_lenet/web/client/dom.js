@@ -28,3 +28,8 @@ export function download(bytes, name, type) {
   make("a", { href: address, download: name }).click();
   setTimeout(() => URL.revokeObjectURL(address), 60_000);
 }
+
+/** A text with `code` in backticks -> its nodes. */
+export function rich(text) {
+  return text.split("`").map((part, i) => (i % 2 ? make("code", {}, part) : part));
+}

@@ -33,7 +33,7 @@ function resizeRows(source, width, filter) {
   taperedTaps(source.width, width, filter).forEach(({ start, weights }, column) => {
     for (let row = 0; row < source.height; row++) {
       let sum = 0;
-      for (let i = 0; i < weights.length; i++) sum += source.values[row * source.width + start + i] * weights[i];
+      for (let i = 0, at = row * source.width + start; i < weights.length; i++, at++) sum += source.values[at] * weights[i];
       result[row * width + column] = sum;
     }
   });

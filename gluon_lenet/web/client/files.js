@@ -40,7 +40,7 @@ export function declaredSize(bytes) {
   return known ? known[1](bytes) : null;
 }
 
-/** @param {File} file @returns {Promise<import("./resample.js").Picture>} */
+/** @param {File} file @returns {Promise<Picture>} */
 export async function readPicture(file) {
   if (!file.size) throw new PictureError("noPicture");
   if (file.size > MOST_BYTES) throw new PictureError("tooLarge");

@@ -2,6 +2,8 @@
 import { make } from "./dom.js";
 import { levelOf, rangeOf, tableOf } from "./colours.js";
 
+const LINE = 0x38808080; // alpha, blue, green, red
+
 /** How n maps are laid out: a row for few, LeNet's 7 x 12 for 84 units, else nearly square. */
 export function columnsFor([maps, height, width], wide = false) {
   if (height * width === 1) return maps === 84 ? 7 : maps === 10 ? 1 : Math.max(1, Math.round(Math.sqrt(maps / 1.6)));
@@ -24,6 +26,20 @@ export class Maps {
     if (label) Object.assign(this.element, { role: "img", ariaLabel: label });
     this.element.style.aspectRatio = `${this.width} / ${this.height}`;
     this.pixels = new ImageData(this.width, this.height);
+    this.separate();
+  }
+
+  /** Paint the lines between maps, in a grey that suits light and dark pages. */
+  separate() {
+    if (!this.gap) return;
+    const words = new Uint32Array(this.pixels.data.buffer);
+    const [maps, height, width] = this.shape;
+    for (let map = 0; map < maps; map++) {
+      const { top, left } = this.corner(map);
+      const [bottom, right] = [Math.min(top + height, this.height - 1), Math.min(left + width, this.width - 1)];
+      for (let row = top; row <= bottom; row++) words[row * this.width + right] = LINE;
+      for (let column = left; column <= right; column++) words[bottom * this.width + column] = LINE;
+    }
   }
 
   /** Draw the values (channel, row, column); `range` by default theirs. */
@@ -59,6 +75,12 @@ export class Maps {
 
   /** Put a frame around rows top to bottom, columns left to right of each of the maps; `kind` is a class of CSS. */
   frame(region, kind) {
+    const [maps, height, width] = this.shape;
+    const isWhole = region.maps.length === maps && region.bottom - region.top === height && region.right - region.left === width;
+    if (isWhole) {
+      this.frames.append(make("div", { class: `frame whole ${kind}` }));
+      return;
+    }
     for (const map of region.maps) {
       const corner = this.corner(map);
       const box = make("div", { class: `frame ${kind}` });

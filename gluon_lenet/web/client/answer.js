@@ -18,6 +18,7 @@ export class Answer {
       return { bar, text, row };
     });
     const list = make("ol", { class: "bars", ariaLabel: t("probabilities") }, ...this.bars.map(({ row }) => row));
+    list.style.setProperty("--names", `${Math.max(...classes.map(widthOf))}em`);
     const seen = make("figure", { class: "seen" }, this.seen.element, make("figcaption", {}, t("seen")));
     const head = make("div", { class: "verdict" }, make("div", {}, this.big, this.sure), seen);
     this.element = make("div", { class: "answer" }, head, list);
@@ -45,3 +46,6 @@ export class Answer {
     return best;
   }
 }
+
+/** About how wide a name is, in the font's size: a Chinese character is as wide as high, others half. */
+const widthOf = (name) => [...name].reduce((sum, letter) => sum + (letter > "\u2e80" ? 1 : 0.58), 0.2);

@@ -4,7 +4,7 @@ import { drawScale, rangeOf } from "./colours.js";
 import { occlude, shares } from "./explain.js";
 import { Maps } from "./maps.js";
 import { logits } from "./net.js";
-import { signed, show, t } from "./texts.js";
+import { plus, signed, show, t } from "./texts.js";
 
 const SLICE = 8; // milliseconds of work between two frames
 const PAUSE = 250; // milliseconds without a change before the patches are computed
@@ -40,7 +40,7 @@ export class Why {
     const order = Array.from(probabilities, (p, i) => [p, i]).sort((a, b) => b[0] - a[0] || a[1] - b[1]);
     const [winner, rival] = [order[0][1], order[1] ? order[1][1] : null];
     this.state = { trace, image, toInput, winner, rival };
-    this.title.textContent = t("whyTitle", { name: this.net.classes[winner] });
+    this.title.textContent = t("whyTitle", { name: this.net.classes[winner], net: this.net.title });
     this.showUnits();
     this.timer = setTimeout(() => this.showPatches(), PAUSE);
   }
@@ -61,8 +61,9 @@ export class Why {
     this.toggle.textContent = t(against === null ? "ratherThan" : "forAlone", names);
     this.unitsHead.textContent = t(against === null ? "byUnitsAlone" : "byUnits", names);
     const total = found.shares.reduce((a, b) => a + b, 0);
-    const biasText = found.bias ? ` ${signed(found.bias)} (${t("bias")})` : "";
-    this.sum.replaceChildren(make("span", {}, `${t("sumOf", { n: found.shares.length })} ${show(total)}${biasText} = ${show(found.total)}`));
+    const bias = found.bias ? ` ${plus(found.bias)} (${t("bias")})` : "";
+    const result = t(against === null ? "scoreOf" : "leadOf", names);
+    this.sum.replaceChildren(make("span", {}, `${show(total)} (${t("sumOf", { n: found.shares.length })})${bias} = ${show(found.total)}${result}`));
     const order = Array.from(found.shares, (x, i) => [x, i]).sort((a, b) => b[0] - a[0]);
     const forIt = order.filter(([x]) => x > 0).slice(0, MOST);
     const againstIt = order.filter(([x]) => x < 0).slice(-MOST).reverse();
@@ -79,7 +80,7 @@ export class Why {
       const text = `${before < 0 ? t("input") : this.net.layers[before].name} ${i + 1}: ${signed(x)}`;
       return make("li", {}, before < 0 ? text : button(text, () => open(i), { class: "chip" }));
     };
-    return make("div", {}, make("h5", {}, name), make("ul", {}, ...entries.map(item)));
+    return make("div", {}, make("h5", {}, name), make("ul", {}, ...(entries.length ? entries.map(item) : [make("li", {}, "–")])));
   }
 
   /** Rub out patch by patch, in slices of time so that drawing stays smooth. */

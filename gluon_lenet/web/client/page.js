@@ -3,6 +3,7 @@ import { Answer } from "./answer.js";
 import { change, isChanged, UNCHANGED } from "./change.js";
 import { Collection } from "./collection.js";
 import { button, byId, download, make } from "./dom.js";
+import { activate, explain, indexOf, regions, shares } from "./explain.js";
 import { readPicture } from "./files.js";
 import { FORMS } from "./fit.js";
 import { BLANK, PictureError, sidesOf } from "./ink.js";
@@ -342,11 +343,17 @@ function listen() {
 
 /** For the browser's console, and the tests: `lenet.logits(0, image)` of 784 numbers from 0 to 255. */
 const lenet = {
-  nets,
-  updates: 0,
-  logits: (i, image) => Array.from(logits(forward(nets[i], prepare(Uint8Array.from(image), SIDE, nets[i].transform)))),
+  ...{ nets, updates: 0, forward, explain, activate, regions, shares, indexOf },
+  trace: (net, image) => forward(net, prepare(Uint8Array.from(image), SIDE, net.transform)),
+  logits: (i, image) => Array.from(logits(lenet.trace(nets[i], image))),
   see: (form, values, height, width) => see(form, picture(Float32Array.from(values), height, width)),
   answers: () => state.chosen.map((i) => ask(nets[i])),
+  work() {
+    const start = performance.now();
+    state.version++;
+    update();
+    return performance.now() - start;
+  },
 };
 window.lenet = lenet;
 

@@ -1,5 +1,5 @@
 // Drawings and their classes -> a set of the reader's own, saved as a folder of pictures with a subfolder a class.
-import { button, download, make } from "./dom.js";
+import { button, download, make, rich } from "./dom.js";
 import { Maps } from "./maps.js";
 import { png, zip } from "./save.js";
 import { t } from "./texts.js";
@@ -28,7 +28,7 @@ export class Collection {
     this.list = make("div", { class: "thumbs" });
     this.saveButton = button(t("saveSet"), () => this.save(), { id: "save-set" });
     const tools = make("div", { class: "tools" }, make("label", {}, `${t("classOf")} `, this.select), button(t("addToSet"), () => this.add(), { id: "add-to-set" }), this.saveButton, this.count);
-    this.element.replaceChildren(make("h3", {}, t("setTitle")), make("p", { class: "note" }, t("setNote")), tools, this.list);
+    this.element.replaceChildren(make("h3", {}, t("setTitle")), make("p", { class: "note" }, ...rich(t("setNote"))), tools, this.list);
     this.showAll();
   }
 

@@ -4,7 +4,8 @@ import { drawScale, rangeOf } from "./colours.js";
 import { Maps, columnsFor } from "./maps.js";
 import { regions, indexOf } from "./explain.js";
 import { Cell } from "./cell.js";
-import { show, signed, t } from "./texts.js";
+import { argmax } from "./numbers.js";
+import { show, t } from "./texts.js";
 
 const PLAY = 180; // milliseconds a step
 
@@ -23,9 +24,7 @@ export function describeShape([maps, height, width]) {
 export class Inside {
   constructor(net) {
     Object.assign(this, { net, trace: null, timer: null, pinned: true });
-    const at = net.layers.findIndex((layer) => layer.kind === "conv");
-    const [, height, width] = net.layers[Math.max(at, 0)].out;
-    this.unit = { layer: Math.max(at, 0), map: 0, row: height >> 1, column: width >> 1 };
+    this.unit = { layer: Math.max(net.layers.findIndex(({ kind }) => kind === "conv"), 0), map: 0, row: 0, column: 0 };
     this.ranges = [];
     this.columns = [this.column(-1), ...net.layers.map((_, i) => this.column(i))];
     this.overview = make("div", { class: "overview", role: "group", ariaLabel: t("overview") }, ...this.columns.map(({ element }) => element));
@@ -116,6 +115,7 @@ export class Inside {
     this.listen(this.layerMaps, index);
     const isFlat = layer.out[1] * layer.out[2] === 1;
     this.layerMaps.element.style.maxWidth = isFlat ? `${Math.min(this.layerMaps.width * 30, 480)}px` : "none";
+    this.stepHint.hidden = !layer.kernel;
     this.layerTitle.textContent = `${layer.name}: ${describeShape(layer.out)} · ${describeLayer(layer)}`;
     this.large.replaceChildren(this.layerMaps.element);
   }
@@ -124,7 +124,7 @@ export class Inside {
     const back = button("◀", () => this.step(-1), { ariaLabel: t("stepBack"), title: t("stepBack") });
     const on = button(`${t("step")} ▶`, () => this.step(1), { class: "main" });
     this.player = prefersStill() ? null : button(t("play"), () => this.play());
-    return make("div", { class: "stepper" }, back, on, this.player, make("span", { class: "hint" }, t("stepHint")));
+    return make("div", { class: "stepper" }, back, on, this.player, (this.stepHint = make("span", { class: "hint" }, t("stepHint"))));
   }
 
   /** Slide the window by one cell, row by row, then to the next map. */
@@ -144,6 +144,7 @@ export class Inside {
 
   /** Draw everything for a new input. */
   update(trace) {
+    if (!this.trace) this.unit = strongest(this.net, trace, this.unit.layer);
     this.trace = trace;
     this.columns.forEach(({ maps, scale, least, most }, i) => {
       const values = trace.values[i];
@@ -180,14 +181,23 @@ export class Inside {
     const [, height, width] = layer.out;
     const isFlat = height * width === 1;
     const to = (element) => () => element.scrollIntoView({ behavior: prefersStill() ? "auto" : "smooth", block: "nearest" });
-    const place = isFlat ? t("unitNumber", { n: unit.map + 1 }) : t("place", { map: unit.map + 1, row: unit.row + 1, column: unit.column + 1 });
+    const isLast = unit.layer === this.net.layers.length - 1;
+    const name = isLast ? this.net.classes[unit.map] : t("unitNumber", { n: unit.map + 1 });
+    const place = isFlat ? name : t("place", { map: unit.map + 1, row: unit.row + 1, column: unit.column + 1 });
     const value = this.trace.values[unit.layer + 1][indexOf(layer, unit)];
     this.trail.replaceChildren(
       button(t("wholeNet"), to(this.overview)),
       make("span", { "aria-hidden": "true" }, "›"),
       button(`${layer.name} ${describeLayer(layer)}`, to(this.large)),
       make("span", { "aria-hidden": "true" }, "›"),
-      make("span", { ariaLive: "polite", class: "here" }, `${place}: ${layer.kind === "pool" ? show(value) : signed(value)}`),
+      make("span", { ariaLive: "polite", class: "here" }, `${place}: ${show(value)}`),
     );
   }
+}
+
+/** The unit of a layer with the largest value: where something can be seen. */
+function strongest(net, trace, layer) {
+  const [, height, width] = net.layers[layer].out;
+  const i = argmax(trace.values[layer + 1]);
+  return { layer, map: Math.floor(i / (height * width)), row: Math.floor(i / width) % height, column: i % width };
 }

@@ -3,7 +3,7 @@ import { button, make } from "./dom.js";
 import { cellColours, rangeOf } from "./colours.js";
 import { explain } from "./explain.js";
 import { Maps } from "./maps.js";
-import { show, signed, t } from "./texts.js";
+import { plus, show, signed, t } from "./texts.js";
 
 const MOST_CELLS = 49; // a window of more is shown as colours without numbers
 const MOST_PARTS = 6; // maps whose sums are listed one by one
@@ -120,10 +120,11 @@ export class Cell {
     if (layer.kind === "pool") {
       lines.push(`${t(layer.how === "max" ? "largestOf" : "meanOf", { n: parts[0].values.filter((x) => !Number.isNaN(x)).length })} = ${show(value)}`);
     } else {
-      const listed = parts.length > 1 && parts.length <= MOST_PARTS && layer.kernel;
-      const sums = listed ? parts.map(({ sum }, i) => (i ? signed(sum) : show(sum))).join(" ") : show(parts.reduce((a, { sum }) => a + sum, 0));
-      const withBias = bias === null ? "" : ` ${signed(bias)} (${t("bias")})`;
-      lines.push(`${listed ? "" : `${t("sumOf", { n: parts.reduce((a, { products }) => a + products.length, 0) })} `}${sums}${withBias} = ${show(before)}`);
+      const terms = parts.reduce((sum, { products }) => sum + products.length, 0);
+      const isListed = layer.kernel && parts.length > 1 && parts.length <= MOST_PARTS;
+      const sums = parts.map(({ sum }, i) => (i ? plus(sum) : show(sum))).join(" ");
+      const all = `${show(parts.reduce((a, { sum }) => a + sum, 0))} (${t("sumOf", { n: terms })})`;
+      lines.push(`${isListed ? sums : all}${bias === null ? "" : ` ${plus(bias)} (${t("bias")})`} = ${show(before)}`);
     }
     if (layer.act) lines.push(`${t(`act.${layer.act}`)}(${show(before)}) = ${show(value)}`);
     return make("p", { class: "formula" }, ...lines.map((line) => make("span", {}, line)));

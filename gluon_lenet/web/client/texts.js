@@ -22,17 +22,19 @@ export function t(key, values = {}) {
 
 export const knows = (key) => key in state.texts[state.language];
 
-/** A number with three significant digits and a true minus sign. */
+/** A number with about three digits and a true minus sign. */
 export function show(x) {
   if (!Number.isFinite(x)) return String(x);
   const size = Math.abs(x);
-  const digits = size >= 100 ? 0 : size >= 10 ? 1 : 2;
-  const text = size !== 0 && size < 0.005 ? size.toExponential(0) : size.toFixed(digits);
-  return (x < 0 ? "−" : "") + text;
+  const text = size.toFixed(size >= 100 ? 0 : size >= 10 ? 1 : 2);
+  return (x < 0 && Number(text) !== 0 ? "−" : "") + text;
 }
 
-export const signed = (x) => (x < 0 ? show(x) : `+${show(x)}`);
+export const signed = (x) => (x > 0 && Number(show(x)) !== 0 ? `+${show(x)}` : show(x));
+
+/** A number as the next term of a sum: "+ 0.31", "− 0.15". */
+export const plus = (x) => `${x < 0 ? "−" : "+"} ${show(Math.abs(x))}`;
 
 export function percent(p) {
-  return p > 0.9995 && p < 1 ? "> 99.9 %" : `${(100 * p).toFixed(p >= 0.0995 ? 1 : 2)} %`;
+  return p > 0.9995 ? "> 99.9 %" : `${(100 * p).toFixed(p >= 0.0995 ? 1 : 2)} %`;
 }

@@ -43,12 +43,15 @@ function centred(pixels) {
 /** The drawing's box in pixels; bottom and right are excluded. */
 function boundsOf({ values, height, width }, edge = Math.fround(EDGE * 255)) {
   let [top, bottom, left, right] = [height, 0, width, 0];
-  values.forEach((value, i) => {
-    if (!(value > edge)) return;
-    const [row, column] = [Math.floor(i / width), i % width];
-    [top, bottom] = [Math.min(top, row), Math.max(bottom, row + 1)];
-    [left, right] = [Math.min(left, column), Math.max(right, column + 1)];
-  });
+  for (let i = 0; i < values.length; i++) {
+    if (!(values[i] > edge)) continue;
+    const row = Math.floor(i / width);
+    const column = i - row * width;
+    top = Math.min(top, row);
+    bottom = row + 1;
+    left = Math.min(left, column);
+    right = Math.max(right, column + 1);
+  }
   if (bottom <= top) throw new PictureError(BLANK);
   return { top, bottom, left, right, longer: Math.max(bottom - top, right - left) };
 }
@@ -62,13 +65,15 @@ function thicken(ink, longer) {
       const here = values[row * width + column];
       total += here;
       if (!row || !column) continue;
-      contour += Math.hypot(here - values[(row - 1) * width + column], here - values[row * width + column - 1]);
+      const down = here - values[(row - 1) * width + column];
+      const across = here - values[row * width + column - 1];
+      contour += Math.sqrt(down * down + across * across);
     }
   }
   const thickness = (((2 * total) / Math.max(contour, 1)) * BOX_SIDE) / longer;
   if (thickness >= THIN) return ink;
   const grow = rint(((NORMAL - thickness) * longer) / BOX_SIDE / 2);
-  return extreme(padded(ink, grow), 2 * grow + 1, Math.max);
+  return extreme(padded(ink, grow), 2 * grow + 1, true);
 }
 
 /** One thing on a plain background -> cropped, its longer side 28 pixels, centred, light on black. */

@@ -35,20 +35,42 @@ export function rint(x) {
 
 export const clamp = (x, least, most) => Math.min(Math.max(x, least), most);
 
+/** The value that stands at place k if the values are sorted (Hoare's selection); `values` are reordered. */
+function select(values, k) {
+  let [left, right] = [0, values.length - 1];
+  while (left < right) {
+    const pivot = values[(left + right) >> 1];
+    let [i, j] = [left, right];
+    while (i <= j) {
+      while (values[i] < pivot) i++;
+      while (values[j] > pivot) j--;
+      if (i > j) break;
+      const value = values[i];
+      values[i++] = values[j];
+      values[j--] = value;
+    }
+    if (k <= j) right = j;
+    else if (k >= i) left = i;
+    else break;
+  }
+  return values[k];
+}
+
 /** float32 values -> their median, a float32 as NumPy's. */
 export function median(values) {
-  const sorted = Float32Array.from(values).sort();
-  const middle = sorted.length >> 1;
-  if (sorted.length % 2) return sorted[middle];
-  return Math.fround(Math.fround(sorted[middle - 1] + sorted[middle]) / 2);
+  const copy = Float32Array.from(values);
+  const middle = copy.length >> 1;
+  const upper = select(copy, middle);
+  if (copy.length % 2) return upper;
+  return Math.fround(Math.fround(select(copy, middle - 1) + upper) / 2);
 }
 
 /** float32 values -> their q-th percentile (0 to 100), interpolated linearly in float32. */
 export function percentile(values, q) {
-  const sorted = Float32Array.from(values).sort();
-  const place = (q / 100) * (sorted.length - 1);
+  const copy = Float32Array.from(values);
+  const place = (q / 100) * (copy.length - 1);
   const below = Math.floor(place);
-  const [a, b] = [sorted[below], sorted[Math.min(below + 1, sorted.length - 1)]];
+  const [a, b] = [select(copy, below), select(copy, Math.min(below + 1, copy.length - 1))];
   const t = Math.fround(place - below);
   const step = Math.fround(b - a);
   return t >= 0.5 ? Math.fround(b - Math.fround(step * Math.fround(1 - t))) : Math.fround(a + Math.fround(step * t));
