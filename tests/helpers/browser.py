@@ -150,12 +150,9 @@ class Browser:
 
     def box(self, selector: str) -> tuple[float, float, float, float]:
         """The element's left, top, width and height in the window, after it was scrolled into view."""
-        return tuple(
-            self.js(
-                f"(() => {{ const e = document.querySelector({json.dumps(selector)}); e.scrollIntoView({{block: 'center',"
-                " behavior: 'instant'}); const b = e.getBoundingClientRect(); return [b.left, b.top, b.width, b.height] })()"
-            )
-        )
+        scroll = "e.scrollIntoView({block: 'center', behavior: 'instant'})"
+        measure = "(b => [b.left, b.top, b.width, b.height])(e.getBoundingClientRect())"
+        return tuple(self.js(f"(e => ({scroll}, {measure}))(document.querySelector({json.dumps(selector)}))"))
 
     def mouse(self, kind: str, x: float, y: float, **params) -> None:
         """One real mouse event: `mousePressed`, `mouseMoved`, `mouseReleased`."""

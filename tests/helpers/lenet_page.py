@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import json
 
 import numpy as np
 
@@ -22,13 +23,15 @@ class Page:
 
     def logits(self, number: int, images: np.ndarray) -> np.ndarray:
         """The outputs of the page's net `number` for uint8 images (n, 28, 28)."""
-        call = f"Array.from({{length: {len(images)}}}, (_, i) => lenet.logits({number}, bytes.slice(784 * i, 784 * i + 784)))"
-        return np.array(self.browser.js(_with_bytes(images, call)))
+        each = f"(_, i) => lenet.logits({number}, bytes.slice(784 * i, 784 * i + 784))"
+        return np.array(self.browser.js(_with_bytes(images, f"Array.from({{length: {len(images)}}}, {each})")))
 
     def see(self, form: str, grey: np.ndarray) -> np.ndarray | str:
         """A grey picture in a data set's form, or the key of the error's text."""
         height, width = grey.shape
-        call = f"(({{image, error}}) => image ? Array.from(image) : error)(lenet.see('{form}', bytes, {height}, {width}))"
+        call = (
+            f"(({{image, error}}) => image ? Array.from(image) : error)(lenet.see('{form}', bytes, {height}, {width}))"
+        )
         found = self.browser.js(_with_bytes(grey, call))
         return found if isinstance(found, str) else np.array(found, np.uint8).reshape(28, 28)
 
@@ -36,6 +39,13 @@ class Page:
         """What the first card says now."""
         self.settle()
         return self.browser.js("document.querySelector('.big').textContent")
+
+    def set(self, selector: str, value: float) -> None:
+        """Give a slider or a choice a value, as its user does."""
+        element = f"document.querySelector({json.dumps(selector)})"
+        events = "for (const name of ['input', 'change']) e.dispatchEvent(new Event(name))"
+        self.browser.js(f"(e => {{ e.value = {value}; {events} }})({element})")
+        self.settle()
 
     def settle(self) -> None:
         """Wait for the next two frames."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 
 
 def _arc(x, y, width, height, start, end, steps=24):
@@ -13,7 +14,7 @@ def _arc(x, y, width, height, start, end, steps=24):
 
 def _line(*corners, steps=8):
     points = [corners[0]]
-    for (x0, y0), (x1, y1) in zip(corners, corners[1:], strict=False):
+    for (x0, y0), (x1, y1) in pairwise(corners):
         points += [(x0 + (x1 - x0) * i / steps, y0 + (y1 - y0) * i / steps) for i in range(1, steps + 1)]
     return points
 
@@ -27,6 +28,10 @@ DIGITS = {
     5: [_line((0.66, 0.2), (0.4, 0.2), (0.37, 0.46)) + _arc(0.48, 0.62, 0.2, 0.19, -110, 140)],
     6: [_line((0.58, 0.17), (0.42, 0.36)) + _arc(0.5, 0.64, 0.17, 0.18, -170, 230, 30)],
     7: [_line((0.32, 0.22), (0.68, 0.22), (0.46, 0.82))],
-    8: [_arc(0.5, 0.33, 0.15, 0.15, -60, -300, 20) + _arc(0.5, 0.66, 0.18, 0.18, -90, 270, 24) + [(0.58, 0.46), (0.6, 0.4)]],
+    8: [
+        _arc(0.5, 0.33, 0.15, 0.15, -60, -300, 20)
+        + _arc(0.5, 0.66, 0.18, 0.18, -90, 270, 24)
+        + [(0.58, 0.46), (0.6, 0.4)]
+    ],
     9: [_arc(0.5, 0.36, 0.16, 0.17, -20, -350, 24) + _line((0.66, 0.32), (0.6, 0.84))],
 }

@@ -139,7 +139,10 @@ def test_modules_are_joined_in_the_order_of_their_imports():
 @pytest.mark.parametrize(
     ("layers", "message"),
     [
-        (lambda: [nn.Conv2D(4, 5), nn.BatchNorm(), nn.Dense(10)], "cannot compute the layer BatchNorm; it knows Activation, AvgPool2D"),
+        (
+            lambda: [nn.Conv2D(4, 5), nn.BatchNorm(), nn.Dense(10)],
+            "cannot compute the layer BatchNorm; it knows Activation, AvgPool2D",
+        ),
         (lambda: [nn.Dense(8), nn.LeakyReLU(0.1), nn.Dense(10)], "LeakyReLU"),
         (lambda: [nn.MaxPool2D(3, ceil_mode=True), nn.Dense(10)], "MaxPool2D 3x3, stride 3 with ceil_mode"),
         (lambda: [nn.Conv2D(4, 3, dilation=2), nn.Dense(10)], "with dilation or groups"),

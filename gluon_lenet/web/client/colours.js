@@ -3,7 +3,8 @@
 const LIGHT = { paper: [250, 249, 246], ink: [24, 26, 31], minus: [22, 88, 168], plus: [201, 84, 0] };
 const DARK = { paper: [24, 26, 30], ink: [238, 238, 234], minus: [92, 172, 255], plus: [255, 158, 54] };
 
-export const isDark = () => matchMedia("(prefers-color-scheme: dark)").matches;
+const darkness = matchMedia("(prefers-color-scheme: dark)");
+export const isDark = () => darkness.matches;
 const theme = () => (isDark() ? DARK : LIGHT);
 
 /** @typedef {{least: number, most: number, signed: boolean, ink: boolean}} Range  what a layer's colours mean */
@@ -21,8 +22,16 @@ export function rangeOf(values) {
   return { least: least === most ? 0 : least, most: least === most ? far : most, signed: false };
 }
 
+const tables = {}; // by kind of range, for a light and a dark page
+
 /** A table of 256 colours from a range's least to its most. */
 export function tableOf(range) {
+  const key = `${isDark()} ${range.signed} ${Boolean(range.ink)}`;
+  if (!tables[key]) tables[key] = newTable(range);
+  return tables[key];
+}
+
+function newTable(range) {
   const { paper, ink, minus, plus } = theme();
   const table = new Uint8ClampedArray(256 * 3);
   for (let i = 0; i < 256; i++) {

@@ -23,14 +23,15 @@ export function inkOf(grey) {
   const sides = sidesOf(small);
   const rim = Float32Array.from(sides.flatMap((side) => Array.from(side)));
   const background = median(rim);
-  const difference = small.values.map((x) => x - background);
+  const difference = new Float32Array(small.values.length);
+  for (let i = 0; i < difference.length; i++) difference[i] = small.values[i] - background;
   const alike = share(difference, (x) => Math.abs(x) <= UNEVEN);
   const isDrawn = share(rim, (x) => Math.abs(Math.fround(x - background)) <= 1) > 0.5;
   if ((alike > 1 / 3 && isDrawn) || (alike > 0.45 && isEven(sides))) {
     let skew = 0; // strokes are few pixels with a large difference, so the third moment has their sign
     for (let i = 0; i < difference.length; i++) skew += difference[i] * difference[i] * difference[i];
-    const sign = skew < 0 ? -1 : 1;
-    return withoutSpecks(picture(stretch(difference.map((x) => sign * x)), small.height, small.width));
+    if (skew < 0) for (let i = 0; i < difference.length; i++) difference[i] = -difference[i];
+    return withoutSpecks(picture(stretch(difference), small.height, small.width));
   }
   return photoInk(median3(small));
 }
@@ -78,18 +79,28 @@ function photoInk(grey) {
 
 /** The pixels' difference from the background, positive for ink -> ink, 0 to 255, without noise. */
 function stretch(difference) {
-  const away = difference.filter((x) => x <= 0).map((x) => -x);
-  const noise = away.length ? 1.4826 * median(away) : 0;
-  const ink = difference.map((x) => Math.max(x, 0));
+  const away = selected(difference, (x) => x <= 0);
+  const noise = away.length ? 1.4826 * -median(away) : 0;
+  const ink = new Float32Array(difference.length);
+  for (let i = 0; i < ink.length; i++) if (difference[i] > 0) ink[i] = difference[i];
   const threshold = otsu(ink);
-  const strokes = ink.filter((x) => x >= threshold);
+  const strokes = selected(ink, (x) => x >= threshold);
   const contrast = strokes.length ? Math.fround(mean(strokes)) : 0;
   if (contrast < Math.max(MIN_CONTRAST, 3 * noise)) throw new PictureError(BLANK);
   const floor = Math.min(3 * noise, contrast / 2);
   const full = percentile(strokes, 99);
   if (!floor && full >= FULL) return ink;
   const [low, scale] = [Math.fround(floor), Math.fround(255 / (full - floor))];
-  return ink.map((x) => clamp(Math.fround(Math.fround(x - low) * scale), 0, 255));
+  for (let i = 0; i < ink.length; i++) ink[i] = clamp(Math.fround(Math.fround(ink[i] - low) * scale), 0, 255);
+  return ink;
+}
+
+/** As `filter`, many times as fast: a large typed array's own keeps a list of its values. */
+function selected(values, holds) {
+  const kept = new Float32Array(values.length);
+  let count = 0;
+  for (let i = 0; i < values.length; i++) if (holds(values[i])) kept[count++] = values[i];
+  return kept.subarray(0, count);
 }
 
 /** The threshold that splits the values, 0 to 255, with the largest variance between the classes (Otsu 1979). */
@@ -113,17 +124,19 @@ export function withoutSpecks(ink, photo = false) {
   const { values, height, width } = ink;
   if (Math.max(height, width) <= SMALL) return ink;
   const edge = Math.fround(255 * (photo ? FAINT : EDGE));
-  const { labels, count } = label(values.map((x) => (x > edge ? 1 : 0)), height, width);
+  const mask = new Uint8Array(values.length);
+  for (let i = 0; i < mask.length; i++) if (values[i] > edge) mask[i] = 1;
+  const { labels, count } = label(mask, height, width);
   let sizes = new Float64Array(count + 1);
-  values.forEach((x, i) => (sizes[labels[i]] += x > 127 ? 1 : 0));
+  for (let i = 0; i < mask.length; i++) if (values[i] > 127) sizes[labels[i]]++;
   sizes[0] = 0;
   if (photo) sizes = insideSizes(sizes, labels, width);
   const least = SPECK * Math.max(...sizes);
   const kept = Array.from(sizes, (n) => n > least);
   if (!kept.some(Boolean)) throw new PictureError(BLANK);
   if (kept.slice(1).every(Boolean) && !photo) return ink;
-  const mask = picture(Float32Array.from(labels, (k) => (kept[k] ? 1 : 0)), height, width);
-  const drawing = extreme(mask, 3, true).values; // the antialiased rim of a stroke belongs to it
+  const wanted = picture(Float32Array.from(labels, (k) => (kept[k] ? 1 : 0)), height, width);
+  const drawing = extreme(wanted, 3, true).values; // the antialiased rim of a stroke belongs to it
   return picture(values.map((x, i) => (drawing[i] ? x : 0)), height, width);
 }
 

@@ -58,7 +58,7 @@ function select(values, k) {
 
 /** float32 values -> their median, a float32 as NumPy's. */
 export function median(values) {
-  const copy = Float32Array.from(values);
+  const copy = new Float32Array(values);
   const middle = copy.length >> 1;
   const upper = select(copy, middle);
   if (copy.length % 2) return upper;
@@ -67,7 +67,7 @@ export function median(values) {
 
 /** float32 values -> their q-th percentile (0 to 100), interpolated linearly in float32. */
 export function percentile(values, q) {
-  const copy = Float32Array.from(values);
+  const copy = new Float32Array(values);
   const place = (q / 100) * (copy.length - 1);
   const below = Math.floor(place);
   const [a, b] = [select(copy, below), select(copy, Math.min(below + 1, copy.length - 1))];
@@ -78,7 +78,7 @@ export function percentile(values, q) {
 
 export function mean(values) {
   let sum = 0;
-  for (const value of values) sum += value;
+  for (let i = 0; i < values.length; i++) sum += values[i];
   return sum / values.length;
 }
 

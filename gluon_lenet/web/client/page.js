@@ -3,7 +3,7 @@ import { Answer } from "./answer.js";
 import { change, isChanged, UNCHANGED } from "./change.js";
 import { Collection } from "./collection.js";
 import { button, byId, download, make } from "./dom.js";
-import { activate, explain, indexOf, regions, shares } from "./explain.js";
+import { activate, explain, indexOf, occlude, regions, shares } from "./explain.js";
 import { readPicture } from "./files.js";
 import { FORMS } from "./fit.js";
 import { BLANK, PictureError, sidesOf } from "./ink.js";
@@ -56,7 +56,7 @@ function see(form, grey) {
   }
 }
 
-const drawn = () => state.picture || picture(Float32Array.from(view.pad.ink), PAD, PAD);
+const drawn = () => state.picture || picture(new Float32Array(view.pad.ink), PAD, PAD);
 
 /** One net's view of the drawing: the changed image, the trace, probabilities, or why there are none. */
 function ask(net) {
@@ -343,8 +343,9 @@ function listen() {
 
 /** For the browser's console, and the tests: `lenet.logits(0, image)` of 784 numbers from 0 to 255. */
 const lenet = {
-  ...{ nets, updates: 0, forward, explain, activate, regions, shares, indexOf },
-  trace: (net, image) => forward(net, prepare(Uint8Array.from(image), SIDE, net.transform)),
+  ...{ nets, updates: 0, forward, explain, activate, regions, shares, occlude, indexOf },
+  input: (net, image) => prepare(Uint8Array.from(image), SIDE, net.transform),
+  trace: (net, image) => forward(net, lenet.input(net, image)),
   logits: (i, image) => Array.from(logits(lenet.trace(nets[i], image))),
   see: (form, values, height, width) => see(form, picture(Float32Array.from(values), height, width)),
   answers: () => state.chosen.map((i) => ask(nets[i])),

@@ -53,7 +53,7 @@ class View {
 
   seen() {
     try {
-      return FORMS[this.model.get("form")](picture(Float32Array.from(this.pad.ink), PAD, PAD));
+      return FORMS[this.model.get("form")](picture(new Float32Array(this.pad.ink), PAD, PAD));
     } catch (error) {
       if (error instanceof PictureError && error.message === BLANK) return null;
       throw error;
