@@ -55,7 +55,9 @@ def still(page: Page, window, digit: int, scheme: str, language="en", touch=Fals
     browser.js("document.activeElement.blur(); scrollTo(0, 0)")
     page.settle()
     file = io.BytesIO()
-    Image.open(io.BytesIO(browser.screenshot(whole=whole))).convert("RGB").quantize(256).save(file, "PNG", optimize=True)
+    Image.open(io.BytesIO(browser.screenshot(whole=whole))).convert("RGB").quantize(256).save(
+        file, "PNG", optimize=True
+    )
     return file.getvalue()
 
 
@@ -85,7 +87,9 @@ def moving(page: Page) -> bytes:
     frames.append((_frame(page, point), 1500))
     images, durations = zip(*frames, strict=True)
     file = io.BytesIO()
-    images[0].save(file, "WEBP", save_all=True, append_images=images[1:], duration=list(durations), loop=0, quality=72, method=6)
+    images[0].save(
+        file, "WEBP", save_all=True, append_images=images[1:], duration=list(durations), loop=0, quality=72, method=6
+    )
     return file.getvalue()
 
 
