@@ -143,7 +143,7 @@ class Browser:
     def until(self, expression: str, seconds: float = SECONDS) -> None:
         """Wait until an expression is true."""
         end = time.monotonic() + seconds
-        while not self.js(expression):
+        while not self.js(f"Boolean({expression})"):
             if time.monotonic() > end:
                 raise BrowserError(f"not within {seconds} s: {expression}")
             time.sleep(0.02)

@@ -60,11 +60,11 @@ def test_a_drawing_is_answered_by_the_kernel(notebook):
         browser.js(RUN_ALL)
         browser.until(IN_WIDGET.format(expression="root.querySelector('.big').textContent === '8'"), 180)
         assert browser.js(IN_WIDGET.format(expression="root.querySelectorAll('.column').length")) == 8
-        box = f"(b => [b.left, b.top, b.width, b.height])({HOST}.shadowRoot.querySelector('.paper').getBoundingClientRect())"
+        paper = f"{HOST}.shadowRoot.querySelector('.paper').getBoundingClientRect()"
         browser.js(f"{HOST}.scrollIntoView({{block: 'start'}})")
         for digit in (3, 7):
             browser.js(f"{HOST}.shadowRoot.querySelector('button').click()")
-            left, top, width, height = browser.js(box)
+            left, top, width, height = browser.js(f"(b => [b.left, b.top, b.width, b.height])({paper})")
             for stroke in strokes.DIGITS[digit]:
                 browser.drag([(left + x * width, top + y * height) for x, y in stroke])
             browser.until(IN_WIDGET.format(expression=f"root.querySelector('.big').textContent === '{digit}'"))
