@@ -5,8 +5,8 @@
 # make notebook                 opens the chapter in Jupyter
 # make grade SUBMISSIONS=DIR    grades a folder of submitted assignments; ARGS as for the others
 .DELETE_ON_ERROR:
-.PHONY: train test test-all pythons which test-network test-slow test-kill fuzz test-python test-assignments
-.PHONY: test-fresh test-arm test-gpu-libraries reproduce speedrun bench
+.PHONY: train test test-all pythons which test-network test-slow test-web pictures chromium test-kill fuzz test-python
+.PHONY: test-assignments test-fresh test-arm test-gpu-libraries reproduce speedrun bench
 .PHONY: notebook notebooks assignment grade lint lock audit clean
 
 # The environment; in a container, the variable GLUON_LENET_VENV names it. It is deleted when the lock file changes.
@@ -52,6 +52,19 @@ test-network: $(VENV)/.ready
 # Runs killed at random moments and resumed, 2,000 random nets, emulated older processors: a few minutes.
 test-slow: $(VENV)/.ready
 	@$(RUN) -m pytest -m slow $(ARGS)
+
+# The page in a real browser, Chromium, which apt installs if there is none and this is root: a few minutes.
+test-web: $(VENV)/.ready chromium
+	@$(RUN) -m pytest -m web $(ARGS)
+
+# The pictures of the page in docs/, taken in the browser; needs a Chinese font (apt install fonts-noto-cjk).
+pictures: $(VENV)/.ready chromium
+	@PYTHONPATH=.:tests/helpers $(RUN) docs/pictures.py $(ARGS)
+
+chromium:
+	@command -v chromium >/dev/null || command -v chromium-browser >/dev/null || command -v google-chrome >/dev/null || \
+		{ [ "$$(id -u)" = 0 ] && apt-get update -qq && apt-get install -qq -y --no-install-recommends chromium >/dev/null; } || \
+		{ echo "error: install Chromium first (Debian: apt install chromium)" >&2; exit 2; }
 
 # 1,000 kills at random moments, each run resumed and compared bit for bit: about 20 minutes.
 test-kill: $(VENV)/.ready

@@ -11,7 +11,9 @@ only from those above it:
                            cache, datasets, transforms, batches; d2lzh_patch, the book's own package with these
     nets/                  layers, losses, zoo (the nets by name), table (a net as one), inspect (what happens inside),
                            weights (arrays <-> a net), pretrained (those of pretrained/, a file and a card a recipe)
-    viz/                   fonts, figures, animator, drawings
+    web/                   a page in which one draws and sees nets compute: sources, samples, describe, page, files; its
+                           JavaScript is in client/
+    viz/                   fonts, figures, architecture, windows, animator, drawings, drawing_pad
     engines/               a batch -> gradients: base (what an engine promises), proof, autograd, choice; recorded,
                            accelerated (the reader's own loop by the kernels)
       fused/               the CPU kernels: sizes, vectors, memory, tables; images, convolution, maxpool, subsampling,
@@ -25,7 +27,7 @@ only from those above it:
 
 What a user types, and what those share:
 
-    train evaluate predict export params summary                               `python -m gluon_lenet.NAME`
+    train evaluate predict demo export params summary                          `python -m gluon_lenet.NAME`
     accelerate doctor libraries fused
     data/__main__          `python -m gluon_lenet.data`
     cli console checkup    options, errors and exit statuses; a run on a terminal; what doctor looks at

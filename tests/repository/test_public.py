@@ -65,7 +65,7 @@ def test_an_installed_package_runs_from_anywhere(tmp_path):
         {
             str(path.relative_to(folder))
             for path in (folder / "gluon_lenet").rglob("*")
-            if path.suffix in (".py", ".ttf", ".safetensors", ".json", ".md")
+            if path.suffix in (".py", ".otf", ".safetensors", ".json", ".md", ".js", ".css", ".html", ".png")
         }
         for folder in (site, checkout)
     )

@@ -11,9 +11,23 @@ from conftest import ROOT
 
 PACKAGE = ROOT / "gluon_lenet"
 # In the order of the data; a file of the top level that others import stands where it belongs.
-ROOMS = ["errors", "fields", "atomic", "machine", "compat", "devices", "data", "nets", "viz", "engines", "training"]
+ROOMS = [
+    "errors",
+    "fields",
+    "atomic",
+    "machine",
+    "compat",
+    "devices",
+    "data",
+    "nets",
+    "web",
+    "viz",
+    "engines",
+    "training",
+]
 ROOMS += ["inference"]
-COMMANDS = {"train", "evaluate", "predict", "export", "params", "summary", "accelerate", "doctor", "libraries", "fused"}
+COMMANDS = {"train", "evaluate", "predict", "demo", "export", "params", "summary"}
+COMMANDS |= {"accelerate", "doctor", "libraries", "fused"}
 BELOW = {"cli", "console", "checkup"}  # what commands share
 FILES = sorted(path.relative_to(PACKAGE) for path in PACKAGE.rglob("*.py") if path.name != "__init__.py")
 
