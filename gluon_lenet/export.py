@@ -7,7 +7,12 @@ import os
 from gluon_lenet import cli
 from gluon_lenet.atomic import descriptor
 
-ENDINGS = {"onnx": ".onnx", "params": ".params", "symbol": "-symbol.json"}  # format -> how its file's name ends
+ENDINGS = {
+    "onnx": ".onnx",
+    "params": ".params",
+    "symbol": "-symbol.json",
+    "html": ".html",
+}  # format -> how its file's name ends
 STDOUT = 1
 
 
@@ -22,7 +27,7 @@ def parse(argv: list[str] | None = None):
         prog="python -m gluon_lenet.export",
         description="Write the net of a run for other programs. onnx: one file that ONNX Runtime and others run; its "
         "metadata describe the net's input. symbol: the two files of Gluon's net.export, for SymbolBlock.imports, "
-        "without this package. params: the weights alone, for net.load_parameters.",
+        "without this package. params: the weights alone, for net.load_parameters. html: the page of gluon_lenet.demo.",
     )
     add = parser.add_argument
     add(
@@ -44,8 +49,9 @@ def export(args) -> int:
     from gluon_lenet.inference.params_file import write_params
     from gluon_lenet.inference.symbol_file import write_symbol
     from gluon_lenet.inference.trained import Trained
+    from gluon_lenet.web.files import write_page
 
-    writers = {"onnx": write_onnx, "params": write_params, "symbol": write_symbol}  # (path, trained) -> the files
+    writers = {"onnx": write_onnx, "params": write_params, "symbol": write_symbol, "html": write_page}
     trained = Trained(args.run, args.weights, ctx="cpu")
     output = args.output or f"{os.path.basename(trained.name)}{ENDINGS[args.format]}"
     files = writers[args.format](output, trained)

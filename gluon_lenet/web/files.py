@@ -10,7 +10,7 @@ from pathlib import Path
 
 from gluon_lenet.atomic import write_atomically
 from gluon_lenet.errors import InputError, printable
-from gluon_lenet.web.page import Shown
+from gluon_lenet.web.page import Shown, page
 
 # One recipe for each net; the first is open at the start: it reads drawings best.
 RECIPES = (
@@ -56,6 +56,16 @@ def check_output(output: str | None, default: str) -> Path:
     if output is None and path.exists() and not _is_ours(path):
         raise InputError(f"{path} exists and is not a page of this command; name a file by --output")
     return path
+
+
+def write_page(path: str | Path, trained) -> list[Path]:
+    """Write the page that shows one net, an `inference.trained.Trained`; returns its file.
+
+    Raises:
+        InputError, DiskError: as `page` and `write`.
+    """
+    write(Path(path), page(shown([("", trained)])))
+    return [Path(path)]
 
 
 def _is_ours(path: Path) -> bool:
