@@ -265,3 +265,12 @@ def test_bad_input_is_one_line_and_writes_nothing(run_dir, tmp_path, monkeypatch
     monkeypatch.setitem(sys.modules, "onnx", None)  # as if it were not installed
     fails_as_bad_input(export.main, [*run, "--format", "onnx"], capsys, "needs the package onnx", "pip install 'onnx")
     assert not list(tmp_path.iterdir())
+
+
+def test_html_is_the_page_of_that_net(tmp_path, capsys):
+    path = tmp_path / "one.html"
+    assert export.main(["--run", "pretrained:relu_adam_mnist", "--format", "html", "--output", str(path)]) == 0
+    assert capsys.readouterr().out == f"{path}\n"
+    text = path.read_text(encoding="utf-8")
+    assert "relu_adam_mnist" in text
+    assert len(text.encode()) < 400_000
