@@ -63,16 +63,16 @@ def _of_run(path: str | os.PathLike, weights: str | None) -> _Kept:
     """The weights of a run's directory."""
     directory = RunDir(path)
     config = directory.read_config()
+    try:
+        entry = config.entry
+    except InputError as error:
+        raise InputError(f"{directory.path / CONFIG}: {error}") from None
     weights = weights or ("best" if (directory.path / BEST).exists() else "last")
     file = directory.path / WEIGHTS[weights]
     if not file.exists():
         kept = [name for name, other in WEIGHTS.items() if (directory.path / other).exists()]
         raise InputError(f"{directory.path} has no {file.name}; it has {', '.join(kept) or 'no'} weights")
     config.check_owns(file, checkpoint.read_header(file))
-    try:
-        entry = config.entry
-    except InputError as error:
-        raise InputError(f"{directory.path / CONFIG}: {error}") from None
     load = partial(checkpoint.load, file)
     return _Kept(config.recipe, config.settings, entry, config, weights, file, directory.path / CONFIG, load)
 
