@@ -10,7 +10,7 @@ only from those above it:
     data/                  bytes -> batches: idx, transports, augment, sampling, catalogue (a data set is one entry),
                            cache, datasets, transforms, batches; d2lzh_patch, the book's own package with these
     nets/                  layers, losses, zoo (the nets by name), table (a net as one), inspect (what happens inside)
-    viz/                   fonts, figures, animator, drawings
+    viz/                   fonts, figures, architecture, intervals, animator, drawings
     engines/               a batch -> gradients: base (what an engine promises), proof, autograd, choice; recorded,
                            accelerated (the reader's own loop by the kernels)
       fused/               the CPU kernels: sizes, vectors, memory, tables; images, convolution, maxpool, subsampling,
