@@ -33,7 +33,7 @@ from gluon_lenet.data.datasets import load_dataset
 from gluon_lenet.training.recipes import DEFAULT_RECIPE, RECIPES, Recipe
 from gluon_lenet.training.settings import Cosine, CrossEntropy
 from report import CHANNELS_LAST, D2LZH, OURS, SCRIPT
-from reproduce import ROOT, insert
+from reproduce import READMES, ROOT, insert
 
 WORKERS = ROOT / "benchmarks" / "workers"
 RESULTS = ROOT / "benchmarks" / "results"
@@ -449,8 +449,8 @@ def main() -> None:
     report.plots(results, folder)
     print(text)
     if whole:
-        for readme in ("README.md", "README.zh-CN.md"):
-            insert(ROOT / readme, "bench", report.chapter_table(results))
+        for readme, language in READMES.items():
+            insert(readme, "bench", report.chapter_table(results, language))
 
 
 if __name__ == "__main__":

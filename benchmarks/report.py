@@ -12,6 +12,22 @@ from gluon_lenet.viz.figures import write_picture
 # The contenders that the tables refer to by name.
 OURS, D2LZH, CHANNELS_LAST = "gluon_lenet, fused", "d2lzh", "PyTorch channels_last"
 SCRIPT = "gluon_lenet, the chapter's script"
+CHAPTER_HEADS = {
+    "en": [
+        *("training, s/epoch", "with test pass", "ours faster: training", "with test pass", "whole job, s"),
+        *("images/s, 1 at a time", "1,000 at a time", "peak MiB", "of sgemm's peak", "test acc"),
+    ],
+    "zh": [
+        *("训练，秒/迭代周期", "加上测试", "我们快几倍：训练", "加上测试", "整个任务，秒"),
+        *("每秒图像数，一次 1 张", "一次 1,000 张", "内存峰值 MiB", "占 sgemm 峰值", "测试准确率"),
+    ],
+}
+NAMES_ZH = {
+    OURS: "gluon_lenet，专用内核",
+    "gluon_lenet, fused, AVX2": "gluon_lenet，专用内核，AVX2",
+    "gluon_lenet, autograd": "gluon_lenet，autograd",
+    "Gluon, hybridized": "Gluon，hybridize 之后",
+}
 
 
 def as_markdown(results: dict) -> str:
@@ -46,8 +62,13 @@ def machine_line(results: dict) -> str:
     return "\n".join(lines)
 
 
-def chapter_table(results: dict) -> str:
-    """One row per contender: seconds per epoch, our speedup, inference, job, memory, share of sgemm's peak."""
+def chapter_table(results: dict, language: str = "en") -> str:
+    """One row per contender: seconds per epoch, our speedup, inference, job, memory, share of sgemm's peak.
+
+    Args:
+        results: what bench.py measured.
+        language: of the heads and names, en or zh.
+    """
     chapter, jobs = results["chapter"], results.get("jobs", {})
     ours, peak = chapter["epochs"][OURS], max(chapter["sgemm"].values())
     rows = []
@@ -69,22 +90,10 @@ def chapter_table(results: dict) -> str:
                 f"{epochs[-1]['test_acc']:.3f}",
             ]
         )
-    return table(
-        [
-            "2 threads" if results["machine"]["threads"] == 2 else f"{results['machine']['threads']} threads",
-            "training, s/epoch",
-            "with test pass",
-            "ours faster: training",
-            "with test pass",
-            "whole job, s",
-            "images/s, 1 at a time",
-            "1,000 at a time",
-            "peak MiB",
-            "of sgemm's peak",
-            "test acc",
-        ],
-        rows,
-    )
+    if language == "zh":
+        rows = [[NAMES_ZH.get(name, name), *cells] for name, *cells in rows]
+    threads = results["machine"]["threads"]
+    return table([f"{threads} 个线程" if language == "zh" else f"{threads} threads", *CHAPTER_HEADS[language]], rows)
 
 
 def sgemm_line(chapter: dict) -> str:

@@ -17,9 +17,9 @@ from gluon_lenet.atomic import write_atomically
 from gluon_lenet.data.catalogue import FASHION_MNIST_LABELS
 from gluon_lenet.errors import InputError
 from gluon_lenet.nets.table import columns
-from gluon_lenet.training.metrics import interval
 from gluon_lenet.viz.architecture import architecture as architecture  # the notebooks' figures.architecture
 from gluon_lenet.viz.fonts import chinese
+from gluon_lenet.viz.intervals import interval
 
 PICTURES = (".png", ".jpg", ".pdf", ".svg")
 _MOST_MARKED = 50  # points of a curve that have markers

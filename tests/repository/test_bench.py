@@ -62,6 +62,9 @@ def test_the_tables(results, tmp_path):
     assert "| gluon_lenet, fused | 5.00 (5.00-5.00) | 10.0x |" in text
     assert "| `relu_adam_mnist` | 1.00 (1.00-1.00) | 4.00 (4.00-4.00) | 4.0x | 0.750 | 0.750 |" in text
     assert "| gluon_lenet, fused | 120,000 | 1.00 (1.00-1.00) | 120 |" in text
+    chinese = bench.report.chapter_table(results, "zh").splitlines()
+    assert chinese[0].startswith("| 2 个线程 | 训练，秒/迭代周期 | 加上测试 |")
+    assert chinese[2] == f"| gluon_lenet，专用内核 | {ours} |"
     bench.report.plots(results, tmp_path)
     assert (tmp_path / "bench_scaling.png").read_bytes()[:4] == b"\x89PNG"
 

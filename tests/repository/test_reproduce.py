@@ -1,6 +1,7 @@
 """benchmarks/reproduce.py: what is stored of a run, when it is measured again, and the table."""
 
 import json
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -23,7 +24,7 @@ def measured(tmp_path, monkeypatch):
         "<!-- train -->\n<!-- /train -->\nwords\n<!-- reproduce -->\nold\n<!-- /reproduce -->\nend\n"
     )
     monkeypatch.setattr(reproduce, "RESULTS", tmp_path / "reproduce.json")
-    monkeypatch.setattr(reproduce, "READMES", [tmp_path / "README.md"])
+    monkeypatch.setattr(reproduce, "READMES", {tmp_path / "README.md": "en"})
     monkeypatch.setattr(reproduce, "has_weights", lambda name: (name, True) in kept or (name, False) in kept)
     monkeypatch.setattr(reproduce, "keep", lambda name, run, run_dir, is_new: kept.append((name, is_new)))
     calls, kept = Calls(), []
@@ -128,8 +129,9 @@ def test_changed_test_sets_have_rows_of_their_own(measured, tmp_path):
 
 def test_the_results_in_the_readme_are_those_that_were_measured():
     results = json.loads(reproduce.RESULTS.read_text())
-    table = reproduce.as_table({name: results[name] for name in RECIPES if name in results})
-    for readme in reproduce.READMES:
+    measured = {name: results[name] for name in RECIPES if name in results}
+    for readme, language in reproduce.READMES.items():
+        table = reproduce.as_table(measured, language)
         assert f"<!-- reproduce -->\n{table}\n<!-- /reproduce -->" in readme.read_text(encoding="utf-8")
     for name, result in results.items():
         assert result["settings"] == reproduce.settings_of(RECIPES[name]), f"{name} has changed since it was measured"
@@ -140,3 +142,14 @@ def test_an_unknown_recipe_is_named(capsys):
         reproduce.main(["lent"])
     assert exit.value.code == 2
     assert "unknown recipe 'lent'; choose from d2l_v1_fashion" in capsys.readouterr().err
+
+
+def test_the_chinese_table_is_in_chinese():
+    assert set(reproduce.PUBLISHED_ZH) == {recipe.published for recipe in RECIPES.values()}
+    runs = {str(i): {"test_acc": 0.99 + i / 1000, "also": {"--invert": 0.98}, "seconds": 10.0} for i in range(2)}
+    table = reproduce.as_table({name: {"runs": runs} for name in RECIPES}, "zh")
+    prose = re.sub(r"`[^`]*`", "", table)
+    assert set(re.findall("[A-Za-z]+", prose)) == {"CPU", "GPU"}
+    english = reproduce.as_table({name: {"runs": runs} for name in RECIPES})
+    assert [line.count("|") for line in table.splitlines()] == [line.count("|") for line in english.splitlines()]
+    assert "| 测试错误率：论文 0.95%，一次参考运行 0.98% | 测试错误率 0.95 ± 0.07 (0.90-1.00)%，2 个种子 |" in table

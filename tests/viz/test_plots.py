@@ -14,8 +14,9 @@ from matplotlib.text import Text
 from gluon_lenet import get_net
 from gluon_lenet.nets.inspect import layer_outputs
 from gluon_lenet.nets.table import layer_rows
-from gluon_lenet.training.metrics import EpochResult, interval
+from gluon_lenet.training.metrics import EpochResult
 from gluon_lenet.viz import figures, fonts
+from gluon_lenet.viz.intervals import interval
 
 
 def png(figure: Figure) -> bytes:
