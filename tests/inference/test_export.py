@@ -14,6 +14,7 @@ from mxnet.gluon import SymbolBlock, nn
 
 from conftest import ROOT, fails_as_bad_input, module_env
 from gluon_lenet import export, train
+from gluon_lenet.data.catalogue import get_entry
 from gluon_lenet.data.datasets import load_dataset
 from gluon_lenet.data.transforms import Transform
 from gluon_lenet.errors import InputError
@@ -48,6 +49,7 @@ def trained(net, shape=(1, 28, 28), transform=None):
         name="untrained",
         weights="last",
         recipe=SimpleNamespace(net="a net", dataset="mnist"),
+        entry=get_entry("mnist"),
     )
 
 
