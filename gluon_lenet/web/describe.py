@@ -42,6 +42,8 @@ def describe_net(net: nn.Sequential | nn.HybridSequential, input_shape: tuple[in
     Raises:
         InputError: the page cannot compute a layer (it is named), or a weight is NaN or beyond half precision.
     """
+    if not isinstance(net, (nn.Sequential, nn.HybridSequential)) or not net.collect_params().keys():
+        raise InputError(f"the page shows sequential nets with weights, and {type(net).__name__} is none")
     ctx = next(iter(net.collect_params().values())).list_ctx()[0]
     X, layers, shapes = nd.zeros((1, *input_shape), ctx=ctx), [], [input_shape]
     for block in net:

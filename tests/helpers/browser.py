@@ -97,11 +97,7 @@ class Browser:
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def _call(self, method: str, **params) -> dict:
-        number = next(self.numbers)
-        message = {"id": number, "method": method, "params": params}
-        if self.session:
-            message["sessionId"] = self.session
-        self.socket.send(json.dumps(message))
+        number = self._send(method, **params)
         while True:
             answer = json.loads(self.socket.recv())
             if answer.get("id") == number:
@@ -109,6 +105,17 @@ class Browser:
                     raise BrowserError(f"{method}: {answer['error']}")
                 return answer["result"]
             self.events.append(answer)
+            if answer.get("method") == "Page.javascriptDialogOpening":  # "Leave the page?": yes
+                self._send("Page.handleJavaScriptDialog", accept=True)
+
+    def _send(self, method: str, **params) -> int:
+        """Send a command; returns its number, which the answer has."""
+        number = next(self.numbers)
+        message = {"id": number, "method": method, "params": params}
+        if self.session:
+            message["sessionId"] = self.session
+        self.socket.send(json.dumps(message))
+        return number
 
     def __call__(self, method: str, **params) -> dict:
         """Call a method of the DevTools protocol; events that arrive meanwhile are kept in `events`."""
@@ -220,16 +227,16 @@ class Browser:
     def requests(self) -> list[str]:
         """The addresses that the page has asked for since `open`."""
         self.js("0")  # what has happened until now arrives before the answer
-        return [e["params"]["request"]["url"] for e in self.events if e["method"] == "Network.requestWillBeSent"]
+        return [e["params"]["request"]["url"] for e in self.events if e.get("method") == "Network.requestWillBeSent"]
 
     def complaints(self) -> list[str]:
         """Errors that the page has raised or the browser has logged since `open`."""
         self.js("0")
         found = []
         for event in self.events:
-            if event["method"] == "Runtime.exceptionThrown":
+            if event.get("method") == "Runtime.exceptionThrown":
                 details = event["params"]["exceptionDetails"]
                 found.append(details.get("exception", {}).get("description") or details["text"])
-            if event["method"] == "Log.entryAdded" and event["params"]["entry"]["level"] == "error":
+            if event.get("method") == "Log.entryAdded" and event["params"]["entry"]["level"] == "error":
                 found.append(event["params"]["entry"]["text"])
         return found

@@ -156,6 +156,12 @@ def test_a_layer_that_the_page_lacks_is_named(layers, message):
         describe_net(sequence(*layers()), (1, 28, 28))
 
 
+@pytest.mark.parametrize("net", [nn.Dense(10), nn.HybridSequential()])
+def test_only_sequential_nets_with_weights(net):
+    with pytest.raises(InputError, match="the page shows sequential nets with weights"):
+        describe_net(net, (1, 28, 28))
+
+
 @pytest.mark.parametrize(("value", "message"), [(np.nan, "NaN or infinite"), (7e4, "half precision ends at 65,504")])
 def test_weights_that_cannot_be_written(value, message):
     net = sequence(nn.Dense(10))

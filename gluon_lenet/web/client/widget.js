@@ -27,9 +27,10 @@ class View {
     Object.assign(this, { model, isWaiting: false, isDue: false });
     this.pad = new Pad({ onchange: () => this.send(), label: t("padLabel") });
     this.answer = new Answer({ classes: model.get("classes"), side: SIDE });
+    this.hint = make("p", { id: "hint", ariaHidden: "true" }, t("drawHere"));
     const clear = button(t("clear"), () => this.pad.clear(), { class: "main" });
     const undo = button(t("undo"), () => this.pad.undo());
-    const draw = make("div", { class: "draw" }, make("div", { class: "paper" }, this.pad.element), make("div", { class: "tools" }, clear, undo));
+    const draw = make("div", { class: "draw" }, make("div", { class: "paper" }, this.pad.element, this.hint), make("div", { class: "tools" }, clear, undo));
     this.overview = make("div", { class: "overview" });
     this.element = make("div", { class: "widget" }, make("div", { class: "pair" }, draw, make("div", { class: "card" }, this.answer.element)), this.overview);
     this.show();
@@ -37,6 +38,7 @@ class View {
 
   /** The drawing in the data set's form, to the kernel; one at a time, the newest if several are waiting. */
   send() {
+    this.hint.hidden = !this.pad.isEmpty;
     this.isDue = true;
     if (this.isWaiting) return;
     this.isDue = false;
@@ -77,14 +79,20 @@ class View {
   }
 
   build(layers) {
-    this.columns = layers.map(({ name, shape }) => {
+    this.columns = layers.map(({ name, shape }, i) => {
       const [scale, least, most] = [make("canvas", { class: "scale" }), make("span"), make("span")];
       const maps = new Maps(shape, { label: name });
       const head = make("div", { class: "layerhead" }, make("span", {}, name));
-      const element = make("div", { class: `column ${shape[1] * shape[2] === 1 ? "thin" : ""}` }, head, maps.element, make("div", { class: "legend" }, least, scale, most));
+      const element = make("div", { class: `column ${shape[1] * shape[2] === 1 ? "thin" : ""}` }, head, i === layers.length - 1 ? this.named(maps) : maps.element, make("div", { class: "legend" }, least, scale, most));
       return { maps, scale, least, most, element };
     });
     this.overview.replaceChildren(...this.columns.map(({ element }) => element));
+  }
+
+  /** The last layer's units beside their classes. */
+  named(maps) {
+    const names = this.model.get("classes").map((name) => make("span", {}, name));
+    return make("div", { class: "named" }, maps.element, make("div", { class: "names", ariaHidden: "true" }, ...names));
   }
 
   drawLayer({ maps, scale, least, most }, values, isInput) {
