@@ -106,7 +106,7 @@ assignment: $(VENV)/.ready
 grade: $(VENV)/.ready
 	@$(RUN) notebooks/assignments/grade.py "$(SUBMISSIONS)" $(ARGS)
 
-# Every recipe over seeds 0-4, into benchmarks/results/ and the READMEs.
+# Every recipe over seeds 0-4, into benchmarks/results/, docs/results.md and the READMEs.
 reproduce: $(VENV)/.ready
 	@$(RUN) benchmarks/reproduce.py $(ARGS)
 
@@ -114,7 +114,7 @@ reproduce: $(VENV)/.ready
 speedrun: $(VENV)/.ready .venv-bench/torch.tried
 	@$(RUN) benchmarks/speedrun.py $(ARGS)
 
-# Comparison with other frameworks (benchmarks/README.md), into benchmarks/results/ and the READMEs.
+# Comparison with other frameworks (benchmarks/README.md), into benchmarks/results/ and docs/results.md.
 bench: $(VENV)/.ready $(FRAMEWORKS:%=.venv-bench/%.tried)
 	@$(RUN) benchmarks/bench.py $(ARGS)
 
@@ -178,7 +178,7 @@ $(VENV)/.ready: $(VENV)/.installed
 	@$(RUN) -m gluon_lenet.libraries && touch $@
 
 $(VENV)/.installed: $(LOCK)
-	@container="run the chapter in a container (README.md, section macOS, Windows and containers)"; \
+	@container="run the chapter in a container (docs/platforms.md, section macOS, Windows and containers)"; \
 	case "$$(uname -sm) $$(getconf LONG_BIT 2>/dev/null)" in \
 	"Linux x86_64 64"|"Linux aarch64 64"|"Darwin x86_64 64") ;; \
 	"Darwin arm64"*) echo "error: MXNet has no wheel for macOS on Apple Silicon: $$container" >&2; exit 2;; \

@@ -1,6 +1,6 @@
-"""Frameworks doing the same job, interleaved in rounds -> tables and plots in benchmarks/results/ and the READMEs.
+"""Frameworks doing the same job, interleaved in rounds -> tables and plots in benchmarks/results/ and docs/results.md.
 
-    make bench                         everything, in a quarter of an hour; only this writes results/ and the READMEs
+    make bench                         everything, in a quarter of an hour; only this writes results/ and docs/
     make bench ARGS="--quick"          one round of everything, into build/bench/
     make bench ARGS="--parts recipes"  some parts, into build/bench/; also --only torch
 
@@ -32,8 +32,8 @@ from gluon_lenet.compat.threads import physical_cores
 from gluon_lenet.data.datasets import load_dataset
 from gluon_lenet.training.recipes import DEFAULT_RECIPE, RECIPES, Recipe
 from gluon_lenet.training.settings import Cosine, CrossEntropy
-from report import CHANNELS_LAST, D2LZH, OURS, SCRIPT
-from reproduce import READMES, ROOT, insert
+from report import CHANNELS_LAST, D2LZH, OURS, READER, SCRIPT
+from reproduce import PAGES, ROOT, insert
 
 WORKERS = ROOT / "benchmarks" / "workers"
 RESULTS = ROOT / "benchmarks" / "results"
@@ -68,7 +68,7 @@ CONTENDERS = {
     OURS: Contender("ours.py", "fused"),
     "gluon_lenet, fused, AVX2": Contender("ours.py", "fused", environment=lesser_processor("avx512")),
     "gluon_lenet, autograd": Contender("ours.py", "autograd"),
-    "a reader's loop, accelerated": Contender("readers_loop.py", "accelerate"),
+    READER: Contender("readers_loop.py", "accelerate"),
     D2LZH: Contender("with_d2lzh.py", "train_ch5"),
     "a reader's loop, plain Gluon": Contender("readers_loop.py", "mxnet"),
     "Gluon, hybridized": Contender("with_gluon.py", "hybridized"),
@@ -449,8 +449,8 @@ def main() -> None:
     report.plots(results, folder)
     print(text)
     if whole:
-        for readme, language in READMES.items():
-            insert(readme, "bench", report.chapter_table(results, language))
+        for page, language in PAGES.items():
+            insert(page, "bench", report.chapter_table(results, language))
 
 
 if __name__ == "__main__":

@@ -8,10 +8,11 @@ from statistics import median
 from matplotlib.figure import Figure
 
 from gluon_lenet.viz.figures import write_picture
+from gluon_lenet.viz.fonts import chinese
 
 # The contenders that the tables refer to by name.
 OURS, D2LZH, CHANNELS_LAST = "gluon_lenet, fused", "d2lzh", "PyTorch channels_last"
-SCRIPT = "gluon_lenet, the chapter's script"
+SCRIPT, READER = "gluon_lenet, the chapter's script", "a reader's loop, accelerated"
 CHAPTER_HEADS = {
     "en": [
         *("training, s/epoch", "with test pass", "ours faster: training", "with test pass", "whole job, s"),
@@ -27,6 +28,8 @@ NAMES_ZH = {
     "gluon_lenet, fused, AVX2": "gluon_lenet，专用内核，AVX2",
     "gluon_lenet, autograd": "gluon_lenet，autograd",
     "Gluon, hybridized": "Gluon，hybridize 之后",
+    READER: "自己写的循环，加速",
+    "a reader's loop, plain Gluon": "自己写的循环，原来的 Gluon",
 }
 
 
@@ -91,7 +94,7 @@ def chapter_table(results: dict, language: str = "en") -> str:
             ]
         )
     if language == "zh":
-        rows = [[NAMES_ZH.get(name, name), *cells] for name, *cells in rows]
+        rows = [[named(name, language), *cells] for name, *cells in rows]
     threads = results["machine"]["threads"]
     return table([f"{threads} 个线程" if language == "zh" else f"{threads} threads", *CHAPTER_HEADS[language]], rows)
 
@@ -146,9 +149,42 @@ def scaling_table(what: str, points: list[dict]) -> str:
 
 
 def plots(results: dict, folder: Path) -> None:
-    """bench_scaling.png: seconds per epoch by batch size, threads and images, and memory by images."""
-    if "scaling" not in results:
-        return
+    """bench_bars.png, .zh-CN.png and bench_scaling.png, as far as their parts were measured."""
+    if "chapter" in results:
+        write_picture(bars(results["chapter"]["epochs"]), folder / "bench_bars.png")
+        write_picture(bars(results["chapter"]["epochs"], "zh"), folder / "bench_bars.zh-CN.png")
+    if "scaling" in results:
+        write_picture(scaling(results), folder / "bench_scaling.png")
+
+
+@chinese()
+def bars(epochs: dict[str, list[dict]], language: str = "en") -> Figure:
+    """Seconds of an epoch with its test pass, a bar for each contender, the fastest on top; ours stand out."""
+    medians = {name: median(seconds(given, "seconds")) for name, given in epochs.items()}
+    names = sorted(medians, key=medians.get, reverse=True)
+    figure = Figure(figsize=(7.5, 0.32 * len(names) + 0.7), layout="constrained")  # inches
+    axes = figure.subplots()
+    colors = ["#b5124f" if is_ours(name) else "0.75" for name in names]
+    shown = axes.barh([named(name, language) for name in names], [medians[name] for name in names], color=colors)
+    axes.bar_label(shown, fmt="%.1f", padding=3, fontsize=9)
+    axes.set_xlabel({"en": "seconds an epoch, with its test pass", "zh": "一个迭代周期的秒数，包括测试"}[language])
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.margins(x=0.08)
+    return figure
+
+
+def is_ours(name: str) -> bool:
+    """Whether a contender computes by the fused kernels."""
+    return name.startswith(OURS) or name == READER
+
+
+def named(name: str, language: str) -> str:
+    """A contender's name."""
+    return NAMES_ZH.get(name, name) if language == "zh" else name
+
+
+def scaling(results: dict) -> Figure:
+    """Seconds per epoch by batch size, threads and images, and memory by images."""
     figure = Figure(figsize=(12, 3), layout="constrained")
     panels = [(what, points, "s/epoch") for what, points in results["scaling"].items()]
     panels.append(("training images", results["scaling"]["training images"], "peak MiB"))
@@ -167,7 +203,7 @@ def plots(results: dict, folder: Path) -> None:
             axes.set_xscale("log", base=2)
         axes.set(xlabel=what, ylabel=unit, xticks=x, xticklabels=[f"{n:,}" for n in x], ylim=(0, None))
         axes.legend(fontsize="x-small")
-    write_picture(figure, folder / "bench_scaling.png")
+    return figure
 
 
 def seconds(epochs: list[dict], which: str) -> list[float]:

@@ -1,4 +1,4 @@
-"""Recipes and seeds -> test accuracies with mean and spread, in benchmarks/results/ and in both READMEs.
+"""Recipes and seeds -> test accuracies with mean and spread, in benchmarks/results/ and docs/results.md.
 
     make reproduce                                            every recipe, seeds 0-4, or as many as SEEDS says
     python benchmarks/reproduce.py d2l_v1_fashion --seeds 3   one recipe, seeds 0-2
@@ -45,7 +45,8 @@ ROOT = Path(__file__).resolve().parents[1]
 ALSO = {HANDWRITING: ("--rotate 30", "--invert")}
 SEEDS = {"d2l_v1_fashion": 20, "speedrun_mnist": 100}  # of recipes that take seconds
 RESULTS = ROOT / "benchmarks" / "results" / "reproduce.json"
-READMES = {ROOT / "README.md": "en", ROOT / "README.zh-CN.md": "zh"}  # and their languages
+READMES = [ROOT / "README.md", ROOT / "README.zh-CN.md"]
+PAGES = {ROOT / "docs" / "results.md": "en", ROOT / "docs" / "results.zh-CN.md": "zh"}  # and their languages
 HEADS = {
     "en": ["recipe", "published", "ours: mean ± standard deviation (min-max) over seeds", "seconds a run", "command"],
     "zh": ["配方", "公布的结果", "我们的结果：各个种子的平均值 ± 标准差（最小-最大）", "一次的秒数", "命令"],
@@ -91,8 +92,9 @@ def main(argv: list[str] | None = None) -> None:
                 runs[seed] = run
                 RESULTS.write_text(json.dumps(results, indent=2) + "\n")
         measured = {name: results[name] for name in RECIPES if name in results}
-        for readme, language in READMES.items():
-            insert(readme, "reproduce", as_table(measured, language))
+        for page, language in PAGES.items():
+            insert(page, "reproduce", as_table(measured, language))
+        for readme in READMES:
             if name == DEFAULT_RECIPE:
                 insert(readme, "train", f"```text\n{results[name]['runs']['0']['printed']}\n```")
     print(as_table(measured))
@@ -221,14 +223,14 @@ def spread(numbers: list[float], digits: int) -> str:
     return f"{mean} ± {statistics.stdev(numbers):.{digits}f} ({low}-{high})" if len(numbers) > 1 else mean
 
 
-def insert(readme: Path, mark: str, content: str) -> None:
-    """Put `content` between the marks <!-- mark --> and <!-- /mark --> in a README."""
-    text = readme.read_text(encoding="utf-8")
+def insert(page: Path, mark: str, content: str) -> None:
+    """Put `content` between the marks <!-- mark --> and <!-- /mark --> of a page."""
+    text = page.read_text(encoding="utf-8")
     marked = rf"(<!-- {mark} -->\n).*?(<!-- /{mark} -->)"
     new, count = re.subn(marked, lambda match: f"{match[1]}{content}\n{match[2]}", text, flags=re.DOTALL)
     if count != 1:
-        raise SystemExit(f"{readme.name} must hold one pair of <!-- {mark} --> marks, not {count}")
-    readme.write_text(new, encoding="utf-8")
+        raise SystemExit(f"{page.name} must hold one pair of <!-- {mark} --> marks, not {count}")
+    page.write_text(new, encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ import sys
 
 PYTHONS = (3, 10), (3, 15)  # the oldest and the newest, as requires-python in pyproject.toml says
 
-_CONTAINER = "run the chapter in a container (README.md, section macOS, Windows and containers)"
+_CONTAINER = "run the chapter in a container (docs/platforms.md, section macOS, Windows and containers)"
 
 
 def why_no_wheel() -> str | None:

@@ -27,7 +27,7 @@ from gluon_lenet.nets.zoo import INPUT_SHAPES, NETS, get_net, lenet_variant
 from gluon_lenet.training.recipes import RECIPES
 from run_onnx import HAS_RUNTIME, run_onnx
 
-README = (ROOT / "README.md").read_text(encoding="utf-8")
+PAGE = (ROOT / "docs/commands.md").read_text(encoding="utf-8")
 TOLERANCE = 1e-5  # of the largest logit
 
 
@@ -188,11 +188,11 @@ def run_dir(tmp_path_factory):
 
 
 def test_a_run_is_exported_and_read_as_the_readme_says(run_dir, run_module, tmp_path, fashion):
-    """The README's command and cell, in a process without MXNet and this package."""
+    """The documented command and cell, in a process without MXNet and this package."""
     process = run_module("export", "--run", run_dir, "--format", "onnx", "--output", "net.onnx")
     assert (process.returncode, process.stdout, process.stderr) == (0, "net.onnx\n", "")
     np.save(tmp_path / "images.npy", fashion.test_images[:1000])
-    (cell,) = re.findall(r"```python\n(import numpy as np\nimport onnxruntime\n.*?)```", README, re.DOTALL)
+    (cell,) = re.findall(r"```python\n(import numpy as np\nimport onnxruntime\n.*?)```", PAGE, re.DOTALL)
     assert "np.zeros((2, 28, 28), np.uint8)" in cell
     code = cell.replace("np.zeros((2, 28, 28), np.uint8)", "np.load('images.npy')")
     code += "import json, sys\nprint(json.dumps(logits.argmax(axis=1).tolist()))"

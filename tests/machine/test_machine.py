@@ -25,11 +25,11 @@ NO_WHEEL = [
 def test_where_there_is_no_wheel_a_sentence_leads_to_the_container(system, processor, says, monkeypatch):
     monkeypatch.setattr(platform, "system", lambda: system)
     monkeypatch.setattr(platform, "machine", lambda: processor)
-    assert wheels.why_no_wheel() == f"{says}(README.md, section {TITLE})"
+    assert wheels.why_no_wheel() == f"{says}(docs/platforms.md, section {TITLE})"
 
 
 def test_the_section_is_there():
-    assert f"\n## {TITLE}\n" in (ROOT / "README.md").read_text()
+    assert f"\n## {TITLE}\n" in (ROOT / "docs/platforms.md").read_text()
 
 
 def test_here_is_one():

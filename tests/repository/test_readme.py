@@ -1,4 +1,4 @@
-"""Both READMEs: their Python cells run, their commands exist and are the same in both."""
+"""Both READMEs and the pages of docs/: their cells run, their commands exist and are the same in both languages."""
 
 import ast
 import re
@@ -10,6 +10,12 @@ import pytest
 from conftest import ROOT, module_env
 
 READMES = ["README.md", "README.zh-CN.md"]
+PAIRS = [READMES] + [
+    [f"docs/{path.name}", f"docs/{path.stem}.zh-CN.md"]
+    for path in sorted((ROOT / "docs").glob("*.md"))
+    if path.with_name(f"{path.stem}.zh-CN.md").exists()
+]
+PAGES = [page for pair in PAIRS for page in pair]
 
 
 def blocks(readme: str, language: str) -> list[str]:
@@ -23,8 +29,8 @@ def commands(readme: str) -> list[str]:
 
 
 def test_the_cells_run():
-    """Those of both READMEs are the same but for comments. The last one, on ONNX, is run by test_export.py."""
-    (magic, cell, loop, _), others = (blocks(readme, "python") for readme in READMES)
+    """Those of both READMEs are the same but for comments."""
+    (magic, cell, loop), others = (blocks(readme, "python") for readme in READMES)
     assert magic == others[0] == "%load_ext gluon_lenet\n"
     for one, other in zip(blocks(READMES[0], "python")[1:], others[1:], strict=True):
         assert ast.dump(ast.parse(one)) == ast.dump(ast.parse(other))
@@ -38,12 +44,13 @@ def test_the_cells_run():
     assert re.fullmatch(printed, done.stdout)
 
 
-def test_both_say_the_same_commands():
-    assert commands(READMES[0]) == commands(READMES[1])
+@pytest.mark.parametrize("pair", PAIRS, ids=lambda pair: pair[0])
+def test_both_say_the_same_commands(pair):
+    assert commands(pair[0]) == commands(pair[1])
 
 
 def test_the_make_targets_exist():
-    targets = {line.split()[1] for line in commands(READMES[0]) if line.startswith("make ")}
+    targets = {line.split()[1] for page in PAGES for line in commands(page) if line.startswith("make ")}
     makefile = (ROOT / "Makefile").read_text()
     assert {"train", "test"} <= targets
     for target in targets:
@@ -53,13 +60,21 @@ def test_the_make_targets_exist():
 def test_options_the_readme_names_exist():
     from gluon_lenet import train
 
-    for line in commands(READMES[0]):
+    for line in [line for page in PAGES for line in commands(page)]:
         if line.startswith("python -m gluon_lenet.train") and "--help" not in line:
             train.parse(line.split()[3:])
 
 
-@pytest.mark.parametrize("readme", READMES)
-def test_pictures_and_links_are_there(readme):
-    for target in re.findall(r"\]\(([^)#]+)\)", (ROOT / readme).read_text(encoding="utf-8")):
+@pytest.mark.parametrize("page", PAGES)
+def test_pictures_and_links_are_there(page):
+    for target, anchor in re.findall(r"\]\(([^)#]*)#?([^)]*)\)", (ROOT / page).read_text(encoding="utf-8")):
         if not target.startswith("http"):
-            assert (ROOT / target).exists(), target
+            path = (ROOT / page).parent / target if target else ROOT / page
+            assert path.exists(), target
+            assert not anchor or anchor in anchors(path), f"{target}#{anchor}"
+
+
+def anchors(path) -> set[str]:
+    """Those that GitHub gives to the headings of a page."""
+    headings = re.findall(r"^#+ (.*)$", path.read_text(encoding="utf-8"), re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}

@@ -24,7 +24,8 @@ def measured(tmp_path, monkeypatch):
         "<!-- train -->\n<!-- /train -->\nwords\n<!-- reproduce -->\nold\n<!-- /reproduce -->\nend\n"
     )
     monkeypatch.setattr(reproduce, "RESULTS", tmp_path / "reproduce.json")
-    monkeypatch.setattr(reproduce, "READMES", {tmp_path / "README.md": "en"})
+    monkeypatch.setattr(reproduce, "READMES", [tmp_path / "README.md"])
+    monkeypatch.setattr(reproduce, "PAGES", {tmp_path / "README.md": "en"})
     monkeypatch.setattr(reproduce, "has_weights", lambda name: (name, True) in kept or (name, False) in kept)
     monkeypatch.setattr(reproduce, "keep", lambda name, run, run_dir, is_new: kept.append((name, is_new)))
     calls, kept = Calls(), []
@@ -130,9 +131,9 @@ def test_changed_test_sets_have_rows_of_their_own(measured, tmp_path):
 def test_the_results_in_the_readme_are_those_that_were_measured():
     results = json.loads(reproduce.RESULTS.read_text())
     measured = {name: results[name] for name in RECIPES if name in results}
-    for readme, language in reproduce.READMES.items():
+    for page, language in reproduce.PAGES.items():
         table = reproduce.as_table(measured, language)
-        assert f"<!-- reproduce -->\n{table}\n<!-- /reproduce -->" in readme.read_text(encoding="utf-8")
+        assert f"<!-- reproduce -->\n{table}\n<!-- /reproduce -->" in page.read_text(encoding="utf-8")
     for name, result in results.items():
         assert result["settings"] == reproduce.settings_of(RECIPES[name]), f"{name} has changed since it was measured"
 
