@@ -63,9 +63,7 @@ LIBRARIES = (  # the first row that matches a name counts
     ),
     Library("libcuda.so.1", advice="NVIDIA's driver has it; without a GPU, install mxnet==1.9.1"),
     *(
-        Library(
-            names, advice="PyPI's nvidia-*-cu11 packages have CUDA 11 for MXNet's wheel (docs/platforms.md, GPU)"
-        )
+        Library(names, advice="PyPI's nvidia-*-cu11 packages have CUDA 11 for MXNet's wheel (docs/platforms.md, GPU)")
         for names in ("libcu*", "libnccl*", "libnv*")
     ),
     Library("*", advice="no package of it is known here"),
