@@ -71,10 +71,10 @@ def test_a_net_of_one_recipe_needs_no_default(monkeypatch):
 
 def test_a_user_predicts_and_exports_without_training(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    assert predict.main(["--run", "pretrained:augmented_mnist", "--first", "2"]) == 0
+    assert predict.main(["--run", "pretrained:lecun1998_distorted", "--first", "2"]) == 0
     assert capsys.readouterr().out.startswith("test image 0: 7 (100.0%), actual 7\ntest image 1: 2 (")
-    assert export.main(["--run", "pretrained:augmented_mnist", "--format", "onnx"]) == 0
-    assert capsys.readouterr().out == "augmented_mnist.onnx\n"
+    assert export.main(["--run", "pretrained:lecun1998_distorted", "--format", "onnx"]) == 0
+    assert capsys.readouterr().out == "lecun1998_distorted.onnx\n"
 
 
 def test_what_there_is_not_is_one_line(capsys):
@@ -82,10 +82,10 @@ def test_what_there_is_not_is_one_line(capsys):
         evaluate.main,
         ["--run", "pretrained:lent"],
         capsys,
-        "no pretrained weights 'lent'; choose from augmented_mnist, better_fashion, ",
+        f"no pretrained weights 'lent'; choose from {', '.join(pretrained.recipes())}",
     )
     fails_as_bad_input(
-        evaluate.main, ["--run", "pretrained:augmented_mnist", "--weights", "best"], capsys, "one set of weights"
+        evaluate.main, ["--run", "pretrained:lecun1998_distorted", "--weights", "best"], capsys, "one set of weights"
     )
     for args, says in (
         (
