@@ -49,7 +49,8 @@ class DrawingPad(anywidget.AnyWidget):
 
     _esm = sources.script("widget") + "\nexport default { render: widget_js.render };\n"
 
-    image = traitlets.Bytes().tag(sync=True)  # the drawing in the data set's form, uint8 28x28
+    # The drawing in the data set's form, uint8 28x28; the browser's bytes arrive as a memoryview.
+    image = traitlets.Bytes().tag(sync=True, from_json=lambda value, widget: bytes(value))
     asked = traitlets.Int().tag(sync=True)  # how often the browser has sent a drawing
     values = traitlets.Bytes().tag(sync=True)  # float32, of the input and of each layer in turn
     number = traitlets.Int().tag(sync=True)  # how often they were computed

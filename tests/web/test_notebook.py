@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 import time
+from contextlib import suppress
 
 import nbformat
 import pytest
@@ -25,7 +26,11 @@ pad
 """
 RUN_ALL = "void jupyterapp.commands.execute('notebook:run-all-cells')"
 HOST = "[...document.querySelectorAll('.jp-OutputArea *')].find(e => e.shadowRoot)"
-IN_WIDGET = f"(root => root && {{expression}})(({HOST} || {{}}).shadowRoot)"
+
+
+def in_widget(expression: str) -> str:
+    """An expression of `root`, the widget's own document, false while there is none."""
+    return f"(found => found && (root => {expression})(found.shadowRoot))({HOST})"
 
 
 @pytest.fixture
@@ -49,16 +54,20 @@ def notebook(tmp_path):
         yield f"{found[0]}lab/tree/pad.ipynb"
     finally:
         server.terminate()
-        server.wait(60)
+        with suppress(subprocess.TimeoutExpired):
+            server.wait(60)
+        server.kill()
+        server.wait()
 
 
 def test_a_drawing_is_answered_by_the_kernel(notebook):
     with Browser() as browser:
         browser.open(notebook)
         browser.until("window.jupyterapp && document.querySelector('.jp-Notebook')", 180)
+        browser.until("document.querySelector('.jp-Notebook-ExecutionIndicator[data-status=idle]')", 180)
         browser.js(RUN_ALL)
-        browser.until(IN_WIDGET.format(expression="root.querySelector('.big').textContent === '8'"), 180)
-        assert browser.js(IN_WIDGET.format(expression="root.querySelectorAll('.column').length")) == 8
+        browser.until(in_widget("root.querySelector('.big').textContent === '8'"), 180)
+        assert browser.js(in_widget("root.querySelectorAll('.column').length")) == 8
         paper = f"{HOST}.shadowRoot.querySelector('.paper').getBoundingClientRect()"
         browser.js(f"{HOST}.scrollIntoView({{block: 'start'}})")
         for digit in (3, 7):
@@ -66,4 +75,4 @@ def test_a_drawing_is_answered_by_the_kernel(notebook):
             left, top, width, height = browser.js(f"(b => [b.left, b.top, b.width, b.height])({paper})")
             for stroke in strokes.DIGITS[digit]:
                 browser.drag([(left + x * width, top + y * height) for x, y in stroke])
-            browser.until(IN_WIDGET.format(expression=f"root.querySelector('.big').textContent === '{digit}'"))
+            browser.until(in_widget(f"root.querySelector('.big').textContent === '{digit}'"))
