@@ -33,7 +33,7 @@ from gluon_lenet.data.datasets import load_dataset
 from gluon_lenet.training.recipes import DEFAULT_RECIPE, RECIPES, Recipe
 from gluon_lenet.training.settings import Cosine, CrossEntropy
 from report import CHANNELS_LAST, D2LZH, OURS, READER, SCRIPT
-from reproduce import PAGES, ROOT, insert
+from reproduce import PAGES, READMES, ROOT, insert
 
 WORKERS = ROOT / "benchmarks" / "workers"
 RESULTS = ROOT / "benchmarks" / "results"
@@ -449,7 +449,8 @@ def main() -> None:
     report.plots(results, folder)
     print(text)
     if whole:
-        for page, language in PAGES.items():
+        for (page, language), readme in zip(PAGES.items(), READMES, strict=True):
+            insert(readme, "speed", report.speed_line(results, language))
             insert(page, "bench", report.chapter_table(results, language))
 
 

@@ -99,6 +99,24 @@ def chapter_table(results: dict, language: str = "en") -> str:
     return table([f"{threads} 个线程" if language == "zh" else f"{threads} threads", *CHAPTER_HEADS[language]], rows)
 
 
+def speed_line(results: dict, language: str = "en") -> str:
+    """How many times as long as ours an epoch with its test pass takes d2lzh and PyTorch, in a sentence."""
+    epochs = results["chapter"]["epochs"]
+    ours = seconds(epochs[OURS], "seconds")
+    d2lzh, torch = (ratio(seconds(epochs[name], "seconds"), ours)[:-1] for name in (D2LZH, CHANNELS_LAST))
+    threads = results["machine"]["threads"]
+    if language == "zh":
+        return (
+            f"同一台机器上轮流运行，各用 {threads} 个线程：这一章的一个迭代周期（包括测试），"
+            f"d2lzh 用的时间是这里的 {d2lzh} 倍，"
+            f"PyTorch（channels_last）是 {torch} 倍（`make bench`）。"
+        )
+    return (
+        f"An epoch of the chapter, with its test pass, takes d2lzh {d2lzh} times as long and PyTorch (channels_last) "
+        f"{torch} times,\nin one interleaved run with {threads} threads each (`make bench`)."
+    )
+
+
 def sgemm_line(chapter: dict) -> str:
     """The speed of sgemm, to which the table's shares refer."""
     name, peak = max(chapter["sgemm"].items(), key=lambda item: item[1])

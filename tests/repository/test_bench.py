@@ -69,6 +69,15 @@ def test_the_tables(results, tmp_path):
     assert (tmp_path / "bench_scaling.png").read_bytes()[:4] == b"\x89PNG"
 
 
+def test_what_the_readmes_say_of_the_speed_was_measured():
+    results = json.loads((bench.RESULTS / "bench.json").read_text())
+    for (page, language), readme in zip(bench.PAGES.items(), bench.READMES, strict=True):
+        said = bench.report.speed_line(results, language)
+        assert f"<!-- speed -->\n{said}\n<!-- /speed -->" in readme.read_text(encoding="utf-8")
+        table = bench.report.chapter_table(results, language)
+        assert f"<!-- bench -->\n{table}\n<!-- /bench -->" in page.read_text(encoding="utf-8")
+
+
 def test_what_the_others_are_told():
     layers = bench.layers_of(RECIPES["d2l_v1_fashion"])
     assert layers == [
