@@ -163,7 +163,7 @@ def _draw(seed: int, rng: random.Random) -> Version:
         correlation=rng.choice(["stride", "padding", "dilation"]),
         pool_mode=rng.choice(["max", "mean"]),
         k=rng.choice([2, 3]),
-        batch_size=rng.choice([64, 100, 128]),
+        batch_size=rng.choice([200, 240, 250, 300]),
         target=TARGET,
         experiment=rng.choice(EXPERIMENTS),
         questions=tuple(rng.sample(QUESTIONS, 2)),

@@ -22,9 +22,10 @@ from pathlib import Path
 from gluon_lenet.data import cache
 from gluon_lenet.errors import InputError
 from gluon_lenet.machine import packages
-from grading.sight import DATA, HOME, INSIDE, SCRATCH, SEEDS, Limits, Sight
+from grading.sight import DATA, HOME, INSIDE, ROOT, SCRATCH, SEEDS, Limits, Sight
 
-FETCHED = Path(sys.prefix) / "share" / "bubblewrap"
+CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "gluon_lenet-grading"
+FETCHED = CACHE / "bubblewrap"
 IMAGE_PYTHON = "/home/reader/venv/bin/python"  # of the repository's Dockerfile
 COPIED = ("numba", "matplotlib")  # compiled kernels and a list of fonts
 
@@ -44,6 +45,13 @@ class Fence(ABC):
     sight: Sight
     limits: Limits
     threads: int = 1  # to compute with
+
+    @property
+    def name(self) -> str:
+        """For the teacher."""
+        return {"Bubblewrap": "bubblewrap", "Unshare": "namespaces made by unshare", "Container": "a container"}.get(
+            type(self).__name__, "no fence at all"
+        )
 
     @abstractmethod
     def start(self, command: list[str]) -> Started:
@@ -204,6 +212,22 @@ def find(sight: Sight, limits: Limits, image: str = "", unsafe: bool = False) ->
         f"no fence around students' code can be made here ({'; '.join(tried)}); install bubblewrap, or allow user "
         "namespaces, or name a container image with --image; --unsafe runs their code with all your rights"
     )
+
+
+def seeds() -> Path:
+    """A folder with compiled kernels and a list of fonts, of which every submission gets a copy; made at the first call.
+
+    Raises:
+        InputError: it cannot be made.
+    """
+    folder = CACHE / "seeds"
+    environment = {"NUMBA_CACHE_DIR": f"{folder}/numba", "MPLCONFIGDIR": f"{folder}/matplotlib", "PYTHONPATH": str(ROOT)}
+    code = "import gluon_lenet.engines.fused.compiled as kernels, matplotlib.font_manager; kernels.address()"
+    folder.mkdir(parents=True, exist_ok=True)
+    done = subprocess.run([sys.executable, "-c", code], env=os.environ | environment, stdout=subprocess.DEVNULL)
+    if done.returncode:
+        raise InputError("MXNet or the kernels do not run here; see python -m gluon_lenet.doctor")
+    return folder
 
 
 def _installed_bubblewrap(sight: Sight, limits: Limits, image: str) -> Fence:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from gluon_lenet.data import cache
 from gluon_lenet.data.catalogue import get_entry
+from gluon_lenet.errors import InputError
 
 ROOT = Path(__file__).resolve().parents[3]
 INSIDE = Path(__file__).resolve().parent / "inside"
@@ -72,6 +73,13 @@ class Sight:
         train = [(str(folder / file.name), f"{DATA}/{DATASET}/{file.name}") for file in get_entry(DATASET).files[:2]]
         files = [*((path, path) for path in dict.fromkeys(shown)), *train, (str(seeds), SEEDS)]
         return cls(files, links, sys.executable, str(ROOT))
+
+    def check_hides(self, *folders: Path) -> None:
+        """Raise InputError if one of the teacher's folders lies in what submissions see."""
+        for folder in folders:
+            for source, _ in self.files:
+                if folder.is_relative_to(source):
+                    raise InputError(f"{folder} lies in {source}, which students' code sees; move it elsewhere")
 
     def folders(self) -> list[str]:
         """The folders above what is seen, outermost first."""
