@@ -1,4 +1,4 @@
-"""SEED -> a course directory with this course's version of the assignment: python notebooks/assignments/assign.py SEED."""
+"""A seed -> a course directory with its version of the assignment: python notebooks/assignments/assign.py SEED."""
 
 from __future__ import annotations
 

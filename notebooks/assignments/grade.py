@@ -1,8 +1,8 @@
-"""A folder of submissions -> points, feedback and a report in a course directory: python notebooks/assignments/grade.py DIR.
+"""A folder of submissions -> points, feedback, a report in a course directory: notebooks/assignments/grade.py DIR.
 
-Results go to the folder that assign.py has made: grades.csv, report.html, feedback/STUDENT/lenet/lenet.html and nbgrader's
-gradebook. Killed and started again, it goes on; called again, it runs only new and changed submissions, and takes
-over the points given by hand.
+Results go to the folder that assign.py has made: grades.csv, report.html, feedback/STUDENT/lenet/lenet.html and
+nbgrader's gradebook. Killed and started again, it goes on; called again, it runs only new and changed submissions, and
+takes over the points given by hand.
 """
 
 from __future__ import annotations
@@ -35,11 +35,27 @@ def parse(argv=None) -> argparse.Namespace:
     parser = cli.Parser(prog="grade.py", description="Grade a folder of submitted notebooks.")
     parser.add_argument("submissions", type=_folder, help="as Moodle, Canvas or GitHub Classroom export them")
     parser.add_argument("--course", type=Path, default=COURSE, help=f"the teacher's folder ({COURSE.name})")
-    parser.add_argument("--jobs", type=cli.positive_int, default=len(os.sched_getaffinity(0)), help="at a time (all cores)")
+    parser.add_argument(
+        "--jobs", type=cli.positive_int, default=len(os.sched_getaffinity(0)), help="at a time (all cores)"
+    )
     parser.add_argument("--again", action="store_true", help="also run unchanged submissions again")
-    parser.add_argument("--cell-seconds", type=cli.positive_float, default=limits.cell_seconds, metavar="S", help="limit for each cell (120)")
-    parser.add_argument("--seconds", type=cli.positive_float, default=limits.seconds, metavar="S", help="limit for each notebook (600)")
-    parser.add_argument("--memory", type=cli.positive_float, default=limits.memory / 2**30, metavar="GIB", help="limit for each notebook (3)")
+    parser.add_argument(
+        "--cell-seconds",
+        type=cli.positive_float,
+        default=limits.cell_seconds,
+        metavar="S",
+        help="limit for each cell (120)",
+    )
+    parser.add_argument(
+        "--seconds", type=cli.positive_float, default=limits.seconds, metavar="S", help="limit for each notebook (600)"
+    )
+    parser.add_argument(
+        "--memory",
+        type=cli.positive_float,
+        default=limits.memory / 2**30,
+        metavar="GIB",
+        help="limit for each notebook (3)",
+    )
     parser.add_argument("--image", default=None, help="a container image, if there is neither bubblewrap nor unshare")
     parser.add_argument("--unsafe", action="store_true", help="run students' code without a fence if there is none")
     return parser.parse_args(argv)
@@ -61,7 +77,11 @@ def grade(args: argparse.Namespace) -> int:
     submissions = find_submissions(args.submissions.resolve())
     load_dataset("fashion_mnist")  # fetched now, since students' code has no network
     limits = replace(
-        Limits(), cell_seconds=args.cell_seconds, seconds=args.seconds, memory=int(args.memory * 2**30)
+        Limits(),
+        cell_seconds=args.cell_seconds,
+        call_seconds=min(Limits.call_seconds, args.cell_seconds),
+        seconds=args.seconds,
+        memory=int(args.memory * 2**30),
     )
     sight = Sight.of_this_machine(fences.seeds())
     sight.check_hides(course.folder, args.submissions.resolve())

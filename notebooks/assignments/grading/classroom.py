@@ -14,8 +14,8 @@ import sys
 import threading
 from collections.abc import Callable
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
-from contextlib import suppress
-from dataclasses import dataclass, field
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import msgspec
@@ -81,6 +81,8 @@ class Classroom:
             if cell.metadata.nbgrader.grade
         }
         self.depends = hashlib.sha256(course.source.read_bytes()).hexdigest()
+        cores = sorted(os.sched_getaffinity(0))
+        self._cores = {core: 0 for core in cores}  # how many submissions each works on
         self._processes: set[subprocess.Popen] = set()
         self._lock = threading.Lock()
 
@@ -154,7 +156,8 @@ class Classroom:
             for cell in codes
         ]
         for _ in range(2):  # a machine that is too busy to start a process may have time a moment later
-            out, err, status = self._one(Job(cells, order_of(self.fence)))
+            with self._core() as core:
+                out, err, status = self._one(Job(cells, order_of(replace(self.fence, core=core))))
             if status != 3:
                 break
         if status == 3:
@@ -165,6 +168,18 @@ class Classroom:
             if len(result.cells) == len(cells):
                 return result
         return Result([CellResult([], None if cell.points is None else 0.0, True) for cell in cells], ended="died")
+
+    @contextmanager
+    def _core(self):
+        """The core that has the fewest submissions to work on."""
+        with self._lock:
+            core = min(self._cores, key=self._cores.get)
+            self._cores[core] += 1
+        try:
+            yield core
+        finally:
+            with self._lock:
+                self._cores[core] -= 1
 
     def _one(self, job: Job) -> tuple[bytes, str, int]:
         """Run one.py in a process of its own: what it wrote, its messages, its exit status."""
@@ -190,10 +205,16 @@ class Classroom:
         return out, err.decode(errors="replace"), process.returncode
 
     def _record(self, work: Work) -> None:
-        """Bring gradebook and feedback up to date, unless they are."""
-        stored = self._stored(work)
+        """Bring gradebook and feedback up to date, unless they are; a failure concerns this student only."""
+        try:
+            self._bring_up_to_date(work, self._stored(work))
+        except Exception as error:
+            work.failed = f"nbgrader: {type(error).__name__}: {error}; see {self.course.folder / 'nbgrader.log'}"
+
+    def _bring_up_to_date(self, work: Work, stored: Stored) -> None:
         if not stored.recorded:
-            gradebook.record(self.course, work.student, work.nb, stored.result.cells)
+            if not gradebook.record(self.course, work.student, work.nb, stored.result.cells):
+                work.submission.notes.append("文字无法正常显示，反馈里改成了纯文本")
             self._store(work, Stored(work.key, stored.result, self._points(work.student)))
         elif stored.recorded != (now := self._points(work.student)):
             gradebook.feedback(self.course, work.student)
@@ -233,8 +254,8 @@ def worth_a_look(classroom: Classroom, works: list[Work]) -> dict[str, list[str]
     everybody = likeness.pieces(_answers(classroom.released))
     submitted = {work.student: likeness.pieces(_answers(work.nb), everybody) for work in works if work.readable}
     for one, other, share in likeness.nearly_same(submitted):
-        why[one].append(f"与 {other} 的答案有 {share:.0%} 相同")
-        why[other].append(f"与 {one} 的答案有 {share:.0%} 相同")
+        for student, like in ((one, other), (other, one)):
+            why[student].append(f"与 {like} 的答案有 {share:.0%} 相同")
     solution = likeness.pieces(_answers(classroom.source), everybody)
     for student, own in submitted.items():
         if likeness.likeness(own, solution) >= likeness.LIKE:

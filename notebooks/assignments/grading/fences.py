@@ -1,7 +1,7 @@
 """A command -> the same, started inside namespaces of the operating system, by the first of three ways that works here.
 
-In the fence there is no network, no other process, nothing of the teacher's but what `Sight` lists, and an empty home in
-memory. The ways are bubblewrap (installed, or fetched without root), `unshare` and a container; without them, `find`
+In the fence there is no network, no other process, nothing of the teacher's but what `Sight` lists, and an empty home
+in memory. The ways are bubblewrap (installed, or fetched without root), `unshare` and a container; without them, `find`
 refuses, unless it is told to do without a fence.
 """
 
@@ -44,7 +44,7 @@ class Fence(ABC):
 
     sight: Sight
     limits: Limits
-    threads: int = 1  # to compute with
+    core: int | None = None  # the processor's core that it may use; None for all
 
     @property
     def name(self) -> str:
@@ -82,6 +82,7 @@ class Fence(ABC):
             "home": HOME,
             # the limit on processes does not hold for root: a user who exists nowhere and has no other processes
             "user": 10**9 + secrets.randbelow(10**9) if os.getuid() == 0 else None,
+            "core": self.core,
             "root": None,
             "filter": True,
         }
@@ -116,7 +117,7 @@ class Bubblewrap(Fence):
         for path, text in self.sight.links:
             bwrap += ["--symlink", text, path]
         bwrap += ["--remount-ro", "/dev", "--remount-ro", "/", "--chdir", "/"]
-        environment = self.sight.environment(self.threads)
+        environment = self.sight.environment()
         if self.libraries:
             bwrap += ["--unsetenv", "LD_LIBRARY_PATH"]
             environment |= {"LD_LIBRARY_PATH": self.libraries}
@@ -138,7 +139,7 @@ class Unshare(Fence):
         unshare = ["setpriv", "--pdeathsig", "KILL", "--", self.program, "--mount", "--pid", "--fork", "--kill-child"]
         unshare += ["--net", "--ipc", "--uts", "--cgroup", *([] if is_root else ["--user", "--map-root-user"])]
         enter = self._order(command, root=root)
-        process = self._popen([*unshare, "--", *enter], self.sight.environment(self.threads))
+        process = self._popen([*unshare, "--", *enter], self.sight.environment())
         return Started(process, lambda: shutil.rmtree(at, ignore_errors=True))
 
 
@@ -159,7 +160,7 @@ class Container(Fence):
         run += ["--tmpfs", f"{SCRATCH}:size={size},mode=1777,exec"]
         for source, target in self.sight.files:
             run += ["--volume", f"{source}:{target}:ro"]
-        for variable, value in self.sight.environment(self.threads).items():
+        for variable, value in self.sight.environment().items():
             run += ["--env", f"{variable}={value}"]
         # `timeout` ends the container if nobody is left to do it
         inner = ["timeout", "-s", "KILL", str(int(self.limits.seconds) + 60), *self._order(command, user=None)]
@@ -176,7 +177,7 @@ class Unsafe(Fence):
         """See `Fence`."""
         home = tempfile.mkdtemp(prefix="lenet-home-")
         seeds = next(source for source, target in self.sight.files if target == SEEDS)
-        environment = self.sight.environment(self.threads) | {"HOME": home, "TMPDIR": home}
+        environment = self.sight.environment() | {"HOME": home, "TMPDIR": home}
         environment |= {"NUMBA_CACHE_DIR": f"{home}/numba", "MPLCONFIGDIR": f"{home}/matplotlib"}
         environment |= {"GLUON_LENET_DATA": str(cache.cache_dir())}
         copies = [[f"{seeds}/{name}", f"{home}/{name}"] for name in COPIED]
@@ -215,13 +216,17 @@ def find(sight: Sight, limits: Limits, image: str = "", unsafe: bool = False) ->
 
 
 def seeds() -> Path:
-    """A folder with compiled kernels and a list of fonts, of which every submission gets a copy; made at the first call.
+    """A folder with compiled kernels and a list of fonts, for each submission to copy; filled at the first call.
 
     Raises:
         InputError: it cannot be made.
     """
     folder = CACHE / "seeds"
-    environment = {"NUMBA_CACHE_DIR": f"{folder}/numba", "MPLCONFIGDIR": f"{folder}/matplotlib", "PYTHONPATH": str(ROOT)}
+    environment = {
+        "NUMBA_CACHE_DIR": f"{folder}/numba",
+        "MPLCONFIGDIR": f"{folder}/matplotlib",
+        "PYTHONPATH": str(ROOT),
+    }
     code = "import gluon_lenet.engines.fused.compiled as kernels, matplotlib.font_manager; kernels.address()"
     folder.mkdir(parents=True, exist_ok=True)
     done = subprocess.run([sys.executable, "-c", code], env=os.environ | environment, stdout=subprocess.DEVNULL)

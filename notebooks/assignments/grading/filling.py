@@ -19,8 +19,8 @@ from gluon_lenet.atomic import read_regular
 from gluon_lenet.errors import DiskError, InputError
 from grading.submissions import MAX_BYTES
 
-MAX_CELLS = 1_000
-MAX_SOURCE = 1 << 20  # characters of all cells
+MAX_CELLS = 500
+MAX_SOURCE = 200_000  # characters of all cells
 MAX_PICTURES = 8 << 20  # characters of pasted pictures
 PICTURES = ("image/png", "image/jpeg", "image/gif")
 _INVISIBLE = "\u200b"  # a space of no width

@@ -6,7 +6,9 @@ the fence are filled in. So Formgrader, feedback and points given by hand are nb
 
 from __future__ import annotations
 
-from pathlib import Path
+import contextlib
+import signal
+from typing import ClassVar
 
 import nbformat
 from nbformat.v4 import new_output
@@ -19,11 +21,15 @@ from nbgrader.preprocessors import (
     NbGraderPreprocessor,
     SaveAutoGrades,
 )
-from nbgrader.utils import is_grade, is_solution
+from nbgrader.utils import is_grade, is_locked, is_solution
+from traitlets import List
 
 from authoring.course import ASSIGNMENT, NOTEBOOK, Course
 from gluon_lenet.atomic import write_atomically
 from grading.one import CellResult
+
+SECONDS = 60.0  # to convert one submission
+PLAIN = 5_000  # letters of a cell that is shown as plain text
 
 
 def is_test(cell) -> bool:
@@ -32,7 +38,9 @@ def is_test(cell) -> bool:
 
 
 class FillOutputs(NbGraderPreprocessor):
-    """Stands where nbgrader executes a notebook: the outputs are there already, as each cell's metadata."""
+    """Stands where nbgrader executes a notebook: puts in what was found in the fence."""
+
+    results: ClassVar[dict[int, CellResult]] = {}  # by the cell's place; set before each notebook
 
     def preprocess_cell(self, cell, resources, cell_index):
         """Turn what was found in the fence into a cell's outputs."""
@@ -43,8 +51,6 @@ class FillOutputs(NbGraderPreprocessor):
                 points = min(max(0.0, self.results[cell_index].points or 0.0), float(cell.metadata.nbgrader.points))
                 cell.outputs.append(new_output("execute_result", {"text/plain": repr(points)}))
         return cell, resources
-
-    results: dict[int, CellResult] = {}  # by the cell's place; set before each notebook
 
 
 def _output(output: list[str]):
@@ -60,18 +66,40 @@ def _output(output: list[str]):
 class _Autograde(Autograde):
     """nbgrader's Autograde, which executes nothing and leaves no hidden tests in what students get to see."""
 
-    autograde_preprocessors = [FillOutputs, SaveAutoGrades, AssignLatePenalties, ClearHiddenTests, CheckCellMetadata]
+    autograde_preprocessors = List(
+        [FillOutputs, SaveAutoGrades, AssignLatePenalties, ClearHiddenTests, CheckCellMetadata]
+    )
 
 
-def record(course: Course, student: str, nb, results: list[CellResult]) -> None:
-    """Put a student's results into the gradebook and write the feedback; raises NbGraderException.
+def record(course: Course, student: str, nb, results: list[CellResult]) -> bool:
+    """Put a student's results into the gradebook and write the feedback.
+
+    Converting text that was made to be slow, or to fail, would stop the whole class: the student's then becomes a block
+    of plain text, cut where it is long.
 
     Args:
         course: whose gradebook.
         student: the name in it.
         nb: the notebook that was graded.
         results: of its code cells, in their order.
+
+    Returns:
+        Whether the text was converted as it is.
     """
+    for plain in (False, True):
+        shown = _plain(nb) if plain else nb
+        try:
+            with _at_most(SECONDS):
+                _record(course, student, shown, results)
+        except Exception:
+            if plain:
+                raise
+        else:
+            return not plain
+    raise AssertionError
+
+
+def _record(course: Course, student: str, nb, results: list[CellResult]) -> None:
     submitted = course.folder / "submitted" / student / ASSIGNMENT / NOTEBOOK
     submitted.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(submitted, nbformat.writes(nb).encode())
@@ -79,6 +107,36 @@ def record(course: Course, student: str, nb, results: list[CellResult]) -> None:
     FillOutputs.results = dict(zip(places, results, strict=True))
     course.convert(_Autograde, student)
     feedback(course, student)
+
+
+def _plain(nb):
+    """The notebook with the student's text as blocks of text, and his code cut."""
+    nb = nbformat.from_dict(nb)
+    for cell in nb.cells:
+        if is_test(cell) or is_locked(cell):
+            continue
+        if cell.cell_type == "code":
+            cell.source = cell.source[:PLAIN]
+        else:
+            cell.source = "```text\n" + cell.source[:PLAIN].replace("`", "'") + "\n```"
+            cell.pop("attachments", None)
+    return nb
+
+
+@contextlib.contextmanager
+def _at_most(seconds: float):
+    """Raise TimeoutError in what takes longer; in the main thread."""
+
+    def ring(number, frame):
+        raise TimeoutError
+
+    before = signal.signal(signal.SIGALRM, ring)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
 
 
 def feedback(course: Course, student: str) -> None:

@@ -7,11 +7,13 @@ import keyword
 import re
 import token
 import tokenize
+from collections import Counter
 from itertools import combinations
 
 LIKE = 0.9  # the share of common pieces from which two submissions are nearly the same
 PIECE, LETTERS = 6, 12  # tokens of code, letters of text in a piece
 FEWEST = 60  # pieces that say anything
+MANY = 10  # submissions that may have a piece by chance
 _SKIPPED = (token.NEWLINE, tokenize.NL, token.INDENT, token.DEDENT, tokenize.COMMENT, token.ENDMARKER)
 
 
@@ -39,7 +41,7 @@ def _tokens(source: str) -> list[str]:
                 tokens.append(names.setdefault(item.string, f"name {len(names)}"))
             elif item.type not in _SKIPPED:
                 tokens.append(item.string)
-    except (tokenize.TokenError, SyntaxError, ValueError):
+    except (tokenize.TokenError, SyntaxError, ValueError, RecursionError):
         pass  # what came before the mistake
     return tokens
 
@@ -52,6 +54,15 @@ def likeness(one: frozenset, other: frozenset) -> float:
 
 
 def nearly_same(submissions: dict[str, frozenset]) -> list[tuple[str, str, float]]:
-    """Pairs of students whose submissions are nearly the same, and how much."""
+    """Pairs of students whose submissions are nearly the same, and how much.
+
+    What many have written does not count: there is one right answer to some questions.
+    """
+    numbers = Counter(piece for pieces in submissions.values() for piece in pieces)
+    many = max(MANY, len(submissions) // 10)
+    submissions = {
+        student: frozenset(piece for piece in pieces if numbers[piece] <= many)
+        for student, pieces in submissions.items()
+    }
     pairs = ((a, b, likeness(submissions[a], submissions[b])) for a, b in combinations(sorted(submissions), 2))
     return [pair for pair in pairs if pair[2] >= LIKE]

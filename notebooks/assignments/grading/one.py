@@ -39,7 +39,7 @@ class FenceOrder(msgspec.Struct):
     kind: str
     sight: Sight
     limits: Limits
-    threads: int
+    core: int | None
     program: str = ""
     libraries: str = ""
     image: str = ""

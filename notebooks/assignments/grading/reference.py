@@ -1,7 +1,7 @@
 """Parameters and images -> logits, gradients and updates in float64 NumPy: what the hidden tests compare with.
 
-Written from the textbook's formulas, without MXNet and apart from the package's kernels. Parameters are in Gluon's order
-and layout: kernels (channels, c, k, k), dense weights (outputs, inputs), each followed by its bias.
+Written from the textbook's formulas, without MXNet and apart from the package's kernels. Parameters are in Gluon's
+order and layout: kernels (channels, c, k, k), dense weights (outputs, inputs), each followed by its bias.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from numpy.lib.stride_tricks import sliding_window_view
 
 @dataclass(frozen=True)
 class Net:
-    """Convolutions, each with an activation and 2x2 pooling; then dense layers, with an activation but after the last."""
+    """Convolutions, each with an activation and 2x2 pooling; then dense layers, all but the last with an activation."""
 
     activation: str
     paddings: tuple[int, ...] = ()  # of the convolutions
@@ -49,10 +49,10 @@ def activate(x, kind):
     return np.maximum(x, 0), (x > 0).astype(float)
 
 
-def logits(net: Net, params, X):
-    """X (b, 1, h, w) -> (b, 10), in parts that fit into memory."""
+def logits(net: Net, params, X, dtype=np.float64):
+    """X (b, 1, h, w) -> (b, 10), in parts that fit into memory; in float32 it takes half the time."""
     parts = [X[start : start + 500] for start in range(0, len(X), 500)]
-    return np.concatenate([_forward(net, params, part)[0] for part in parts])
+    return np.concatenate([_forward(net, params, part, dtype)[0] for part in parts])
 
 
 def loss_and_gradients(net: Net, params, X, y):
@@ -70,9 +70,9 @@ def loss_and_gradients(net: Net, params, X, y):
     return loss, gradients
 
 
-def _forward(net, params, X):
-    X, steps = np.asarray(X, np.float64), []
-    params = [np.asarray(values, np.float64) for values in params]
+def _forward(net, params, X, dtype=np.float64):
+    X, steps = np.asarray(X, dtype), []
+    params = [np.asarray(values, dtype) for values in params]
     for number in range(len(net.paddings)):
         X = _step(steps, _convolve, X, params[2 * number], params[2 * number + 1], net.paddings[number])
         X = _step(steps, _activation, X, net.activation)

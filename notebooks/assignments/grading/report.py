@@ -14,11 +14,13 @@ _PAGE = """<!doctype html>
 <meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'">
 <title>批改报告</title>
 <style>
-  body { font: 16px/1.6 "Noto Sans CJK SC", "Microsoft YaHei", "PingFang SC", sans-serif; margin: 2em auto; max-width: 60em; padding: 0 1em; color: #222; }
+  body { font: 16px/1.6 "Noto Sans CJK SC", "Microsoft YaHei", "PingFang SC", sans-serif; color: #222;
+         margin: 2em auto; max-width: 60em; padding: 0 1em; }
   table { border-collapse: collapse; width: 100%; margin: 1em 0 2em; }
   th, td { border-bottom: 1px solid #ddd; padding: .3em .6em; text-align: left; vertical-align: top; }
   td.n, th.n { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; }
   .bar { display: flex; width: 16em; height: 1.1em; border-radius: 3px; overflow: hidden; background: #eee; }
+  .plain { background: none; }
   .full { background: #2a7f62; } .part { background: #e0a030; } .none { background: #b5403a; }
   .box { display: inline-block; width: .9em; height: .9em; border-radius: 2px; }
 </style>
@@ -30,7 +32,7 @@ _PAGE = """<!doctype html>
   <tr><th class="n">分数</th><th class="n">人数</th><th></th></tr>
   {% for name, count in totals %}
   <tr><td class="n">{{ name }}</td><td class="n">{{ count }}</td>
-    <td><div class="bar" style="background: none"><span class="full" style="width: {{ 100 * count / most_count }}%"></span></div></td></tr>
+    <td><div class="bar plain"><span class="full" style="width: {{ 100 * count / most_count }}%"></span></div></td></tr>
   {% endfor %}
 </table>
 <h2>各题的得分</h2>

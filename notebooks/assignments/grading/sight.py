@@ -22,7 +22,7 @@ SETTINGS += ("/etc/fonts",)
 
 @dataclass(frozen=True)
 class Limits:
-    """What a submission may use. The kernel holds it to the first ones, session.py from outside to all in seconds and memory."""
+    """What a submission may use: the kernel counts for each process, session.py for all together, and for each cell."""
 
     cpu_seconds: int = 900  # of each process
     address_space: int = 8 << 30  # bytes of each process, most of which is never used
@@ -86,7 +86,7 @@ class Sight:
         above = {parent for _, target in self.files for parent in Path(target).parents}
         return [str(folder) for folder in sorted(above - {Path("/"), Path(SCRATCH)})]
 
-    def environment(self, threads: int) -> dict[str, str]:
+    def environment(self) -> dict[str, str]:
         """The environment variables of the student's code: nothing of the teacher's."""
         return {
             "CUDA_VISIBLE_DEVICES": "",
@@ -97,7 +97,7 @@ class Sight:
             "MPLBACKEND": "module://matplotlib_inline.backend_inline",
             "MPLCONFIGDIR": f"{SCRATCH}/matplotlib",
             "NUMBA_CACHE_DIR": f"{SCRATCH}/numba",
-            "OMP_NUM_THREADS": str(threads),
+            "OMP_NUM_THREADS": "1",
             "PATH": "/usr/bin:/bin",
             "PYTHONDONTWRITEBYTECODE": "1",
             "PYTHONPATH": self.packages,

@@ -110,8 +110,9 @@ def _common_prefix(folders: list[Path]) -> str:
     """The assignment's name that GitHub Classroom puts before the students' names, such as `lenet-`."""
     if len(folders) < 2 or not all((folder / ".git").exists() for folder in folders):
         return ""
-    prefix = os.path.commonprefix([folder.name for folder in folders])
-    return prefix[: prefix.rfind("-") + 1]
+    first, last = min(folders).name, max(folders).name
+    same = next((n for n, (a, b) in enumerate(zip(first, last, strict=False)) if a != b), min(len(first), len(last)))
+    return first[: first[:same].rfind("-") + 1]
 
 
 def _student(entry: Path, prefix: str) -> tuple[str, int] | None:
@@ -130,10 +131,12 @@ def _student(entry: Path, prefix: str) -> tuple[str, int] | None:
 
 
 def _readable(name: str) -> str:
-    """A name that can be printed, and that nbgrader can use as a folder's."""
-    name = os.fsencode(name).decode("utf-8", "backslashreplace").strip()
-    name = "".join(c if c.isprintable() and c not in '/\\[]*?<>|:"+,;' else f"%{ord(c):02x}" for c in name)
-    return name.strip(". ") or "%"
+    """A name that can be printed, and that nbgrader can use as a folder's; different for different names."""
+    name = os.fsencode(name).decode("utf-8", "backslashreplace")
+    forbidden = '/\\[]*?<>|:"+,;%'
+    name = "".join(c if c.isprintable() and c not in forbidden else f"%{ord(c):02x}" for c in name)
+    end = len(name.rstrip(". "))
+    return name[:end] + "".join(f"%{ord(c):02x}" for c in name[end:])
 
 
 def _candidates(entry: Path, attempt: int) -> tuple[list[_Candidate], list[str]]:
@@ -152,7 +155,9 @@ def _candidates(entry: Path, attempt: int) -> tuple[list[_Candidate], list[str]]
             notes.append("文件夹嵌套太深，没有看完")
             folders.clear()
         folders[:] = sorted(
-            name for name in folders if not name.startswith(".") and name not in _IGNORED and not Path(at, name).is_symlink()
+            name
+            for name in folders
+            if not name.startswith(".") and name not in _IGNORED and not Path(at, name).is_symlink()
         )
         for name in sorted(files):
             left -= 1

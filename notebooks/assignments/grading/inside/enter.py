@@ -25,6 +25,10 @@ def main() -> None:
     order = json.loads(sys.argv[1])
     if order["root"]:
         root.enter(order["root"])
+    if order["core"] is not None:
+        os.sched_setaffinity(0, {order["core"]})
+    with open("/proc/self/oom_score_adj", "w") as file:
+        file.write("1000")  # if the machine runs out of memory, this goes first
     for name, value in order["limits"].items():
         number = getattr(resource, name)
         resource.setrlimit(number, (value, value))

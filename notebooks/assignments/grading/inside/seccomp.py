@@ -34,6 +34,7 @@ REFUSED = {
     "io_uring_enter": (426, 426),
     "io_uring_register": (427, 427),
     "pidfd_getfd": (438, 438),
+    "sched_setaffinity": (203, 122),  # a submission has one core, and leaves the others alone
     "add_key": (248, 217),
     "request_key": (249, 218),
     "keyctl": (250, 219),

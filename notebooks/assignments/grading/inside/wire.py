@@ -1,8 +1,9 @@
 """Plain values <-> bytes on a pipe between two processes that do not trust each other. Values cross, objects don't.
 
-What crosses: None, bool, int of 64 bits, float, str, bytes, list, tuple, dict with such keys, and arrays of numbers. The
-sender turns what it has into these (`pack`: an np.int64 is an int, a subclass of tuple a tuple, an NDArray an array); the
-receiver builds every value anew, of exactly these types (`unpack`), whatever the bytes are. Nothing is unpickled.
+What crosses: None, bool, int of 64 bits, float, str, bytes, list, tuple, dict with such keys, and arrays of numbers.
+The sender turns what it has into these (`pack`: an np.int64 is an int, a subclass of tuple a tuple, an NDArray an
+array); the receiver builds every value anew, of exactly these types (`unpack`), whatever the bytes are. Nothing is
+unpickled.
 
 A message is a msgpack map, with its length before it in 4 bytes.
 """
@@ -30,11 +31,11 @@ class WireError(Exception):
     """A value that cannot cross, or bytes that are no value."""
 
 
-class Ended(Exception):  # noqa: N818
+class Ended(Exception):
     """The other process has closed the pipe."""
 
 
-class Late(Exception):  # noqa: N818
+class Late(Exception):
     """The other process did not answer in time."""
 
 
@@ -101,7 +102,12 @@ def _unpack(packed, depth, left):
 
 
 def _unpack_array(content):
-    if len(content) != 3 or type(content[0]) is not str or type(content[1]) is not list or type(content[2]) is not bytes:
+    if (
+        len(content) != 3
+        or type(content[0]) is not str
+        or type(content[1]) is not list
+        or type(content[2]) is not bytes
+    ):
         raise WireError("no array")
     name, shape, data = content
     if name not in DTYPES or len(shape) > 8 or any(type(n) is not int or not 0 <= n <= MAX_MESSAGE for n in shape):
