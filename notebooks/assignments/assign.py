@@ -9,7 +9,6 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # the checkout's package
 
 from gluon_lenet import cli
-from gluon_lenet.errors import InputError
 
 COURSE = Path(__file__).resolve().parents[2] / "course"
 
@@ -17,18 +16,27 @@ COURSE = Path(__file__).resolve().parents[2] / "course"
 def parse(argv=None) -> argparse.Namespace:
     """The command line, checked."""
     parser = cli.Parser(prog="assign.py", description="Make one version of the assignment, for a course.")
-    parser.add_argument("seed", help="a whole number of your own, kept from the students: another one for each course")
+    parser.add_argument(
+        "seed", type=_seed, help="a whole number of your own, kept from the students: another one for each course"
+    )
     parser.add_argument("--course", type=Path, default=COURSE, help=f"the teacher's folder ({COURSE.name})")
     return parser.parse_args(argv)
 
 
+def _seed(text: str) -> int:
+    """An argument type: a whole number; it is empty if `make assignment` is called without SEED."""
+    if not text.isdecimal() or len(text) > 12:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is no whole number below 10**12; choose one: make assignment SEED=20261"
+        )
+    return int(text)
+
+
 def make(args: argparse.Namespace) -> int:
     """Make it and say where it is."""
-    if not args.seed.isdecimal():
-        raise InputError(f"SEED={args.seed} is not a whole number; choose one: make assignment SEED=20261")
     from authoring.course import make_course
 
-    course, kept = make_course(args.course.resolve(), int(args.seed))
+    course, kept = make_course(args.course.resolve(), args.seed)
     if kept:
         print(f"{course.source} was changed by hand, and is kept", file=sys.stderr)
     print(f"for students: {course.release}")

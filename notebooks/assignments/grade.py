@@ -44,10 +44,14 @@ def parse(argv=None) -> argparse.Namespace:
         type=cli.positive_float,
         default=limits.cell_seconds,
         metavar="S",
-        help="limit for each cell (120)",
+        help="seconds of a processor for each cell (120)",
     )
     parser.add_argument(
-        "--seconds", type=cli.positive_float, default=limits.seconds, metavar="S", help="limit for each notebook (600)"
+        "--seconds",
+        type=cli.positive_float,
+        default=limits.seconds,
+        metavar="S",
+        help="seconds for each notebook (1200)",
     )
     parser.add_argument(
         "--memory",

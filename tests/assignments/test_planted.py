@@ -26,9 +26,10 @@ from planted import BROKEN, BY_HAND, DISHONEST, HOSTILE, PART, PART_POINTS, TEST
 pytestmark = pytest.mark.assignments
 
 ASSIGNMENTS = ROOT / "notebooks" / "assignments"
-PLANTED = WRONG | DISHONEST | HOSTILE
+PACKED, PLACES = planted.packed(WRONG)
+ALONE = planted.RIGHT_AND_NONE | DISHONEST | HOSTILE
 NAPS = "86399.25"  # seconds that the processes of `escapes` would sleep
-LIMITS = ["--cell-seconds", "20", "--seconds", "300", "--memory", "1", "--jobs", "2"]
+LIMITS = ["--cell-seconds", "15", "--seconds", "900", "--memory", "1", "--jobs", "2"]
 
 
 class Class:
@@ -125,7 +126,7 @@ class Class:
 def graded(tmp_path_factory):
     """All planted submissions, graded once."""
     it = Class(tmp_path_factory.mktemp("class"))
-    for student, (answers, _) in PLANTED.items():
+    for student, (answers, _) in (ALONE | PACKED).items():
         it.hand_in(student, answers)
     paths = [it.course / "source" / "lenet" / "lenet.ipynb", it.course / "gradebook.db", it.course / "course.json"]
     paths += [
@@ -208,9 +209,16 @@ def add_odd_files(it: Class) -> None:
     nbformat.write(with_answers(it.released, it.source, PART), it.submissions / "twice" / "lenet.ipynb")
 
 
-@pytest.mark.parametrize("student", PLANTED)
+@pytest.mark.parametrize("name", WRONG)
+def test_each_mistake_costs_its_points(graded, name):
+    student, (answers, deserved) = PLACES[name], WRONG[name]
+    found = {question: float(graded.rows[student][f"{question}-test"]) for question in answers}
+    assert found == dict.fromkeys(answers, 0.0) | deserved, [graded.printed(student, f"{q}-test") for q in answers]
+
+
+@pytest.mark.parametrize("student", ALONE | PACKED)
 def test_everybody_gets_what_he_deserves(graded, student):
-    _, deserved = PLANTED[student]
+    _, deserved = (ALONE | PACKED)[student]
     row = graded.rows[student]
     found = {name: float(row[f"{name}-test"]) for name in TESTS}
     assert found == dict.fromkeys(TESTS, 0.0) | deserved, [graded.printed(student, f"{name}-test") for name in TESTS]
@@ -292,10 +300,11 @@ def test_likeness_is_reported(graded):
 
 
 def test_feedback_explains_and_keeps_the_hidden_tests(graded):
-    nb = graded.notebook("one-slip")
-    assert "✗ pool1（0/1 分）：应该是 (7, 10, 10)" in graded.printed("one-slip", "shapes-test")
-    assert "sigmoid" in graded.printed("wrong-activation", "net-test")
-    text = nbformat.writes(nb) + (graded.course / "feedback" / "one-slip" / "lenet" / "lenet.html").read_text("utf-8")
+    student = PLACES["one-slip"]
+    assert "✗ pool1（0/1 分）：应该是 (7, 10, 10)" in graded.printed(student, "shapes-test")
+    assert "sigmoid" in graded.printed(PLACES["wrong-activation"], "net-test")
+    page = graded.course / "feedback" / student / "lenet" / "lenet.html"
+    text = nbformat.writes(graded.notebook(student)) + page.read_text("utf-8")
     assert "HIDDEN" not in text
     assert "default_rng" not in text
     secret = json.loads((graded.course / "course.json").read_text())["secret"]

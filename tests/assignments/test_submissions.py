@@ -1,4 +1,4 @@
-"""Exports of Moodle, Canvas, GitHub Classroom and by hand -> one submission per student; files -> the notebook graded."""
+"""Exports of Moodle, Canvas, GitHub Classroom and by hand -> one submission per student -> the notebook graded."""
 
 import json
 import os

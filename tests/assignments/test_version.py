@@ -116,7 +116,7 @@ def test_bad_input_is_one_line(made, tmp_path, capsys):
     (tmp_path / "empty").mkdir()
     for main, args, *parts in (
         [assign.main, [""], "make assignment SEED="],
-        [assign.main, ["x"], "not a whole number"],
+        [assign.main, ["x"], "'x' is no whole number"],
         [assign.main, ["9" * 20], "10**12"],
         [assign.main, [SEED + 1, "--course", made.folder], f"SEED={SEED}"],
         [assign.main, [SEED, "--course", tmp_path / "results"], "holds no assignment"],

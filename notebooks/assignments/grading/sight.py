@@ -30,10 +30,10 @@ class Limits:
     scratch_bytes: int = 256 << 20  # of all files
     processes: int = 128  # and threads
     open_files: int = 256
-    cell_seconds: float = 120.0
-    call_seconds: float = 20.0  # of a function that a test calls
+    cell_seconds: float = 120.0  # of a processor
+    call_seconds: float = 20.0  # of a processor, of a function that a test calls
     memory: int = 3 << 30  # bytes of all processes together
-    seconds: float = 600.0  # of the whole submission
+    seconds: float = 1200.0  # of the whole submission, by the clock
 
     def rlimits(self) -> dict[str, int]:
         """As `resource` names them."""
