@@ -1,17 +1,12 @@
 """`make grade` on right, wrong, dishonest and hostile submissions: killed twice, each gets what it deserves."""
 
-import csv
-import hashlib
 import html.parser
 import json
 import os
 import re
 import shutil
-import signal
 import socket
-import subprocess
 import sys
-import time
 from pathlib import Path
 
 import nbformat
@@ -20,112 +15,21 @@ import pytest
 
 import planted
 from conftest import ROOT
-from gluon_lenet.data import cache
+from graded_class import ASSIGNMENTS, Class
 from planted import BROKEN, BY_HAND, DISHONEST, HOSTILE, PART, PART_POINTS, TESTS, WRONG, cell_of, with_answers
 
 pytestmark = pytest.mark.assignments
 
-ASSIGNMENTS = ROOT / "notebooks" / "assignments"
 PACKED, PLACES = planted.packed(WRONG)
 ALONE = planted.RIGHT_AND_NONE | DISHONEST | HOSTILE
 NAPS = "86399.25"  # seconds that the processes of `escapes` would sleep
 LIMITS = ["--cell-seconds", "15", "--seconds", "900", "--memory", "1", "--jobs", "2"]
 
 
-class Class:
-    """A graded class: its folders, the rows of grades.csv, and how the grading went."""
-
-    def __init__(self, tmp: Path):
-        self.course, self.submissions = tmp / "course", tmp / "submissions"
-        self.home, self.other_course = tmp / "decoy", tmp / "other-course"
-        (self.home / ".ssh").mkdir(parents=True)
-        for name in (".bashrc", ".ssh/id_ed25519", "thesis.docx"):
-            (self.home / name).write_text(f"SECRET {name}")
-        xdg = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
-        self.environment = os.environ | {
-            "HOME": str(self.home),
-            "XDG_CACHE_HOME": xdg,
-            "GLUON_LENET_DATA": str(cache.cache_dir().resolve()),
-            "GRADER_TOKEN": "SECRET",
-            "PYTHONOPTIMIZE": "1",  # must not take the assertions out of the tests
-        }
-        self.command("assign.py", str(planted.SEED))
-        shutil.copytree(self.course, self.other_course)
-        self.released = nbformat.read(self.course / "release" / "lenet" / "lenet.ipynb", as_version=4)
-        self.source = nbformat.read(self.course / "source" / "lenet" / "lenet.ipynb", as_version=4)
-
-    def command(self, script: str, *args: str) -> str:
-        """What a command line prints."""
-        command = [sys.executable, str(ASSIGNMENTS / script), *args, "--course", str(self.course)]
-        done = subprocess.run(command, env=self.environment, capture_output=True, text=True, timeout=1500)
-        assert done.returncode == 0, done.stderr
-        return done.stdout
-
-    def hand_in(self, student: str, answers: dict) -> Path:
-        """A student's folder with his notebook in it."""
-        path = self.submissions / student / "lenet.ipynb"
-        path.parent.mkdir(parents=True)
-        nbformat.write(with_answers(self.released, self.source, answers), path)
-        return path
-
-    def untouched(self) -> dict[str, str]:
-        """The SHA-256 of every file that grading has no business to change."""
-        tracked = subprocess.run(["git", "-C", ROOT, "ls-files", "-z"], capture_output=True, text=True, check=True)
-        files = [ROOT / name for name in tracked.stdout.split("\0") if name and (ROOT / name).is_file()]
-        for folder in (self.home, self.other_course, self.submissions, self.course / "source", self.course / "release"):
-            files += [path for path in folder.rglob("*") if path.is_file() and not path.is_symlink()]
-        listed = {str(path): str(path.stat().st_mode) for path in (self.home, self.submissions, self.other_course)}
-        return listed | {str(path): hashlib.sha256(path.read_bytes()).hexdigest() for path in files if path.is_file()}
-
-    def grade_killing(self, kills: list[int]) -> list[int]:
-        """Grade, killed whenever so many more results are there; how many each part has run."""
-        command = [sys.executable, str(ASSIGNMENTS / "grade.py"), str(self.submissions), *LIMITS]
-        command += ["--course", str(self.course)]
-        counts, before = [], 0
-        for number in [*kills, None]:
-            with open(self.course.with_name("log"), "w+") as log:
-                process = subprocess.Popen(
-                    command, env=self.environment, stdout=log, stderr=log, start_new_session=True
-                )
-                while process.poll() is None and (number is None or self.results() < before + number):
-                    time.sleep(0.2)
-                if number is not None and process.poll() is None:
-                    family = psutil.Process(process.pid).children(recursive=True)
-                    assert len(family) >= 2
-                    process.send_signal(signal.SIGKILL)
-                    process.wait()
-                    _, alive = psutil.wait_procs(family, timeout=30)
-                    assert not alive, alive
-                log.seek(0)
-                self.said = log.read()
-            assert process.returncode == (-signal.SIGKILL if number is not None else 0), self.said
-            counts.append(self.results() - before)
-            before = self.results()
-        return counts
-
-    def results(self) -> int:
-        """How many submissions have been run."""
-        return len(list((self.course / "runs").glob("*.json"))) if (self.course / "runs").exists() else 0
-
-    def read(self) -> dict[str, dict]:
-        """grades.csv by student."""
-        with open(self.course / "grades.csv", encoding="utf-8-sig", newline="") as file:
-            return {row["student"]: row for row in csv.DictReader(file)}
-
-    def notebook(self, student: str):
-        """What nbgrader's Formgrader shows."""
-        return nbformat.read(self.course / "autograded" / student / "lenet" / "lenet.ipynb", as_version=4)
-
-    def printed(self, student: str, name: str) -> str:
-        """What a cell of the graded notebook printed."""
-        outputs = cell_of(self.notebook(student), name).outputs
-        return "".join(output.get("text", "") for output in outputs)
-
-
 @pytest.fixture(scope="module")
 def graded(tmp_path_factory):
     """All planted submissions, graded once."""
-    it = Class(tmp_path_factory.mktemp("class"))
+    it = Class(tmp_path_factory.mktemp("class"), LIMITS)
     for student, (answers, _) in (ALONE | PACKED).items():
         it.hand_in(student, answers)
     paths = [it.course / "source" / "lenet" / "lenet.ipynb", it.course / "gradebook.db", it.course / "course.json"]
@@ -186,6 +90,9 @@ def add_odd_files(it: Class) -> None:
         it.submissions / "raises" / "lenet.ipynb", os.fsencode(it.submissions) + b"/undecodable-\xff/lenet.ipynb"
     )
     it.hand_in("=1+1", PART)
+    it.hand_in("长" * 80, PART)  # a name of 240 bytes
+    os.mkdir(it.submissions / "odd-file")
+    Path(os.fsdecode(os.fsencode(it.submissions) + b"/odd-file/\xff.ipynb")).write_bytes(b"{")
     it.hand_in("@SUM(A1)", {"shapes": "solution"})
 
     tampered = it.hand_in("tampers", {"params": "solution"})
@@ -272,6 +179,8 @@ def test_what_cannot_be_read_costs_only_its_student(graded):
 
 def test_odd_names(graded):
     assert float(graded.rows["undecodable-%5cxff"]["score"]) == 21
+    assert float(next(row for name, row in graded.rows.items() if name.startswith("长长"))["score"]) == 13
+    assert "%5cxff.ipynb：" in graded.rows["odd-file"]["note"]
     assert float(graded.rows["'=1%2b1"]["score"]) == 13
     assert float(graded.rows["'@SUM(A1)"]["score"]) == 7
     text = (graded.course / "grades.csv").read_text(encoding="utf-8-sig")
@@ -325,7 +234,7 @@ class Active(html.parser.HTMLParser):
         if tag in ("iframe", "object", "embed", "form", "base", "meta", "link", "svg", "style"):
             self.found.add((tag, str(attrs)))
         for name, value in attrs:
-            if name.startswith("on") or name == "srcdoc" or "javascript:" in (value or "").lower().replace(" ", ""):
+            if name.startswith("on") or name == "srcdoc" or "script:" in "".join((value or "").lower().split()):
                 self.found.add((tag, name, value))
 
     def handle_data(self, data):

@@ -318,9 +318,13 @@ raise Exception(evil)
 """
 EVIL_TEXT = """
 <script>document.documentElement.dataset.evil = 1</script> <img src=x onerror="document.title = 1">
-[link](javascript:document.title=1) <a href="javascript:document.title=1">x</a> <svg/onload=document.title=1>
+[link](javascript:document.title=1) [link](&#106;avascript:document.title=1) [link](java\tscript:document.title=1)
+[ref] <javascript:document.title=1> [x](vbscript:x) [x](data:text/html,<script>x</script>)
+<a href="javascript:document.title=1">x</a> <svg/onload=document.title=1>
 $\\href{javascript:document.title=1}{x}$ ![x](attachment:a.png)
 <iframe srcdoc="<script>parent.document.title=1</script>">
+[ref]: javascript:document.title=1 "x\" onmouseover=\"document.title=1"
+$\\unicode{x} \\style{position:fixed}{x} \\htmlData{x=1}{x}$ `<script>document.title = 1</script>`
 <style>* { display: none }</style> <!-- comment <form action="http://example.org"><input name=x></form>
 """
 DISHONEST = {
@@ -429,6 +433,7 @@ attempt("test set", lambda: d2l.load_dataset("fashion_mnist"))
 attempt("test files", lambda: [name for _, _, names in os.walk("/data") for name in names if "t10k" in name])
 attempt("home", lambda: [name for name in os.listdir(os.path.expanduser("~")) if name not in (".ipython", ".config")])
 attempt("device", lambda: [name for name in os.listdir("/dev") if name[:2] in ("sd", "vd", "nv", "kv", "me", "lo")])
+libc.prctl(1, 0)
 subprocess.Popen(["sleep", "{sleep}"], start_new_session=True)
 if os.fork() == 0:
     os.setsid()

@@ -31,10 +31,10 @@ from grading.one import Cell, CellResult, Job, Result, order_of
 from grading.scoring import checked
 from grading.session import ENDINGS, GRACE_SECONDS, START_SECONDS
 from grading.sight import ROOT
-from grading.submissions import Submission
+from grading.submissions import Submission, readable
 
 ASSIGNMENTS = Path(__file__).resolve().parents[1]
-MAX_RESULT = 256 << 20  # bytes of a stored result
+MAX_RESULT = 64 << 20  # bytes of a stored result
 
 
 class Stored(msgspec.Struct):
@@ -88,18 +88,18 @@ class Classroom:
 
     def prepare(self, submission: Submission) -> Work:
         """Read a submission; one that cannot be read is graded like an empty one, with a note."""
-        readable, touched, nb = True, [], nbformat.from_dict(self.released)
+        is_read, touched, nb = True, [], nbformat.from_dict(self.released)
         if submission.path is None:
-            readable = False
+            is_read = False
         else:
             try:
                 nb, touched = fill_in(nb, read(submission.path))
             except UnreadableError as error:
-                readable = False
-                submission.notes.append(f"{submission.path.name}：{error}")
+                is_read = False
+                submission.notes.append(f"{readable(submission.path.name)}：{error}")
         text = nbformat.writes(nb)
-        key = hashlib.sha256(f"{self.depends} {readable} {text}".encode()).hexdigest()
-        return Work(submission, nb, key, readable, touched)
+        key = hashlib.sha256(f"{self.depends} {is_read} {text}".encode()).hexdigest()
+        return Work(submission, nb, key, is_read, touched)
 
     def grade(self, works: list[Work], jobs: int, again: bool, done: Callable[[Work, bool], object]) -> None:
         """Grade all; results go to runs/ and the gradebook.

@@ -25,7 +25,9 @@ MAX_PICTURES = 8 << 20  # characters of pasted pictures
 PICTURES = ("image/png", "image/jpeg", "image/gif")
 _INVISIBLE = "\u200b"  # a space of no width
 # HTML and MathJax's commands that reach beyond formulas: a page that a teacher opens must not run a student's script.
-_ACTIVE = re.compile(r"<(?=[A-Za-z/!?])|\\(?=(?:href|unicode|style|class|cssId|require|mmlToken)\b)")
+_ACTIVE = re.compile(
+    r"<(?=[A-Za-z/!?])|\\(?=(?:href|url|unicode|style|class|cssId|html\w*|data|require|mmlToken|includegraphics)\b)"
+)
 
 
 class UnreadableError(Exception):

@@ -23,6 +23,7 @@ from grading.session import FenceError, Session, SessionEnded
 from grading.sight import Limits, Sight
 
 ADDRESS_SPACE = 8 << 30  # bytes of this process
+MAX_OUTPUTS = 12 << 20  # characters of all outputs
 _PR_SET_PDEATHSIG = 1
 
 
@@ -84,7 +85,7 @@ def fence_of(order: FenceOrder) -> fences.Fence:
 
 def grade(job: Job) -> Result:
     """Run the cells in their order; raises FenceError."""
-    start, results, ended = time.monotonic(), [], ""
+    start, results, ended, left = time.monotonic(), [], "", MAX_OUTPUTS
     with Session(fence_of(job.fence)) as session:
         for cell in job.cells:
             result = CellResult(points=None if cell.points is None else 0.0)
@@ -99,6 +100,9 @@ def grade(job: Job) -> Result:
                 ended, result.failed = error.why, True
                 result.outputs.append(["text", f"没有运行完：{error}"])
             ended = ended or session.ended
+            left -= sum(len(text) for output in result.outputs for text in output)
+            if left < 0 and cell.points is None:
+                result.outputs = [["text", "输出太多，没有保留"]]
     return Result(results, ended, session.timeouts, time.monotonic() - start, session.most_memory)
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 import secrets
+import subprocess
 import threading
 import time
 from contextlib import suppress
@@ -21,6 +22,7 @@ START_SECONDS = 120.0
 PATIENCE = 3  # by the clock, for a second of a processor: as in worker.py
 GRACE_SECONDS = 5.0  # beyond a request's time, for code that must be interrupted first
 LOOK_SECONDS = 0.25  # between two looks at the memory
+MAX_SIDE = 4096  # pixels of a picture
 ENDINGS = {
     "time": "运行时间用完了",
     "stuck": "超时之后不再响应",
@@ -65,8 +67,9 @@ class Session:
         try:
             ready = self.pipe.receive(self.deadline)
         except (wire.Ended, wire.Late, wire.WireError):
-            self.close()
+            self.process.kill()
             said = self.process.stderr.read(4000).decode(errors="replace").strip()
+            self.close()
             raise FenceError(f"the worker did not start: {said or self.process.returncode}") from None
         if ready != {"id": 0, "ready": True}:
             self.close()
@@ -111,8 +114,10 @@ class Session:
         if self.process.poll() is None:
             self.process.kill()
         self.started.end()
-        with suppress(Exception):
+        with suppress(subprocess.TimeoutExpired):
             self.process.wait(timeout=30)
+        for stream in (self.process.stdin, self.process.stdout, self.process.stderr):
+            stream.close()
 
     def _value(self, request: dict, seconds: float | None = None) -> object:
         return _plain(self._ask(request, seconds).get("value"))
@@ -198,6 +203,12 @@ def _listed(value: object) -> list:
     return value[:1000] if type(value) is list else []
 
 
+def _is_small_png(data: bytes) -> bool:
+    """Whether it begins as a PNG does, of a size that a browser can show."""
+    sides = (int.from_bytes(data[place : place + 4], "big") for place in (16, 20))
+    return data.startswith(b"\x89PNG\r\n\x1a\n") and all(0 < side <= MAX_SIDE for side in sides)
+
+
 def _output(item: object) -> tuple | None:
     """One output of a cell: ("text", text), ("png", bytes), ("error", name, message, traceback); None for others."""
     if type(item) is not list or len(item) != 2:
@@ -205,7 +216,7 @@ def _output(item: object) -> tuple | None:
     kind, content = item
     if kind == "text":
         return ("text", plain_text(content, 100_000))
-    if kind == "png" and type(content) is bytes and content.startswith(b"\x89PNG\r\n\x1a\n"):
+    if kind == "png" and type(content) is bytes and _is_small_png(content):
         return ("png", content)
     if kind == "error" and len(_listed(content)) == 3:
         return ("error", *(plain_text(text, 20_000) for text in content))

@@ -15,7 +15,7 @@ ROOT = Path(__file__).resolve().parents[3]
 INSIDE = Path(__file__).resolve().parent / "inside"
 HOME, SCRATCH, DATA, SEEDS = "/tmp/home", "/tmp", "/data", "/seeds"
 DATASET = "fashion_mnist"
-SYSTEM = ("/usr", "/bin", "/lib", "/lib32", "/lib64", "/libx32", "/sbin")
+SYSTEM = ("/bin", "/lib", "/lib32", "/lib64", "/libx32", "/sbin")
 SETTINGS = ("/etc/ld.so.cache", "/etc/ld.so.conf", "/etc/ld.so.conf.d", "/etc/alternatives", "/etc/localtime")
 SETTINGS += ("/etc/fonts",)
 
@@ -60,14 +60,15 @@ class Sight:
     def of_this_machine(cls, seeds: Path) -> Sight:
         """Python, this package, the system's libraries, the training images; `seeds` are caches to be copied."""
         shown, links = [], []
-        for path in map(Path, SYSTEM):
+        bases = {Path(folder).resolve() for folder in (sys.base_prefix, sys.base_exec_prefix)}
+        own = [path for path in sorted(Path("/usr").iterdir()) if path.name != "local"]  # local has the machine's own
+        for path in [*map(Path, SYSTEM), *own]:
             if path.is_symlink():
                 links.append((str(path), os.readlink(path)))
             elif path.is_dir():
                 shown.append(str(path))
-        bases = {Path(folder).resolve() for folder in (sys.base_prefix, sys.base_exec_prefix)}
         wanted = [*bases, Path(sys.prefix), ROOT / "gluon_lenet", INSIDE]
-        shown += [str(path) for path in wanted if not path.is_relative_to("/usr")]
+        shown += [str(path) for path in wanted if path != Path("/usr")]
         shown += [path for path in SETTINGS if os.path.exists(path)]
         folder = cache.cache_dir() / DATASET
         train = [(str(folder / file.name), f"{DATA}/{DATASET}/{file.name}") for file in get_entry(DATASET).files[:2]]

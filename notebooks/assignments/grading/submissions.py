@@ -10,6 +10,7 @@ Nothing is followed or opened here but folders: links, FIFOs and devices become 
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 import stat
@@ -20,6 +21,7 @@ from authoring.course import ASSIGNMENT
 from gluon_lenet.errors import InputError
 
 MAX_BYTES = 16 << 20  # of a notebook
+MAX_NAME = 120  # bytes of a student's name
 MAX_DEPTH = 6  # of folders in a submission
 MAX_ENTRIES = 2_000  # files and folders that are looked at in a submission
 _MOODLE = re.compile(r"(?P<name>.+_\d+)_assignsubmission_(?P<what>file|onlinetext)_?(?P<file>.*)", re.DOTALL)
@@ -119,24 +121,28 @@ def _student(entry: Path, prefix: str) -> tuple[str, int] | None:
     """Whose entry it is, and which attempt; None for what is no submission."""
     name, is_folder = entry.name, _kind(entry) == "folder"
     if match := _MOODLE.fullmatch(name):
-        return (_readable(match["name"]), 0) if match["what"] == "file" else None
+        return (readable(match["name"]), 0) if match["what"] == "file" else None
     if not is_folder and (match := _CANVAS.fullmatch(name)):
         again = _AGAIN.search(Path(match["file"]).stem)
-        return _readable(f"{match['name']}_{match['user']}"), int(again[1][:9]) if again else 0
+        return readable(f"{match['name']}_{match['user']}"), int(again[1][:9]) if again else 0
     if is_folder:
-        return _readable(name.removeprefix(prefix)), 0
+        return readable(name.removeprefix(prefix)), 0
     if entry.suffix == ".ipynb":
-        return _readable(entry.stem), 0
-    return None if _kind(entry) == "file" else (_readable(name), 0)
+        return readable(entry.stem), 0
+    return None if _kind(entry) == "file" else (readable(name), 0)
 
 
-def _readable(name: str) -> str:
+def readable(name: str) -> str:
     """A name that can be printed, and that nbgrader can use as a folder's; different for different names."""
-    name = os.fsencode(name).decode("utf-8", "backslashreplace")
+    raw = os.fsencode(name)
+    name = raw.decode("utf-8", "backslashreplace")
     forbidden = '/\\[]*?<>|:"+,;%'
     name = "".join(c if c.isprintable() and c not in forbidden else f"%{ord(c):02x}" for c in name)
     end = len(name.rstrip(". "))
-    return name[:end] + "".join(f"%{ord(c):02x}" for c in name[end:])
+    name = name[:end] + "".join(f"%{ord(c):02x}" for c in name[end:])
+    if len(name.encode()) > MAX_NAME:
+        name = name.encode()[: MAX_NAME - 17].decode(errors="ignore") + "%" + hashlib.sha256(raw).hexdigest()[:16]
+    return name
 
 
 def _candidates(entry: Path, attempt: int) -> tuple[list[_Candidate], list[str]]:
@@ -144,10 +150,10 @@ def _candidates(entry: Path, attempt: int) -> tuple[list[_Candidate], list[str]]
     kind = _kind(entry)
     if kind == "file":
         if entry.suffix != ".ipynb":
-            return [], [f"交的不是 notebook：{_readable(entry.name)}"]
+            return [], [f"交的不是 notebook：{readable(entry.name)}"]
         return [_Candidate(entry, attempt, _seconds(entry))], []
     if kind != "folder":
-        return [], [f"{_readable(entry.name)} 是{kind}，不是文件"]
+        return [], [f"{readable(entry.name)} 是{kind}，不是文件"]
     found, notes, others, left = [], [], [], MAX_ENTRIES
     for at, folders, files in os.walk(entry, followlinks=False):
         depth = len(Path(at).relative_to(entry).parts)
@@ -168,7 +174,7 @@ def _candidates(entry: Path, attempt: int) -> tuple[list[_Candidate], list[str]]
                 if _kind(path) == "file":
                     found.append(_Candidate(path, attempt, _seconds(path)))
                 else:
-                    notes.append(f"{_readable(name)} 是{_kind(path)}，不是文件")
+                    notes.append(f"{readable(name)} 是{_kind(path)}，不是文件")
             else:
                 others.append(name)
         left -= len(folders)
@@ -176,7 +182,7 @@ def _candidates(entry: Path, attempt: int) -> tuple[list[_Candidate], list[str]]
             notes.append("文件太多，没有看完")
             break
     if not found and not notes:
-        notes.append("没有 notebook" + (f"，只有 {_readable(others[0])}" if others else ""))
+        notes.append("没有 notebook" + (f"，只有 {readable(others[0])}" if others else ""))
     ours = [candidate for candidate in found if candidate.path.stem.startswith(ASSIGNMENT)]
     return ours or found, notes
 
