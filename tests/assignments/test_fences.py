@@ -21,6 +21,8 @@ from grading.fences import Bubblewrap, Container, Unsafe, Unshare
 from grading.session import FenceError, Session
 from grading.sight import INSIDE, Limits, Sight
 
+pytestmark = pytest.mark.assignments
+
 LOOK = """
 import ctypes, json, os, socket, sys
 libc = ctypes.CDLL(None, use_errno=True)

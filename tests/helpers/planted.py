@@ -6,12 +6,16 @@ ReLU on 24x24 images, trained by SGD with momentum; corr2d takes a stride, pool2
 
 from __future__ import annotations
 
+import re
+
 import nbformat
 
 SEED = 1739
 TESTS = {"shapes": 7, "params": 6, "corr2d": 9, "corr2d-multi": 7, "pool2d": 8, "net": 10, "accuracy": 9, "step": 12}
 TESTS |= {"loop": 8, "train": 10}
 BY_HAND = {"experiment": 6, "question-1": 4, "question-2": 4}
+
+SOLUTION = re.compile(r"[^\n]*BEGIN SOLUTION[^\n]*\n(.*?)\n[^\n]*END SOLUTION", re.DOTALL)
 
 PART = {"shapes": "solution", "params": "solution"}
 PART_POINTS = {"shapes": 7, "params": 6}
