@@ -17,6 +17,7 @@ _PAGE = """<!doctype html>
   body { font: 16px/1.6 "Noto Sans CJK SC", "Microsoft YaHei", "PingFang SC", sans-serif; color: #222;
          margin: 2em auto; max-width: 60em; padding: 0 1em; }
   table { border-collapse: collapse; width: 100%; margin: 1em 0 2em; }
+  th { white-space: nowrap; }
   th, td { border-bottom: 1px solid #ddd; padding: .3em .6em; text-align: left; vertical-align: top; }
   td.n, th.n { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; }
   .bar { display: flex; width: 16em; height: 1.1em; border-radius: 3px; overflow: hidden; background: #eee; }
