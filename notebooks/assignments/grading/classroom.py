@@ -185,7 +185,7 @@ class Classroom:
         """Run one.py in a process of its own: what it wrote, its messages, its exit status."""
         limit = self.fence.limits.seconds + START_SECONDS + GRACE_SECONDS + 60
         process = subprocess.Popen(
-            [sys.executable, "-m", "grading.one"],
+            [sys.executable, "-m", "grading.one", str(os.getpid())],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,

@@ -1,8 +1,9 @@
 """A filled-in notebook on stdin -> its cells' outputs and points on stdout, as JSON: one process for each submission.
 
-    python -m grading.one < job.json > result.json
+    python -m grading.one PARENT < job.json > result.json
 
-The student's cells run in a fence, the hidden tests here. Whatever happens to this process concerns one student only.
+PARENT is the process that waits for it, with which it ends. The student's cells run in a fence, the hidden tests here.
+Whatever happens to this process concerns one student only.
 """
 
 from __future__ import annotations
@@ -125,6 +126,8 @@ def _run(cell: Cell, session: Session, result: CellResult) -> None:
 def main() -> int:
     """Grade the job on stdin; the exit status is 3 if there was no fence."""
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)  # ends with `make grade`, and the fence with this
+    if os.getppid() != int(sys.argv[1]):  # it has ended meanwhile
+        return 1
     resource.setrlimit(resource.RLIMIT_AS, (ADDRESS_SPACE, ADDRESS_SPACE))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     job = msgspec.json.decode(sys.stdin.buffer.read(), type=Job)
