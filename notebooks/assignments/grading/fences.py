@@ -84,6 +84,7 @@ class Fence(ABC):
             "user": 10**9 + secrets.randbelow(10**9) if os.getuid() == 0 else None,
             "core": self.core,
             "root": None,
+            "guard": True,
             "filter": True,
         }
         return [self.sight.python, "-I", "-S", str(INSIDE / "enter.py"), json.dumps(order | changes)]
@@ -105,7 +106,7 @@ class Bubblewrap(Fence):
     def start(self, command: list[str]) -> Started:
         """See `Fence`."""
         size = str(self.limits.scratch_bytes)
-        bwrap = [self.program, "--die-with-parent", "--new-session", "--hostname", "student"]
+        bwrap = [self.program, "--die-with-parent", "--as-pid-1", "--new-session", "--hostname", "student"]
         bwrap += ["--unshare-ipc", "--unshare-pid", "--unshare-net", "--unshare-uts", "--unshare-cgroup-try"]
         bwrap += [] if os.getuid() == 0 else ["--unshare-user"]
         bwrap += ["--dev", "/dev", "--perms", "1777", "--size", size, "--tmpfs", "/dev/shm", "--proc", "/proc"]
@@ -163,7 +164,13 @@ class Container(Fence):
         for variable, value in self.sight.environment().items():
             run += ["--env", f"{variable}={value}"]
         # `timeout` ends the container if nobody is left to do it
-        inner = ["timeout", "-s", "KILL", str(int(self.limits.seconds) + 60), *self._order(command, user=None)]
+        inner = [
+            "timeout",
+            "-s",
+            "KILL",
+            str(int(self.limits.seconds) + 60),
+            *self._order(command, user=None, guard=False),
+        ]
         run += ["--entrypoint", inner[0], self.image, *inner[1:]]
         process = self._popen(run, dict(os.environ))
         return Started(process, lambda: subprocess.run([self.program, "kill", name], capture_output=True))
@@ -181,7 +188,9 @@ class Unsafe(Fence):
         environment |= {"NUMBA_CACHE_DIR": f"{home}/numba", "MPLCONFIGDIR": f"{home}/matplotlib"}
         environment |= {"GLUON_LENET_DATA": str(cache.cache_dir())}
         copies = [[f"{seeds}/{name}", f"{home}/{name}"] for name in COPIED]
-        process = self._popen(self._order(command, home=home, copies=copies, user=None, filter=False), environment)
+        process = self._popen(
+            self._order(command, home=home, copies=copies, user=None, guard=False, filter=False), environment
+        )
         return Started(process, lambda: shutil.rmtree(home, ignore_errors=True))
 
 

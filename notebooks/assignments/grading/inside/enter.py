@@ -25,6 +25,7 @@ def main() -> None:
     order = json.loads(sys.argv[1])
     if order["root"]:
         root.enter(order["root"])
+    if order["guard"]:
         _guard_the_namespace()
     if order["core"] is not None:
         os.sched_setaffinity(0, {order["core"]})
@@ -56,8 +57,10 @@ def main() -> None:
 def _guard_the_namespace() -> None:
     """Stay as the first process of the PID namespace, which ends with it, and go on in a child.
 
-    `unshare` has the kernel kill the first process when it ends itself; the student's process could decline that.
+    The kernel kills the first process when whoever started it ends; the student's process could decline that. Nor can
+    it reach into this one, which no filter holds: its memory is closed even to its own user.
     """
+    root.close_memory()
     child = os.fork()
     if child:
         os.close(0)

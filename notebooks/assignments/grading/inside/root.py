@@ -12,7 +12,7 @@ _libc = ctypes.CDLL(None, use_errno=True)
 _RDONLY, _NOSUID, _NODEV, _NOEXEC, _REMOUNT, _BIND, _REC, _PRIVATE = 1, 2, 4, 8, 32, 4096, 16384, 1 << 18
 _DETACH = 2
 _PIVOT_ROOT = {"x86_64": 155, "aarch64": 41}
-_PR_SET_NO_NEW_PRIVS, _PR_CAPBSET_DROP, _LAST_CAPABILITY = 38, 24, 40
+_PR_SET_DUMPABLE, _PR_SET_NO_NEW_PRIVS, _PR_CAPBSET_DROP, _LAST_CAPABILITY = 4, 38, 24, 40
 _LOCKED = {  # flags of a mount that a user namespace must keep: of statvfs -> of mount
     os.ST_NOSUID: _NOSUID,
     os.ST_NODEV: _NODEV,
@@ -64,6 +64,11 @@ def forbid_rights() -> None:
     for number in range(_LAST_CAPABILITY + 1):
         _libc.prctl(_PR_CAPBSET_DROP, number, 0, 0, 0)  # not allowed to a user without rights; older kernels lack some
     _check(_libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), "prctl")
+
+
+def close_memory() -> None:
+    """Nobody may read or write this process's memory, until it becomes another program; raises OSError."""
+    _check(_libc.prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0), "prctl")
 
 
 def drop_rights() -> None:
