@@ -66,9 +66,9 @@ def forbid_rights() -> None:
     _check(_libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), "prctl")
 
 
-def close_memory() -> None:
-    """Nobody may read or write this process's memory, until it becomes another program; raises OSError."""
-    _check(_libc.prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0), "prctl")
+def open_memory(to_its_user: bool) -> None:
+    """Whether this process's own user may read and write its memory and see what it has open; raises OSError."""
+    _check(_libc.prctl(_PR_SET_DUMPABLE, int(to_its_user), 0, 0, 0), "prctl")
 
 
 def drop_rights() -> None:
