@@ -3,6 +3,7 @@
 # make train GPU=1              the same on an NVIDIA GPU, with requirements-gpu.txt in .venv-gpu (4 GB)
 # make train ARGS="--epochs 1"  arguments of python -m gluon_lenet.train
 # make notebook                 opens the chapter in Jupyter
+# make assignment SEED=N        makes a version of the assignment for a course, in the folder COURSE=course
 # make grade SUBMISSIONS=DIR    grades a folder of submitted assignments; ARGS as for the others
 .DELETE_ON_ERROR:
 .PHONY: train test test-all pythons which test-network test-slow test-web pictures chromium test-kill fuzz test-python
@@ -14,6 +15,7 @@ VENV   := $(or $(GLUON_LENET_VENV),.venv)$(if $(GPU),-gpu)$(if $(PYTHON),-$(notd
 LOCK   := requirements$(if $(GPU),-gpu).txt
 RUN    := $(VENV)/bin/python
 ARGS   :=
+COURSE := course
 FRAMEWORKS := torch tensorflow jax
 
 # The supported Pythons in search order, from pyproject.toml: those in its classifiers, on which every line of the book
@@ -98,13 +100,12 @@ test-assignments: $(VENV)/.ready
 test-gpu-libraries: $(VENV)/.ready
 	@$(RUN) -m pytest -m gpu_libraries $(ARGS)
 
-# The student version of the assignment, without solutions and hidden tests.
+# This course's version of the assignment, in the teacher's folder COURSE: make assignment SEED=N
 assignment: $(VENV)/.ready
-	@cd notebooks/assignments && $(abspath $(RUN)) -m nbgrader generate_assignment lenet --force --no-db --log-level=ERROR
-	@echo "the student version is notebooks/assignments/release/lenet/lenet.ipynb"
+	@$(RUN) notebooks/assignments/assign.py "$(SEED)" --course "$(COURSE)" $(ARGS)
 
 grade: $(VENV)/.ready
-	@$(RUN) notebooks/assignments/grade.py "$(SUBMISSIONS)" $(ARGS)
+	@$(RUN) notebooks/assignments/grade.py "$(SUBMISSIONS)" --course "$(COURSE)" $(ARGS)
 
 # Every recipe over seeds 0-4, into benchmarks/results/, docs/results.md and the READMEs.
 reproduce: $(VENV)/.ready

@@ -48,7 +48,7 @@ with suppress(ModuleNotFoundError):  # a dependency of compat is missing: doctor
 
 _HOMES = {
     "data.batches": ["Batches", "load_data", "load_data_fashion_mnist", "load_data_mnist"],
-    "data.datasets": ["load_dataset"],
+    "data.datasets": ["load_dataset", "load_training_set"],
     "devices": ["try_gpu", "try_all_gpus"],
     "nets.zoo": ["NETS", "get_net", "lenet"],
     "engines.accelerated": ["accelerate", "explain", "load_ipython_extension", "unload_ipython_extension"],

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -40,6 +40,13 @@ def load_dataset(name: str, data_dir: str | os.PathLike | None = None) -> Datase
         DataError: no source has the files, or the cache cannot be written.
     """
     return parse_dataset(name, cache.fetch(name, data_dir))
+
+
+def load_training_set(name: str, data_dir: str | os.PathLike | None = None) -> tuple[np.ndarray, np.ndarray]:
+    """The training images uint8 (60000, 28, 28) and labels uint8 (60000,) alone; otherwise like `load_dataset`."""
+    entry = get_entry(name)
+    files = tuple(file for file in entry.files if file.name.startswith("train"))
+    return _parse(cache.fetch(replace(entry, files=files), data_dir), "train")
 
 
 def parse_dataset(name: str, found: dict[str, cache.Found]) -> Dataset:

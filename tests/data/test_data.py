@@ -15,7 +15,7 @@ from conftest import ROOT, module_env
 from gluon_lenet.data import cache, catalogue, idx
 from gluon_lenet.data.__main__ import main
 from gluon_lenet.data.catalogue import DATASETS, FASHION_MNIST_LABELS
-from gluon_lenet.data.datasets import load_dataset
+from gluon_lenet.data.datasets import load_dataset, load_training_set
 from gluon_lenet.errors import InputError
 
 SAMPLES = ROOT / "tests" / "samples"
@@ -35,6 +35,15 @@ def lay(folder, name, *, without=()):
         if file not in without:
             (folder / file).symlink_to(found.path)
     return folder
+
+
+def test_the_training_set_needs_no_test_set(cached, tmp_path):
+    folder = lay(tmp_path, "fashion_mnist", without=("t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte"))
+    for images, labels in (load_training_set("fashion_mnist", folder), load_training_set("fashion_mnist")):
+        assert (images == cached["fashion_mnist"].train_images).all()
+        assert (labels == cached["fashion_mnist"].train_labels).all()
+    with pytest.raises(InputError, match="t10k-images"):
+        load_dataset("fashion_mnist", folder)
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -1,0 +1,1 @@
+"""A number -> a version of the assignment: `version` decides, `notebook` writes it, `course` puts it into a folder."""
