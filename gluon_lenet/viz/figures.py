@@ -269,7 +269,7 @@ def lines(
         axis.xaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10]))
     axis.set(xlabel=xlabel, ylabel=ylabel, title=title, **limits)
     if axis.get_yscale() == "log":  # plain numbers: formulas such as 2×10^-2 need a mathematical font
-        axis.yaxis.set_major_formatter(LogFormatter())
+        axis.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
         axis.yaxis.set_minor_formatter(LogFormatter(minor_thresholds=(2, 0.6)))
     axis.grid(alpha=0.3)
     if len(series) > 1:
