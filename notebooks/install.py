@@ -35,7 +35,9 @@ def prepare() -> None:
         if loaded is not None:
             print("NumPy was already loaded: restart the kernel, then run the notebook from the beginning")
     get_ipython().run_line_magic("matplotlib", "inline")
-    get_ipython().run_line_magic("config", "InlineBackend.figure_formats = {'retina'}")  # 200 dots per inch
+    from matplotlib_inline.backend_inline import set_matplotlib_formats  # here: it comes with Jupyter
+
+    set_matplotlib_formats("retina")  # 200 dots per inch
 
 
 prepare()

@@ -11,7 +11,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
-from matplotlib.ticker import FuncFormatter, MaxNLocator
+from matplotlib.ticker import FuncFormatter, LogFormatter, MaxNLocator
 
 from gluon_lenet.atomic import write_atomically
 from gluon_lenet.data.catalogue import FASHION_MNIST_LABELS
@@ -270,6 +270,9 @@ def lines(
     if all(isinstance(x, int) for xs, _ in series.values() for x in xs):
         axis.xaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10]))
     axis.set(xlabel=xlabel, ylabel=ylabel, title=title, **limits)
+    if axis.get_yscale() == "log":  # plain numbers: formulas such as 2×10^-2 need a mathematical font
+        axis.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        axis.yaxis.set_minor_formatter(LogFormatter(minor_thresholds=(2, 0.6)))
     axis.grid(alpha=0.3)
     if len(series) > 1:
         axis.legend(fontsize=8, ncols=1 + len(series) // 7)

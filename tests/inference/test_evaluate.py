@@ -129,10 +129,10 @@ def test_pictures(run_dir, tmp_path, capsys):
             sizes[path.name] = image.size
             assert image.format == {".png": "PNG", ".jpg": "JPEG"}[path.suffix]
     assert sizes.keys() == {"图.png", "7.png", "3.jpg", "混淆.png"}
-    assert 1000 < sizes["图.png"][0] < 2000
-    assert 600 < sizes["图.png"][1] < 1500
+    assert 2000 < sizes["图.png"][0] < 2600
+    assert 1200 < sizes["图.png"][1] < 2000
     assert 200 < sizes["3.jpg"][1] < sizes["图.png"][1] / 2, "one row of three, not five of ten"
-    assert min(sizes["混淆.png"]) > 600
+    assert min(sizes["混淆.png"]) > 1200
     assert (tmp_path / "图.png").read_bytes() != (tmp_path / "7.png").read_bytes(), "another seed selects other images"
 
 

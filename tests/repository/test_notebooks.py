@@ -51,8 +51,8 @@ def outputs(notebook) -> list:
     return [output for cell in notebook.cells for output in cell.get("outputs", [])]
 
 
-def test_there_are_eight_with_bounds():
-    assert NAMES == ["c1_f6", "course", "exercises", "inside", "lenet", "lenet1998", "relu", "tanh"]
+def test_there_are_nine_with_bounds():
+    assert NAMES == ["c1_f6", "course", "exercises", "inside", "lenet", "lenet1998", "questions", "relu", "tanh"]
     assert sorted(execute.BOUNDS) == NAMES
 
 
@@ -143,6 +143,7 @@ def test_a_notebook_fails(cell, complaint):
     [
         ("stream", {"name": "stdout", "text": "Traceback (most recent call last):\n"}, "Traceback"),
         ("stream", {"name": "stderr", "text": "anything"}, "anything"),
+        ("error", {"ename": "NameError", "evalue": "no such name", "traceback": []}, "NameError: no such name"),
         ("execute_result", {"data": {"text/plain": "<object object at 0x7f0e1c2b3d40>"}}, "0x7f0e1c2b3d40"),
         ("display_data", {"data": {"text/html": "<i>/home/someone/data</i>"}}, "/home/someone"),
     ],

@@ -156,6 +156,7 @@ def test_lines_bars_and_cells_hold_their_numbers():
     assert [line.get_ydata().tolist() for line in figure.axes[0].lines] == [[0.1, 0.4], [0.2, 0.3]]
     assert [text.get_text() for text in figure.axes[0].get_legend().get_texts()] == ["甲", "乙"]
     assert figure.axes[0].get_ylim() == (0, 1)
+    png(figures.lines({"甲": ([1, 2], [0.02, 0.09])}, "", "错误率", yscale="log"))
     spread = figures.lines({"甲": ([1, 2], [[0.1, 0.4], [0.3, 0.6]])}, "", "")
     np.testing.assert_allclose(spread.axes[0].lines[0].get_ydata(), [0.2, 0.5])
     assert len(spread.axes[0].collections) == 1, "the range over the seeds"
