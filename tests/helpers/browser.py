@@ -195,8 +195,9 @@ class Browser:
     def press(self, key: str, modifiers: int = 0) -> None:
         """Press and release a key, by its DOM name: `ArrowLeft`, ` `, `Delete`."""
         text = key if len(key) == 1 else ""
-        self("Input.dispatchKeyEvent", type="keyDown", key=key, text=text, modifiers=modifiers)
-        self("Input.dispatchKeyEvent", type="keyUp", key=key, modifiers=modifiers)
+        code = {"windowsVirtualKeyCode": 13, "code": "Enter"} if key == "Enter" else {}  # JupyterLab reads the code
+        self("Input.dispatchKeyEvent", type="keyDown", key=key, text=text, modifiers=modifiers, **code)
+        self("Input.dispatchKeyEvent", type="keyUp", key=key, modifiers=modifiers, **code)
 
     def choose_files(self, selector: str, *paths: Path) -> None:
         """Give files to a file input."""

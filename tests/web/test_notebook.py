@@ -24,7 +24,7 @@ trained = Trained({run!r}, ctx="cpu")
 pad = DrawingPad(trained.net, "mnist", trained.transform)
 pad
 """
-RUN_ALL = "void jupyterapp.commands.execute('notebook:run-all-cells')"
+PROMPT = "document.querySelector('.jp-InputArea-prompt').textContent.trim()"
 HOST = "[...document.querySelectorAll('.jp-OutputArea *')].find(e => e.shadowRoot)"
 
 
@@ -65,7 +65,11 @@ def test_a_drawing_is_answered_by_the_kernel(notebook):
         browser.open(notebook)
         browser.until("window.jupyterapp && document.querySelector('.jp-Notebook')", 180)
         browser.until("document.querySelector('.jp-Notebook-ExecutionIndicator[data-status=idle]')", 180)
-        browser.js(RUN_ALL)
+        while browser.js(PROMPT) == "[ ]:":  # JupyterLab drops keys until its editor is ready
+            browser.click(".jp-InputArea-editor")
+            browser.press("Enter", modifiers=8)  # Shift+Enter runs the cell
+            time.sleep(5)
+        browser.until(f"/\\d/.test({PROMPT})", 180)  # [*]: while it runs, then its number
         browser.until(in_widget("root.querySelector('.big').textContent === '8'"), 180)
         assert browser.js(in_widget("root.querySelectorAll('.column').length")) == 8
         paper = f"{HOST}.shadowRoot.querySelector('.paper').getBoundingClientRect()"
