@@ -7,8 +7,10 @@ refuses, unless it is told to do without a fence.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
+import platform
 import secrets
 import shutil
 import subprocess
@@ -16,9 +18,11 @@ import sys
 import tempfile
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from gluon_lenet.atomic import write_atomically
 from gluon_lenet.data import cache
 from gluon_lenet.errors import InputError
 from gluon_lenet.machine import packages
@@ -230,7 +234,10 @@ def seeds() -> Path:
     Raises:
         InputError: it cannot be made.
     """
-    folder = CACHE / "seeds"
+    folder, stamp = CACHE / "seeds", _stamp()
+    with suppress(OSError):
+        if (folder / "stamp").read_text() == stamp:
+            return folder
     environment = {
         "NUMBA_CACHE_DIR": f"{folder}/numba",
         "MPLCONFIGDIR": f"{folder}/matplotlib",
@@ -241,7 +248,23 @@ def seeds() -> Path:
     done = subprocess.run([sys.executable, "-c", code], env=os.environ | environment, stdout=subprocess.DEVNULL)
     if done.returncode:
         raise InputError("MXNet or the kernels do not run here; see python -m gluon_lenet.doctor")
+    write_atomically(folder / "stamp", stamp.encode())
     return folder
+
+
+def _stamp() -> str:
+    """A hash of what Numba compiles for, as it knows it: files with their times, Python, the processor."""
+    sources = sorted((ROOT / "gluon_lenet").rglob("*.py"))
+    parts = [f"{path} {path.stat().st_mtime_ns} {path.stat().st_size}" for path in sources]
+    with suppress(OSError):
+        parts += sorted({line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("flags")})
+    parts += [
+        sys.version,
+        sys.prefix,
+        platform.processor(),
+        *map(str, sorted(Path(sys.prefix).glob("lib/*/*/numba-*"))),
+    ]
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
 
 def _installed_bubblewrap(sight: Sight, limits: Limits, image: str) -> Fence:

@@ -11,6 +11,7 @@ import subprocess
 import threading
 import time
 from contextlib import suppress
+from typing import NamedTuple
 
 import psutil
 
@@ -19,7 +20,7 @@ from grading.inside import wire
 from grading.sight import INSIDE
 
 START_SECONDS = 120.0
-PATIENCE = 3  # by the clock, for a second of a processor: as in worker.py
+PATIENCE = 6  # by the clock, for each second of a processor: as in worker.py
 GRACE_SECONDS = 5.0  # beyond a request's time, for code that must be interrupted first
 LOOK_SECONDS = 0.25  # between two looks at the memory
 MAX_SIDE = 4096  # pixels of a picture
@@ -52,6 +53,11 @@ class FenceError(Exception):
     """The fence could not be started: nothing that the student has done."""
 
 
+class _Used(NamedTuple):
+    memory: int  # bytes
+    seconds: float  # of a processor
+
+
 class Session:
     """A student's process."""
 
@@ -61,6 +67,7 @@ class Session:
         self.timeouts = self.most_memory = 0
         self.started = fence.start([fence.sight.python, str(INSIDE / "worker.py")])
         self.process = self.started.process
+        self._allowed: float | None = None  # processor seconds until the request under way must have ended
         self.pipe = wire.Pipe(self.process.stdout.fileno(), self.process.stdin.fileno())
         self.deadline = time.monotonic() + START_SECONDS
         self._over = threading.Event()
@@ -129,6 +136,7 @@ class Session:
         left = self.deadline - time.monotonic()
         seconds = max(0.1, min(seconds or self.limits.call_seconds, left))
         deadline = time.monotonic() + min(PATIENCE * seconds, left) + GRACE_SECONDS
+        self._allowed = self._used().seconds + seconds + GRACE_SECONDS
         try:
             self.pipe.send({"id": number, "seconds": seconds, **request}, deadline)
             answer = self.pipe.receive(deadline)
@@ -140,6 +148,8 @@ class Session:
             raise self._end("garbled") from None
         except wire.Ended:
             raise self._end("died") from None
+        finally:
+            self._allowed = None
         if "error" in answer:
             raise self._error(answer["error"])
         return answer
@@ -161,26 +171,29 @@ class Session:
         return SessionEnded(self.ended)
 
     def _watch(self) -> None:
-        """End the session when its processes use too much memory together, or its time is up."""
+        """End the session when its processes use too much memory or processor time, or its time is up."""
         while not self._over.wait(LOOK_SECONDS):
-            used = self._memory()
-            self.most_memory = max(self.most_memory, used)
-            if used > self.limits.memory:
+            used, allowed = self._used(), self._allowed
+            self.most_memory = max(self.most_memory, used.memory)
+            if used.memory > self.limits.memory:
                 self.ended = "memory"
+            elif allowed is not None and used.seconds > allowed:
+                self.ended = "stuck"  # it has caught our interruptions
             elif time.monotonic() > self.deadline + GRACE_SECONDS:
                 self.ended = "time"
             if self.ended:
                 self.process.kill()
                 return
 
-    def _memory(self) -> int:
-        """Bytes that the fence's processes hold together."""
-        total = 0
+    def _used(self) -> _Used:
+        """What the fence's processes hold and have used together."""
+        memory, seconds = 0, 0.0
         with suppress(psutil.Error):
             for process in psutil.Process(self.process.pid).children(recursive=True):
                 with suppress(psutil.Error):
-                    total += process.memory_info().rss
-        return total
+                    memory += process.memory_info().rss
+                    seconds += sum(process.cpu_times()[:2])
+        return _Used(memory, seconds)
 
 
 def plain_text(text: object, longest: int) -> str:

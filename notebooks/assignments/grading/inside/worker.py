@@ -33,7 +33,7 @@ from traitlets.config import Config
 MAX_PRINTED = 100_000  # characters of a cell's output
 MAX_PICTURES = 1 << 20  # bytes of a cell's pictures
 MAX_MESSAGE = 2_000  # characters of an error's message
-PATIENCE = 3
+PATIENCE = 6  # by the clock, for each second of a processor
 
 
 class TimeIsUp(BaseException):
