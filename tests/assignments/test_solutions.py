@@ -24,8 +24,8 @@ def session():
         yield session
 
 
-SEEDS = [4, 5, 7, 24, 26, 36]
-TRAINED = [5, 26]  # one with sigmoid, one with Nesterov's momentum
+SEEDS = [2, 4, 5, 7, 16, 24]
+TRAINED = [5, 16]  # one with sigmoid, one with Nesterov's momentum
 
 
 def test_the_seeds_cover_what_versions_differ_in():
