@@ -6,7 +6,8 @@
 
 A file is written only if something besides timings changed. A notebook fails if a cell raises, writes to stderr (a
 deprecation, a missing glyph) or prints an address or a path of this machine, or if one of its results is outside
-BOUNDS. The output of the cell tagged `picture` is also written to pictures/, for the READMEs.
+BOUNDS. The output of the cell tagged `picture` is also written to pictures/, for the READMEs: the part of it that the
+cell's metadata names as `detail` (left, top, right, bottom, as shares), so that it can be read at a thumbnail's size.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from __future__ import annotations
 import argparse
 import base64
 import copy
+import io
 import json
 import os
 import re
@@ -23,8 +25,10 @@ import time
 from pathlib import Path
 
 import nbformat
+import numpy as np
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
+from PIL import Image
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the checkout's package
 
@@ -46,9 +50,18 @@ BOUNDS: dict[str, dict[str, tuple[float, float]]] = {
     },
     "relu": {
         "num_parameters": (61_706, 61_706),
+        "history[0].test_acc": (0.96, 0.98),
         "history[-1].test_acc": (0.97, 0.99),
         "accuracy255": (0.95, 0.99),
         "confident255": (0.98, 1),
+        "max(accuracies['SGD']['sigmoid'])": (0.05, 0.3),
+        "np.mean(accuracies['Adam']['sigmoid'])": (0.92, 0.945),
+        "np.mean(accuracies['SGD']['tanh'])": (0.95, 0.98),
+        "np.mean(accuracies['SGD']['relu'])": (0.95, 0.98),
+        "interval(accuracies['SGD']['relu'])[1] / interval(accuracies['Adam']['relu'])[1]": (2, 1000),
+        "abs(np.mean(by_factor['relu'][0]) - np.mean(by_factor['relu'][1]))": (0, 0.01),
+        "np.mean(by_factor['tanh'][0]) - np.mean(by_factor['tanh'][1])": (0.03, 0.3),
+        "np.mean(by_factor['sigmoid'][0]) - np.mean(by_factor['sigmoid'][1])": (0.03, 0.3),
     },
     "c1_f6": {
         "rates[0]": (0.03, 0.03),
@@ -136,8 +149,6 @@ def names() -> list[str]:
 
 def warm_up() -> None:
     """Fetch the data and compile the kernels, once per machine: both print to stderr, which fails a notebook."""
-    import numpy as np
-
     import gluon_lenet
     from gluon_lenet.engines.fused.net import FusedNet
 
@@ -251,28 +262,34 @@ def without_timings(notebook: nbformat.NotebookNode) -> str:
     return nbformat.writes(notebook)
 
 
-def pictures(notebook: nbformat.NotebookNode, path: Path) -> dict[Path, bytes]:
-    """File -> the PNG to write to it, for the cells tagged `picture`."""
-    tagged = [cell for cell in notebook.cells if "picture" in cell.metadata.get("tags", [])]
-    found = [
-        base64.b64decode(output.data["image/png"])
-        for cell in tagged
-        for output in cell.outputs
-        if "image/png" in output.get("data", {})
-    ]
-    return {path.parent / "pictures" / f"{path.stem}.png": png for png in found}
+def pictures(notebook: nbformat.NotebookNode, path: Path) -> dict[Path, Image.Image]:
+    """File -> the picture to write to it, for the cells tagged `picture`."""
+    found = {}
+    for cell in notebook.cells:
+        if "picture" in cell.metadata.get("tags", []):
+            for output in cell.outputs:
+                if "image/png" in output.get("data", {}):
+                    whole = Image.open(io.BytesIO(base64.b64decode(output.data["image/png"]))).convert("RGB")
+                    shares = zip(cell.metadata.get("detail", (0, 0, 1, 1)), 2 * whole.size, strict=True)
+                    found[path.parent / "pictures" / f"{path.stem}.png"] = whole.crop(
+                        [round(share * size) for share, size in shares]
+                    )
+    return found
 
 
 def pictures_are_there(notebook: nbformat.NotebookNode, path: Path) -> bool:
-    """Whether the files of the pictures exist and are the same as in the notebook."""
-    return all(file.exists() and file.read_bytes() == png for file, png in pictures(notebook, path).items())
+    """Whether the files of the pictures exist and show the same as the notebook."""
+    return all(
+        file.exists() and np.array_equal(Image.open(file).convert("RGB"), picture)
+        for file, picture in pictures(notebook, path).items()
+    )
 
 
 def write_pictures(notebook: nbformat.NotebookNode, path: Path) -> None:
     """Write the notebook's pictures to their files."""
-    for file, png in pictures(notebook, path).items():
+    for file, picture in pictures(notebook, path).items():
         file.parent.mkdir(exist_ok=True)
-        file.write_bytes(png)
+        picture.save(file, optimize=True)
 
 
 if __name__ == "__main__":

@@ -270,9 +270,7 @@ def lines(
     if all(isinstance(x, int) for xs, _ in series.values() for x in xs):
         axis.xaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10]))
     axis.set(xlabel=xlabel, ylabel=ylabel, title=title, **limits)
-    if axis.get_yscale() == "log":  # plain numbers: formulas such as 2×10^-2 need a mathematical font
-        axis.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-        axis.yaxis.set_minor_formatter(LogFormatter(minor_thresholds=(2, 0.6)))
+    _plain_numbers(axis)
     axis.grid(alpha=0.3)
     if len(series) > 1:
         axis.legend(fontsize=8, ncols=1 + len(series) // 7)
@@ -297,9 +295,18 @@ def bars(values: Mapping[str, float], xlabel: str, title: str = "", **limits) ->
     axis.invert_yaxis()
     axis.margins(x=0.12)
     axis.set(xlabel=xlabel, title=title, **limits)
+    _plain_numbers(axis)
     axis.tick_params("y", labelsize=8)
     axis.grid(axis="x", alpha=0.3)
     return figure
+
+
+def _plain_numbers(axis: Axes) -> None:
+    """Write 0.01 beside a logarithmic scale: formulas such as 10^-2 need a mathematical font."""
+    for scale in (axis.xaxis, axis.yaxis):
+        if scale.get_scale() == "log":
+            scale.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+            scale.set_minor_formatter(LogFormatter(minor_thresholds=(2, 0.6)))
 
 
 @chinese()
@@ -337,6 +344,7 @@ def dots(
     labels = [f"{group}：{setting}" if group else setting for group, setting in names]
     axis.set_yticks(range(len(names)), labels, fontsize=9)
     axis.set(xlabel=xlabel, title=title, ylim=(len(names) - 0.4, -0.6), **limits)
+    _plain_numbers(axis)
     axis.grid(axis="x", alpha=0.3)
     return figure
 
