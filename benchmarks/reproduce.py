@@ -3,8 +3,10 @@
     make reproduce                                            every recipe, seeds 0-4, or as many as SEEDS says
     python benchmarks/reproduce.py d2l_v1_fashion --seeds 3   one recipe, seeds 0-2
 
-Each run is a separate process: `python -m gluon_lenet.train --recipe NAME --seed N`. Each result is saved at once; a
-seed that was measured with the current recipe is measured again only with `--again`.
+A sweep (gluon_lenet/sweeps/) runs a recipe's seeds, each in a process of its own, with the result of `python -m
+gluon_lenet.train --recipe NAME --seed N`: by default one at a time with all cores, so that its seconds are those of a
+training. Each result is saved at once; a seed that was measured with the current recipe is measured again only with
+`--again`.
 
 A recipe that holds out training images is scored with the weights that were best on those images, any other recipe with
 the weights of the last epoch. Those of seed 0 go into the package, with a card (gluon_lenet/pretrained/). If the
@@ -16,8 +18,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import platform
 import re
 import shutil
 import statistics
@@ -25,7 +25,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from dataclasses import MISSING, fields
+from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
@@ -33,11 +33,13 @@ from safetensors.numpy import load_file
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the checkout's package
 
+from gluon_lenet.compat.threads import physical_cores
 from gluon_lenet.data.augment import HANDWRITING
 from gluon_lenet.data.catalogue import get_entry
 from gluon_lenet.nets import pretrained
-from gluon_lenet.training.metrics import EpochResult, best_epoch
-from gluon_lenet.training.recipes import DEFAULT_RECIPE, RECIPES, Recipe
+from gluon_lenet.sweeps.run import RUNS, Means, Watcher, sweep
+from gluon_lenet.sweeps.trials import Result, Trial
+from gluon_lenet.training.recipes import DEFAULT_RECIPE, RECIPES, Recipe, settings_of
 from gluon_lenet.training.run_dir import BEST, LAST
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -69,6 +71,7 @@ def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("recipes", nargs="*", default=list(RECIPES), metavar="RECIPE")
     parser.add_argument("--seeds", type=int, metavar="N", help="seeds 0 to N-1 (default: 5, or what SEEDS says)")
+    parser.add_argument("--jobs", type=int, default=1, metavar="N", help="runs at a time, which share the cores")
     parser.add_argument("--again", action="store_true", help="repeat stored measurements")
     args = parser.parse_args(argv)
     unknown = sorted(set(args.recipes) - RECIPES.keys())
@@ -79,18 +82,19 @@ def main(argv: list[str] | None = None) -> None:
         if args.again or results.get(name, {}).get("settings") != settings_of(RECIPES[name]):
             results[name] = {"settings": settings_of(RECIPES[name]), "runs": {}}
         runs = results[name]["runs"]
-        for seed in map(str, range(args.seeds or SEEDS.get(name, 5))):
-            if seed in runs and (seed != "0" or has_weights(name)):
-                continue
-            with tempfile.TemporaryDirectory() as folder:
-                run = measure(name, seed, Path(folder, "run"))
-                if seed in runs:
-                    check_agrees(name, run["test_acc"], [stored["test_acc"] for stored in runs.values()])
-                if seed == "0":
-                    keep(name, run, Path(folder, "run"), is_new=seed not in runs)
+        seeds = map(str, range(args.seeds or SEEDS.get(name, 5)))
+
+        def store(seed: str, run: dict, run_dir: Path, name=name, runs=runs) -> None:
+            if seed in runs:
+                check_agrees(name, run["test_acc"], [stored["test_acc"] for stored in runs.values()])
+            if seed == "0":
+                keep(name, run, run_dir, is_new=seed not in runs)
             if seed not in runs:
                 runs[seed] = run
                 RESULTS.write_text(json.dumps(results, indent=2) + "\n")
+
+        lacking = [seed for seed in seeds if seed not in runs or (seed == "0" and not has_weights(name))]
+        measure(name, lacking, args.jobs, store)
         measured = {name: results[name] for name in RECIPES if name in results}
         for page, language in PAGES.items():
             insert(page, "reproduce", as_table(measured, language))
@@ -100,38 +104,41 @@ def main(argv: list[str] | None = None) -> None:
     print(as_table(measured))
 
 
-def settings_of(recipe: Recipe) -> dict:
-    """The settings that determine the results; defaults are left out, so that a new field of Recipe changes nothing."""
-    return {
-        field.name: msgspec.to_builtins(getattr(recipe, field.name))
-        for field in fields(recipe)
-        if field.name not in ("source", "published")
-        and (field.default is MISSING or getattr(recipe, field.name) != field.default)
-    }
+def measure(name: str, seeds: list[str], jobs: int, store: Callable[[str, dict, Path], None]) -> None:
+    """Train `name` with these seeds; `store` gets each seed, its test accuracy and circumstances, and its directory."""
+    threads = max(1, physical_cores() // jobs)
+    trials = [Trial(name=name, recipe=RECIPES[name], seed=int(seed), threads=threads) for seed in seeds]
+    with tempfile.TemporaryDirectory() as folder:
+        sweep(trials, folder, Means(jobs, keep=True), Storing(Path(folder, RUNS), store))
 
 
-def measure(name: str, seed: str, run_dir: Path) -> dict:
-    """Train `name` with this seed; returns test accuracy, seconds of the whole process, versions and machine."""
-    command = [sys.executable, "-m", "gluon_lenet.train", "--recipe", name, "--seed", seed]
-    start = time.perf_counter()
-    run = subprocess.run([*command, "--run-dir", run_dir], check=True, cwd=ROOT, stdout=subprocess.PIPE, text=True)
-    seconds = round(time.perf_counter() - start, 2)
-    config = json.loads((run_dir / "config.json").read_text())
-    lines = (run_dir / "metrics.jsonl").read_text().splitlines()
-    also = {options: score(run_dir, options) for options in ALSO.get(RECIPES[name].augment, ())}
-    kept = best_epoch([EpochResult(**json.loads(line)) for line in lines])
-    print(f"{name}, seed {seed}: {kept.test_acc:.4f} after epoch {kept.epoch}, {seconds:.1f} s", flush=True)
-    printed = run.stdout.replace(str(run_dir), f"runs/{name}-{time.strftime('%Y%m%d-%H%M%S')}").rstrip()
-    return {
-        "test_acc": kept.test_acc,
-        "also": also,
-        "epoch": kept.epoch,
-        "seconds": seconds,
-        "threads": config["threads"],
-        "versions": config["versions"],
-        "machine": f"{platform.machine()}, {os.cpu_count()} CPUs",
-        **({"printed": printed} if seed == "0" else {}),
-    }
+class Storing(Watcher):
+    """Hands each result of a sweep on as soon as it is there."""
+
+    def __init__(self, runs: Path, store: Callable[[str, dict, Path], None]):
+        self.runs, self.store = runs, store
+
+    def result(self, result: Result) -> None:
+        """See Watcher; exits if the run failed."""
+        name, seed, run_dir = result.name, str(result.seed), self.runs / result.key
+        if result.error is not None:
+            raise SystemExit(f"error: {name}, seed {seed}: {result.error}")
+        print(
+            f"{name}, seed {seed}: {result.best.test_acc:.4f} after epoch {result.best.epoch}, {result.seconds:.1f} s",
+            flush=True,
+        )
+        printed = result.printed.replace(str(run_dir), f"runs/{name}-{time.strftime('%Y%m%d-%H%M%S')}")
+        run = {
+            "test_acc": result.best.test_acc,
+            "also": {options: score(run_dir, options) for options in ALSO.get(RECIPES[name].augment, ())},
+            "epoch": result.best.epoch,
+            "seconds": result.seconds,
+            "threads": result.threads,
+            "versions": result.versions,
+            "machine": result.machine,
+            **({"printed": printed} if seed == "0" else {}),
+        }
+        self.store(seed, run, run_dir)
 
 
 def has_weights(name: str) -> bool:

@@ -21,13 +21,16 @@ only from those above it:
                            compiled, threads; reading, program, arrays, weights, updater, net, function, engine
     training/              settings and recipes -> metrics, config, checkpoint, run_dir; loop (batch, step, watcher),
                            chapter (train_ch5 and evaluate_accuracy), setup (what trains), run (a setup in a directory)
+    distributed/           several processes as one: processes
+    sweeps/                a recipe and values for its settings -> results: trials, space, measure, process, cluster,
+                           results, run (all of them), report; `python -m gluon_lenet.sweeps` is one of its processes
     inference/             a run -> predictions: scores, trained; -> files for others: params_file, symbol_file,
                            onnx_file, onnx_nodes
       pictures/            a user's picture -> 28x28: resample, morphology, decode, ink, one_digit, fit, forms, folder
 
 What a user types, and what those share:
 
-    train evaluate predict demo export params summary                          `python -m gluon_lenet.NAME`
+    train evaluate predict demo export params summary sweep                    `python -m gluon_lenet.NAME`
     accelerate doctor libraries fused
     data/__main__          `python -m gluon_lenet.data`
     cli console checkup    options, errors and exit statuses; a run on a terminal; what doctor looks at

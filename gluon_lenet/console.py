@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import signal
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from copy import copy
+from typing import NoReturn
 
 from tqdm import tqdm
 
 from gluon_lenet.compat import threads
 from gluon_lenet.nets.table import layer_table
+from gluon_lenet.sweeps.run import Watcher as SweepWatcher
+from gluon_lenet.sweeps.trials import Result
 from gluon_lenet.training.metrics import EpochResult, Progress, best_epoch
 from gluon_lenet.training.run import Run, RunWatcher
 from gluon_lenet.training.run_dir import BEST
@@ -35,6 +40,61 @@ class StopSignals:
     def _note(self, number, frame) -> None:
         signal.signal(number, self._handlers[number])
         self.number = number
+
+
+@contextmanager
+def signals_raise() -> Iterator[None]:
+    """Let SIGTERM and SIGHUP (a lost terminal) raise SystemExit, as SIGINT raises KeyboardInterrupt, so that what runs
+    is cleaned up."""
+    handlers = {}
+    if threading.current_thread() is threading.main_thread():
+        handlers = {number: signal.signal(number, _exit) for number in (signal.SIGTERM, signal.SIGHUP)}
+    try:
+        yield
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+
+
+def _exit(number, frame) -> NoReturn:
+    raise SystemExit(128 + number)
+
+
+class SweepConsole(SweepWatcher):
+    """Shows a sweep: a progress bar with the time left on a terminal, a line for each result.
+
+    Args:
+        quiet: whether to print nothing.
+    """
+
+    def __init__(self, quiet: bool):
+        self.quiet, self.bar = quiet, None
+
+    def begin(self, done: int, total: int) -> None:
+        """Start the bar."""
+        if not self.quiet:
+            print(f"{total} runs" + (f", {done} of them are done" if done else ""), flush=True)
+        disable = True if self.quiet else None  # None: on a terminal only
+        # smoothing 0: runs end in groups, so that the time left follows from the mean speed
+        self.bar = tqdm(initial=done, total=total, unit="run", smoothing=0, leave=False, disable=disable)
+        self.done, self.total = done, total
+
+    def result(self, result: Result) -> None:
+        """Print a line and advance the bar."""
+        self.done += 1
+        if not self.quiet:
+            what = ", ".join([*(f"{name} {value}" for name, value in result.changes.items()), f"seed {result.seed}"])
+            became = f"failed: {result.error}"
+            if result.error is None:
+                became = f"{result.score:.4f}, {result.seconds:.1f} s"
+            self.bar.clear()
+            print(f"{self.done}/{self.total} {what}: {became}", flush=True)
+        self.bar.update()
+
+    def close(self) -> None:
+        """Remove the bar."""
+        if self.bar is not None:
+            self.bar.close()
 
 
 class Console(RunWatcher):

@@ -32,7 +32,6 @@ from gluon_lenet.inference.pictures.folder import load_folder, load_to_score
 from gluon_lenet.inference.pictures.forms import FORMS
 from gluon_lenet.inference.scores import Scores
 from gluon_lenet.nets import pretrained
-from gluon_lenet.nets.zoo import get_net
 from gluon_lenet.training import checkpoint
 from gluon_lenet.training.config import RunConfig
 from gluon_lenet.training.recipes import Recipe
@@ -111,7 +110,7 @@ class Trained:
         self.name, self.recipe, self.entry = kept.name, kept.recipe, kept.entry
         self.weights, self.file, self._run = kept.weights, kept.file, kept.run
         self.classes, self.transform = self.entry.classes, self.recipe.transform
-        self.net = get_net(self.recipe.net, classes=len(self.classes))
+        self.net = self.recipe.build_net(classes=len(self.classes))
         self.net.initialize(ctx=self.ctx)
         blank = np.zeros((1, FIELD, FIELD), dtype=np.uint8)
         try:

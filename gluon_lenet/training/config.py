@@ -94,7 +94,7 @@ class RunConfig(msgspec.Struct, frozen=True, kw_only=True):
 
         The number of epochs is not among them: a resumed run may have more, although a cosine schedule depends on it.
         """
-        settings = msgspec.to_builtins(self.settings)
+        settings = msgspec.json.decode(msgspec.json.encode(self.settings))  # lists, as a checkpoint's header has them
         settings = {name: value for name, value in settings.items() if name not in _NO_DECISION}
         others = ("seed", "ctx", "threads", "backprop", "classes", "data_sha256")
         return settings | {name: getattr(self, name) for name in others}

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import MISSING, dataclass, fields, replace
 from typing import TYPE_CHECKING, Literal
+
+import msgspec
 
 from gluon_lenet.data.augment import CLOTHING, HANDWRITING, LECUN_1998, Augmentation
 from gluon_lenet.data.transforms import Transform
 from gluon_lenet.errors import InputError
 from gluon_lenet.fields import Count, Natural, NotNegative, Positive, Share, Text
-from gluon_lenet.training.settings import MAP, Cosine, CrossEntropy, LeCun1998, Step, Xavier
+from gluon_lenet.training.settings import MAP, MSRA, Cosine, CrossEntropy, LeCun1998, Normal, Step, Variant, Xavier
 
 if TYPE_CHECKING:  # the command line reads recipes before MXNet is loaded
     from mxnet import gluon
+    from mxnet.gluon import nn
+
+VARIANT = "lenet_variant"
 
 
 @dataclass(frozen=True)
@@ -21,7 +26,7 @@ class Recipe:
 
     source: Text
     published: Text  # the result of the source or of a reference run
-    net: Text  # a name in nets.zoo.NETS
+    net: Text  # a name in nets.zoo.NETS, or VARIANT
     dataset: Text  # a name in data.catalogue.DATASETS
     optimizer: Literal["sgd", "adam"]  # MXNet's name
     lr: Positive  # for the gradient averaged over the batch
@@ -31,11 +36,21 @@ class Recipe:
     momentum: Share | None = None  # of sgd
     wd: NotNegative = 0.0  # weight decay: wd * weight is added to the gradient
     schedule: Step | Cosine | None = None  # of lr; None keeps it constant
-    init: Xavier | LeCun1998 = Xavier()  # of the weights
+    init: Xavier | LeCun1998 | Normal | MSRA = Xavier()  # of the weights
     loss: CrossEntropy | MAP = CrossEntropy()
     transform: Transform = Transform()  # preprocessing of the net's input
     augment: Augmentation | None = None  # random changes of training images
     num_validation: Count = 0  # training images held out to select the best weights
+    num_train: Natural | None = None  # how many of the other training images are used; None for all
+    variant: Variant | None = None  # the net, if its name is VARIANT
+
+    def build_net(self, classes: int) -> nn.HybridSequential:
+        """The net, uninitialized; raises InputError as `nets.zoo.get_net` does."""
+        from gluon_lenet.nets.zoo import get_net
+
+        if (self.net == VARIANT) != (self.variant is not None):
+            raise InputError(f"net {self.net!r} and variant {self.variant} do not fit: {VARIANT} has one, others none")
+        return get_net(self.net, classes) if self.variant is None else self.variant.build(classes)
 
     def build_trainer(self, net: gluon.Block, num_batches: int) -> gluon.Trainer:
         """The trainer of an initialized net, for epochs of `num_batches` batches."""
@@ -57,6 +72,19 @@ class Recipe:
         num_validation = min(self.num_validation, num_train // 6)
         batch_size = min(self.batch_size, max(1, (num_train - num_validation) // 20))
         return replace(self, num_validation=num_validation, batch_size=batch_size)
+
+
+def settings_of(recipe: Recipe) -> dict:
+    """The settings that determine the results, as JSON has them.
+
+    Defaults are left out, so that a new field of Recipe changes nothing.
+    """
+    return {
+        field.name: msgspec.json.decode(msgspec.json.encode(getattr(recipe, field.name)))
+        for field in fields(recipe)
+        if field.name not in ("source", "published")
+        and (field.default is MISSING or getattr(recipe, field.name) != field.default)
+    }
 
 
 RECIPES = {

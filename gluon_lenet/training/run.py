@@ -24,6 +24,9 @@ class RunWatcher(Watcher):
     def epoch(self, result: EpochResult) -> None:
         """Called when an epoch and its test pass are done and saved."""
 
+    def finish(self, run: Run) -> None:
+        """Called by who trained the run, when its files are complete."""
+
 
 class Run:
     """A training and its directory; made by `create` or `resume`, while the directory is locked.

@@ -1,4 +1,4 @@
-"""A recipe's settings -> MXNet's objects: initializers, losses, learning rate schedules.
+"""A recipe's settings -> MXNet's objects: variants of the net, initializers, losses, learning rate schedules.
 
 Each is a tagged msgspec.Struct: in config.json it is an object with a "type". MXNet is imported where it is used, since
 recipes are read before MXNet is loaded.
@@ -6,15 +6,35 @@ recipes are read before MXNet is loaded.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import msgspec
+from msgspec import Meta
 
 from gluon_lenet.fields import Natural, Positive, Share
 
 if TYPE_CHECKING:
     import mxnet as mx
+    from mxnet.gluon import nn
     from mxnet.gluon.loss import Loss
+
+Channels = Annotated[tuple[Natural, Natural], Meta(description="two numbers of channels: [6, 16]")]
+Units = Annotated[tuple[Natural, ...], Meta(max_length=8, description="the outputs of at most 8 layers: [120, 84]")]
+
+
+class Variant(msgspec.Struct, frozen=True):
+    """The arguments of `nets.zoo.lenet_variant`, which describes them."""
+
+    kernel_size: Natural = 5
+    channels: Channels = (6, 16)
+    activation: Literal["sigmoid", "tanh", "relu", "softrelu", "softsign"] = "sigmoid"
+    units: Units = (120, 84)
+
+    def build(self, classes: int) -> nn.HybridSequential:
+        """The net, uninitialized, with `classes` outputs."""
+        from gluon_lenet.nets.zoo import lenet_variant
+
+        return lenet_variant(self.kernel_size, self.channels, self.activation, self.units, classes)
 
 
 class Xavier(msgspec.Struct, frozen=True, tag="xavier"):
@@ -35,6 +55,28 @@ class LeCun1998(msgspec.Struct, frozen=True, tag="lecun1998"):
         from gluon_lenet.nets.layers import LeCun1998
 
         return LeCun1998()
+
+
+class Normal(msgspec.Struct, frozen=True, tag="normal"):
+    """Normally distributed weights with mean 0 and standard deviation `sigma`."""
+
+    sigma: Positive = 0.01
+
+    def build(self) -> mx.init.Initializer:
+        """The initializer for `net.initialize`."""
+        import mxnet as mx
+
+        return mx.init.Normal(self.sigma)
+
+
+class MSRA(msgspec.Struct, frozen=True, tag="msra"):
+    """Normally distributed weights for rectifiers (He et al. 2015): MXNet's `MSRAPrelu`."""
+
+    def build(self) -> mx.init.Initializer:
+        """The initializer for `net.initialize`."""
+        import mxnet as mx
+
+        return mx.init.MSRAPrelu()
 
 
 class CrossEntropy(msgspec.Struct, frozen=True, tag="cross_entropy", omit_defaults=True):

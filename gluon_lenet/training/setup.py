@@ -17,7 +17,6 @@ from gluon_lenet.data.datasets import Dataset, load_dataset
 from gluon_lenet.engines.base import dropout_seed
 from gluon_lenet.engines.choice import choose
 from gluon_lenet.errors import InputError
-from gluon_lenet.nets.zoo import get_net
 from gluon_lenet.training.config import VERSION, Generator, RunConfig
 from gluon_lenet.training.loop import Data, Loop
 from gluon_lenet.training.metrics import Progress
@@ -57,7 +56,7 @@ class Setup:
         self.dataset = dataset or load_dataset(recipe.dataset, data_dir)
         self.data = self._loaders()
         mx.random.seed(seed)
-        self.net = get_net(recipe.net, classes=len(self.dataset.classes))
+        self.net = recipe.build_net(classes=len(self.dataset.classes))
         self.net.initialize(recipe.init.build(), ctx=contexts)
         self.net(mx.nd.zeros(self.input_shape, ctx=contexts[0]))  # infers shapes and initializes weights
         self.net.hybridize(static_alloc=True, static_shape=True)
@@ -116,6 +115,10 @@ class Setup:
             held_out.flags.writeable = images.flags.writeable = False  # read-only, so that they are resized only once
             validation = self._batches(held_out, labels[held])
             labels = labels[train]
+        if recipe.num_train is not None:
+            if recipe.num_train > len(images):
+                raise InputError(f"num_train {recipe.num_train} must be at most {len(images)}, all there are")
+            images, labels = images[: recipe.num_train], labels[: recipe.num_train]
         train = self._batches(images, labels, shuffle=True, augment=recipe.augment)
         return Data(train, self._batches(dataset.test_images, dataset.test_labels), validation)
 

@@ -319,7 +319,7 @@ def dots(
 ) -> Figure:
     """Repeated runs of many settings, a row each: every run a pale dot, their mean a dark one with an error bar.
 
-    The bar is the 95 % confidence interval of the mean (`interval`).
+    The bar is the 95 % confidence interval of the mean (`interval`); a single run has none.
 
     Args:
         groups: group -> setting -> the results of its runs; each group has a colour.
@@ -333,9 +333,10 @@ def dots(
     colors = dict(zip(groups, cycle(f"C{i}" for i in range(10)), strict=False))
     for row, (group, setting) in enumerate(names):
         runs, color = np.asarray(groups[group][setting], float), colors[group]
-        mean, half = interval(runs.tolist())
         axis.plot(runs, [row] * len(runs), "o", color=color, alpha=0.3, markersize=4, markeredgewidth=0)
-        axis.errorbar(mean, row, xerr=half, fmt="o", color=color, markersize=5, capsize=3, linewidth=1.4)
+        if len(runs) > 1:
+            mean, half = interval(runs.tolist())
+            axis.errorbar(mean, row, xerr=half, fmt="o", color=color, markersize=5, capsize=3, linewidth=1.4)
     if reference is not None:
         axis.axvline(reference, color="0.5", linestyle="--", linewidth=1)
     firsts = np.cumsum([0, *map(len, groups.values())])

@@ -30,7 +30,11 @@ def measured(tmp_path, monkeypatch):
     monkeypatch.setattr(reproduce, "keep", lambda name, run, run_dir, is_new: kept.append((name, is_new)))
     calls, kept = Calls(), []
 
-    def measure(name, seed, run_dir):
+    def measure(name, seeds, jobs, store):
+        for seed in seeds:
+            store(seed, measure_one(name, seed), tmp_path)
+
+    def measure_one(name, seed):
         if (name, seed) == ("lecun1998_mnist", "2") and (name, seed) not in calls:
             calls.append((name, seed))
             raise KeyboardInterrupt
@@ -154,3 +158,18 @@ def test_the_chinese_table_is_in_chinese():
     english = reproduce.as_table({name: {"runs": runs} for name in RECIPES})
     assert [line.count("|") for line in table.splitlines()] == [line.count("|") for line in english.splitlines()]
     assert "| 测试错误率：论文 0.95%，一次参考运行 0.98% | 测试错误率 0.95 ± 0.07 (0.90-1.00)%，2 个种子 |" in table
+
+
+def test_a_sweep_measures_what_is_stored(monkeypatch):
+    """A real one, of few images; the README shows what seed 0 printed."""
+    monkeypatch.setitem(RECIPES, "d2l_v1_fashion", replace(RECIPES["d2l_v1_fashion"], num_train=1000, num_epochs=1))
+    stored = []
+    reproduce.measure("d2l_v1_fashion", ["0"], 1, lambda seed, run, run_dir: stored.append((seed, run, run_dir)))
+    ((seed, run, run_dir),) = stored
+    assert (seed, run["epoch"], run["also"]) == ("0", 1, {})
+    assert run["test_acc"] == pytest.approx(0.1, abs=0.1)
+    assert run["seconds"] > 0
+    assert not run_dir.exists()
+    head, *_, last = run["printed"].splitlines()
+    assert head.startswith("layer")
+    assert re.search(r" examples/s in training; results are in runs/d2l_v1_fashion-\d{8}-\d{6}$", last)

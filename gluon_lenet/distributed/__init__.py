@@ -1,0 +1,1 @@
+"""Several processes -> one training, or none left running."""

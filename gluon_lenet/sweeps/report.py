@@ -1,0 +1,109 @@
+"""Results of a sweep -> a row for each setting, with mean and confidence interval over seeds; as a table, as a plot."""
+
+from __future__ import annotations
+
+import json
+import statistics
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from matplotlib.figure import Figure
+
+from gluon_lenet.atomic import write_atomically
+from gluon_lenet.nets.table import align
+from gluon_lenet.sweeps.trials import Result
+from gluon_lenet.viz.figures import dots, write_picture
+from gluon_lenet.viz.intervals import interval
+
+TABLE, PLOT = "table.txt", "plot.png"
+
+
+class Row(NamedTuple):
+    """The runs of one setting."""
+
+    changes: dict[str, Any]
+    results: list[Result]  # those that ended well
+    failed: list[Result]
+
+    @property
+    def scores(self) -> list[float]:
+        """The accuracies, one a seed."""
+        return [result.score for result in self.results]
+
+
+def rows(results: Iterable[Result]) -> list[Row]:
+    """The results by setting, in the order in which they come."""
+    found: dict[str, Row] = {}
+    for result in results:
+        row = found.setdefault(json.dumps(result.changes), Row(result.changes, [], []))
+        (row.results if result.error is None else row.failed).append(result)
+    return list(found.values())
+
+
+def table(results: Sequence[Result]) -> str:
+    """The rows as aligned lines: what differs between them, runs, accuracy, parameters, seconds, failures.
+
+    The accuracy is the mean over seeds and, from two on, half the width of its 95 % confidence interval (Student's t);
+    that on the validation images if the recipe holds out some.
+    """
+    by_setting = rows(results)
+    names = _varied(by_setting)
+    head = [*names, "runs", _what(by_setting), "parameters", "seconds", "failed"]
+    lines = [[*_texts(row, names), *_numbers(row)] for row in by_setting]
+    return align([head, *lines], "<" * len(names) + ">" * (len(head) - len(names) - 1) + "<")
+
+
+def plot(results: Sequence[Result], title: str) -> Figure:
+    """The rows as points with their confidence intervals, and each run as a pale dot."""
+    by_setting = rows(results)
+    names = _varied(by_setting)
+    return dots({"": {_label(row, names): row.scores for row in by_setting}}, _what(by_setting), title)
+
+
+def _label(row: Row, names: Sequence[str]) -> str:
+    return ", ".join(f"{name} {text}" for name, text in zip(names, _texts(row, names), strict=True))
+
+
+def _what(by_setting: Sequence[Row]) -> str:
+    """What the scores are."""
+    validated = any(result.best.val_acc is not None for row in by_setting for result in row.results)
+    return "validation accuracy" if validated else "test accuracy"
+
+
+def _varied(by_setting: Sequence[Row]) -> list[str]:
+    """The names of settings that differ between rows."""
+    names = dict.fromkeys(name for row in by_setting for name in row.changes)
+    return [name for name in names if len({json.dumps(row.changes.get(name)) for row in by_setting}) > 1]
+
+
+def _texts(row: Row, names: Sequence[str]) -> list[str]:
+    return [_text(row.changes.get(name, "")) for name in names]
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+def _numbers(row: Row) -> list[str]:
+    failed = f"{len(row.failed)}: {row.failed[0].error:.60}" if row.failed else ""
+    if not row.results:
+        return ["0", "", "", "", failed]
+    if len(row.scores) > 1:
+        mean, half = interval(row.scores)
+        score = f"{mean:.4f} ± {half:.4f}"
+    else:
+        score = f"{row.scores[0]:.4f}"
+    seconds = statistics.mean(result.seconds for result in row.results)
+    return [str(len(row.results)), score, f"{row.results[0].num_parameters:,}", f"{seconds:.1f}", failed]
+
+
+def write_report(results: Sequence[Result], folder: Path, title: str) -> str:
+    """Write table.txt and plot.png into the folder; returns the table. Raises DiskError if that fails."""
+    text = table(results)
+    write_atomically(folder / TABLE, f"{text}\n".encode())
+    if any(row.results for row in rows(results)):
+        write_picture(plot(results, title), folder / PLOT)
+    return text
