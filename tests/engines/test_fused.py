@@ -25,6 +25,7 @@ from gluon_lenet.engines.choice import choose
 from gluon_lenet.engines.fused import compiled, threads
 from gluon_lenet.engines.fused.engine import Fused
 from gluon_lenet.engines.fused.net import FusedNet, Unsupported
+from gluon_lenet.engines.fused.program import Program
 from gluon_lenet.engines.fused.updater import KernelUpdater
 from gluon_lenet.errors import InputError
 from gluon_lenet.nets.layers import RBFOutput, ScaledTanh, Subsampling, TableConv2D, digit_bitmaps
@@ -334,6 +335,24 @@ def test_pythons_threads_where_there_is_no_openmp(monkeypatch):
     assert fused.backprop(images, np.arange(100), labels) == result
     for name, gradient in gradients(net).items():
         np.testing.assert_array_equal(gradient, wanted[name])
+
+
+@pytest.mark.parametrize("name", sorted(NETS))
+def test_one_image_at_a_time_gives_the_same_bits(name):
+    net, shape = build(name)
+    images, _ = data(shape, 2)
+    fused = FusedNet(net, shape)
+    together = fused.forward(images[:20])
+    np.testing.assert_array_equal([fused.forward(images[i : i + 1])[0] for i in range(20)], together)
+    np.testing.assert_array_equal(fused.forward(images, np.arange(19, 2, -1)), together[:2:-1])  # a block and one more
+
+
+@pytest.mark.parametrize(
+    ("name", "count"), [("sigmoid_maxpool", 2), ("tanh_avgpool", 2), ("1998", 2), ("wide", 2), ("dense_only", 0)]
+)
+def test_one_image_is_computed_by_receptive_fields(name, count):
+    net, shape = build(name)
+    assert len(Program(net, shape, gluon.loss.SoftmaxCrossEntropyLoss()).fields) == count
 
 
 def test_the_first_of_equal_logits_is_the_answer():

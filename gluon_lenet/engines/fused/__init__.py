@@ -13,6 +13,7 @@ A file for each kind of work, with its forward and backward pass, first the tile
 
 All of it:
 
+    receptive      a single image: receptive fields in the lanes, in place of images
     blocks         a block of images through all layers and back, shared out to threads
     rules          an optimizer's step for all weights
     compiled       the kernel made of these, kept on disk

@@ -10,7 +10,17 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-from gluon_lenet.engines.fused import activations, convolution, dense, distances, dropout, images, maxpool, subsampling
+from gluon_lenet.engines.fused import (
+    activations,
+    convolution,
+    dense,
+    distances,
+    dropout,
+    images,
+    maxpool,
+    receptive,
+    subsampling,
+)
 from gluon_lenet.engines.fused.loss import loss_and_gradient, read_gradient, write_logits
 from gluon_lenet.engines.fused.memory import (
     FLOAT32,
@@ -73,6 +83,19 @@ def forward(memory, layer, task, start):
     dropout.forward(memory, layer, task, start)
 
 
+@njit
+def forward_fields(memory, layers, task, start):
+    """A single image through the first layers, with a receptive field in each lane; returns how many layers."""
+    fields = at_address(LAYERS, task.fields, task.num_fields)
+    last = layers[fields.size - 1]
+    for pixel in range(0, last.pooled_height * last.pooled_width, LANES):
+        receptive.gather(memory, layers[0], fields[0], last, pixel, 1 << fields.size)
+        for i in range(fields.size):
+            forward(memory, fields[i], task, start)
+        receptive.scatter(memory, fields[fields.size - 1], last, pixel)
+    return fields.size
+
+
 @njit(inline="always")
 def backward(memory, layer, task, start):
     """The block back through a layer, from its output's gradient to its input's; adds to the gradients' sums."""
@@ -112,7 +135,10 @@ def run_block(memory, layers, task, starts, start, count, totals):
         images.read(memory, task, starts, pixels)
         if task.staging != layers[0].input:
             images.move_inside(memory, task)
-        for i in range(layers.size):
+        first = 0
+        if count == 1 and task.num_fields > 0 and not task.train and not task.drops and task.store == 0:
+            first = forward_fields(memory, layers, task, start)
+        for i in range(first, layers.size):
             forward(memory, layers[i], task, start)
         if task.store != 0:
             copy(kept, at_address(FLOAT32, task.store + start // LANES * task.kept_size * 4, task.kept_size))

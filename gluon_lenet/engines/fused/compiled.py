@@ -46,10 +46,16 @@ class Task:
         for name, value in fields.items():
             self._fields[name] = value
 
-    def run(self):
-        """Do it, compiling the kernel if it must be; returns when all threads are done."""
+    def run(self, shares: int | None = None):
+        """Do it, compiling the kernel if it must be; returns when all threads are done.
+
+        Args:
+            shares: fewer than otherwise, for this time; `totals` has as many rows that count.
+        """
+        shares = shares or self._shares
+        self._fields["shares"] = shares
         self._counters[:] = 0
-        threads.run(address(), self._address, self._shares)
+        threads.run(address(), self._address, shares)
 
 
 class RunTask(Task):
@@ -65,7 +71,7 @@ class RunTask(Task):
         super().__init__(tables.RUN, threads)
         floats = arrays.aligned_zeros((threads, program.size))
         starts = np.zeros((threads, sizes.LANES), np.int64)
-        self._used = layers, floats, starts  # by their addresses
+        self._used = layers, program.fields, floats, starts  # by their addresses
         first_pixel, image_row, image_plane = program.image
         self.set(
             memory=floats.ctypes.data,
@@ -76,6 +82,8 @@ class RunTask(Task):
             kept_size=program.kept_size,
             layers=layers.ctypes.data,
             num_layers=len(layers),
+            fields=program.fields.ctypes.data,
+            num_fields=len(program.fields),
             channels=program.input_shape[0],
             first_pixel=first_pixel,
             image_row=image_row,

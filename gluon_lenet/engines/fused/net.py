@@ -15,6 +15,7 @@ from gluon_lenet.engines.fused import arrays
 from gluon_lenet.engines.fused.compiled import RunTask
 from gluon_lenet.engines.fused.program import Program
 from gluon_lenet.engines.fused.reading import Unsupported
+from gluon_lenet.engines.fused.sizes import LANES
 from gluon_lenet.engines.fused.weights import BuiltKernel, Weight, check_apart
 from gluon_lenet.engines.proof import half_frozen, why_not_default_mode
 
@@ -192,8 +193,10 @@ class FusedNet:
             drops=train,
             seed=seed,
         )
-        self._task.run()
-        loss, correct, bad_labels, bad_rows, _ = map(sum, zip(*self._task.totals.tolist(), strict=True))
+        # to wake a thread for one block takes longer than the block; but gradients are summed as in any other batch
+        shares = self._threads if train or len(rows) > LANES else 1
+        self._task.run(shares)
+        loss, correct, bad_labels, bad_rows, _ = map(sum, zip(*self._task.totals[:shares].tolist(), strict=True))
         if bad_rows:
             raise ValueError(f"rows must be between 0 and {len(images) - 1}, the last image")
         if bad_labels:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from math import prod
 
+import numpy as np
 from mxnet.gluon import Parameter, nn
 from mxnet.gluon.loss import Loss
 
@@ -16,6 +17,7 @@ from gluon_lenet.engines.fused.dropout import CHANCES
 from gluon_lenet.engines.fused.maxpool import TABLE
 from gluon_lenet.engines.fused.memory import whole_vectors
 from gluon_lenet.engines.fused.reading import Step, Unsupported, read_loss, read_net
+from gluon_lenet.engines.fused.receptive import field_steps
 from gluon_lenet.engines.fused.sizes import GRADIENT_OUTPUTS, LANES, K
 from gluon_lenet.engines.fused.tables import (
     CONVOLUTION,
@@ -40,6 +42,7 @@ class Program:
         input_shape: (channels, height, width) of what the net sees.
         steps: the net's layers, as they were read.
         layers: a table `tables.LAYER`, one row per step; the addresses are still 0.
+        fields: the same for the receptive fields of a single image, see `receptive.py`; it may have no rows.
         size: floats of a thread's memory.
         sums_size: how many of them, at its start, are sums of gradients.
         scratch: the place of three vectors.
@@ -84,6 +87,7 @@ class Program:
             for fields in (_sizes(step), *known, *own):
                 for name, value in fields.items():
                     layer[name] = value
+        self.fields = _place_fields(field_steps(self.steps), self.layers, arena)
         self.size = arena.size
 
     @property
@@ -217,3 +221,15 @@ def _place_packed(step: Step, its_input: dict[str, int], arena: Arena) -> dict[s
     if step.pooling == MAX_POOLING and "input_gradient" in its_input:
         fields["tables"] = arena.take(kernels * TABLE)
     return fields
+
+
+def _place_fields(steps: list[Step], layers: np.ndarray, arena: Arena) -> np.ndarray:
+    """A table of the first layers for receptive fields: with places of their own, but the layers' packed parameters."""
+    rows = layers[: len(steps)].copy()
+    inputs = [_place_input(step, arena) | _place_map(step, arena) | {"input_gradient": NOWHERE} for step in steps]
+    for i, (row, step) in enumerate(zip(rows, steps, strict=True)):
+        following = (steps[i + 1], inputs[i + 1]) if i + 1 < len(steps) else None
+        for fields in (_sizes(step), inputs[i], _place_output(step, following, arena)):
+            for name, value in fields.items():
+                row[name] = value
+    return rows

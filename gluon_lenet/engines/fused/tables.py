@@ -26,6 +26,9 @@ The memory of a thread, one row of `RUN_TASK.memory`, in floats; `program.py` gi
     | every batch   |         | what backward    |                                       | per batch   |
     |               |         | needs of forward |                                       |             |
 
+Behind the packed weights, the first layers have inputs and maps once more, for the receptive fields of a single image
+(`receptive.py`).
+
 Where the gradient of the logits comes later, from autograd (`function.py`), the `kept` part of each block is copied out
 of the way after the forward pass, and copied back for the backward pass.
 """
@@ -219,6 +222,8 @@ RUN_TASK = _task(  # a batch of images through a net
         "scratch",  # place of three vectors
         "layers",  # address of the table of layers
         "num_layers",
+        "fields",  # address of the table of the first layers for receptive fields of a single image, see `receptive.py`
+        "num_fields",
         "images",  # address of the first image
         "is_float",  # 1: float32 images, as the net is fed; 0: uint8, which become (pixel / 255 - mean) / std
         "num_images",

@@ -21,13 +21,19 @@ def run(function: int, argument: int, threads: int):
     if threads > 1 and parallel and process == os.getpid():
         parallel(function, argument, threads, 0)
         return
-    call = ctypes.CFUNCTYPE(None, ctypes.c_void_p)(function)
+    call = _callable(function)
     helpers = [threading.Thread(target=call, args=(argument,)) for _ in range(threads - 1)]
     for helper in helpers:
         helper.start()
     call(argument)
     for helper in helpers:
         helper.join()
+
+
+@functools.cache  # made anew, it takes longer than calling it
+def _callable(function: int):
+    """`void function(argument)`, an address, as a function that Python can call; it lets other threads of Python run."""
+    return ctypes.CFUNCTYPE(None, ctypes.c_void_p)(function)
 
 
 @functools.cache
