@@ -24,6 +24,7 @@ _KINDS = {
 _BAD_PATH = {
     *(errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EACCES, errno.EPERM, errno.ELOOP, errno.ENAMETOOLONG),
     errno.ENXIO,  # of a socket
+    errno.EROFS,
 }
 
 
@@ -60,13 +61,18 @@ def write_output(path: str | os.PathLike, data: bytes) -> None:
     """`write_atomically` to a file that the user named.
 
     Raises:
-        InputError: also if the folder of `path` does not exist.
-        DiskError: as `write_atomically`.
+        InputError: also if the folder of `path` does not exist or may not be written to, or the name is too long.
+        DiskError: no space, or the disk fails.
     """
     path = Path(path)
     if not path.parent.is_dir():
         raise InputError(f"{path} cannot be written: there is no folder {path.parent}")
-    write_atomically(path, data)
+    try:
+        write_atomically(path, data)
+    except DiskError as error:
+        if error.__cause__.errno in _BAD_PATH:
+            raise InputError(str(error)) from error
+        raise
 
 
 def descriptor(path: str | os.PathLike) -> int | None:

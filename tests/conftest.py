@@ -97,6 +97,38 @@ def small(monkeypatch):
     small_train.shrink(monkeypatch.setitem, monkeypatch.setattr)
 
 
+@pytest.fixture(scope="session")
+def browser():
+    """One Chromium for all tests."""
+    from browser import Browser  # only the tests of the page need Jupyter's websocket client
+
+    with Browser() as browser:
+        yield browser
+
+
+@pytest.fixture(scope="session")
+def written(tmp_path_factory) -> str:
+    """The address of the page, as the command writes it without arguments, in a folder with an awkward name."""
+    from gluon_lenet import demo  # imported here, because it loads MXNet
+
+    path = tmp_path_factory.mktemp("网 页 #1") / "lenet 50%.html"
+    assert demo.main(["--output", str(path)]) == 0
+    return path.as_uri()
+
+
+@pytest.fixture
+def lenet(browser, written):
+    """The page, loaded anew."""
+    from lenet_page import Page
+
+    browser.window(1280, 900)
+    browser.prefer()
+    page = Page(browser, written)
+    page.open()
+    yield page
+    assert not browser.complaints()
+
+
 @pytest.fixture
 def run_module(tmp_path):
     """Call `python -m gluon_lenet.NAME ARGS` in an empty folder; returns the finished process."""

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import FuncFormatter, LogFormatter, MaxNLocator
 
-from gluon_lenet.atomic import write_atomically
+from gluon_lenet.atomic import write_output
 from gluon_lenet.data.catalogue import FASHION_MNIST_LABELS
 from gluon_lenet.errors import InputError
 from gluon_lenet.nets.table import columns
@@ -385,10 +385,10 @@ def write_picture(figure: Figure, path: str | Path) -> None:
     """Write a figure atomically, in the format of the path's extension.
 
     Raises:
-        InputError: as `check_picture_path`, or as `write_atomically`.
+        InputError: as `check_picture_path`, or as `write_output`.
         DiskError: the disk is full, or fails.
     """
     check_picture_path(path)
     data = io.BytesIO()
     figure.savefig(data, format=Path(path).suffix[1:].lower(), dpi=200)
-    write_atomically(Path(path), data.getvalue())
+    write_output(path, data.getvalue())

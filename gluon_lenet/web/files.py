@@ -8,7 +8,7 @@ import webbrowser
 from collections import Counter
 from pathlib import Path
 
-from gluon_lenet.atomic import write_atomically
+from gluon_lenet.atomic import write_output
 from gluon_lenet.errors import InputError, printable
 from gluon_lenet.web.page import Shown, page
 
@@ -79,9 +79,9 @@ def write(path: Path, html: str) -> None:
     """Write the page so that the file is whole or the old one.
 
     Raises:
-        InputError, DiskError: as `atomic.write_atomically`.
+        InputError, DiskError: as `atomic.write_output`.
     """
-    write_atomically(path, html.encode())
+    write_output(path, html.encode())
 
 
 def open_in_browser(path: Path) -> bool:

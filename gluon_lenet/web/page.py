@@ -7,14 +7,15 @@ import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 
 import numpy as np
 from mxnet.gluon import nn
 
 from gluon_lenet import __version__
-from gluon_lenet.data.catalogue import DatasetEntry, get_entry
+from gluon_lenet.data.catalogue import DATASETS, DatasetEntry, get_entry
 from gluon_lenet.data.transforms import Transform
-from gluon_lenet.errors import InputError
+from gluon_lenet.errors import InputError, printable
 from gluon_lenet.web import samples, sources
 from gluon_lenet.web.describe import describe_net
 from gluon_lenet.web.samples import SIDE, sample_images
@@ -47,7 +48,7 @@ class Shown:
             raise InputError(f"{self.label or self.recipe}: {self.name}: {error}") from None
         return {
             **{"net": self.name, "recipe": self.recipe, "label": [self.label] if self.label else []},
-            **{"transform": asdict(self.transform), "form": entry.form, "dataset": entry.name},
+            **{"transform": asdict(self.transform), "form": entry.form},
             **{"data": _title(entry), "names": _names(entry)},
             **described,
         }
@@ -81,7 +82,7 @@ def _samples() -> list[dict]:
     """The test images in the page: of each data set one of each class."""
     return [
         {
-            **{"dataset": entry.name, "title": _title(entry), "form": entry.form, "names": _names(entry)},
+            **{"title": _title(entry), "form": entry.form, "names": _names(entry)},
             "images": base64.b64encode(sample_images(entry.name).tobytes()).decode(),
             "labels": list(range(len(entry.classes))),
         }
@@ -90,6 +91,9 @@ def _samples() -> list[dict]:
 
 
 def _title(entry: DatasetEntry) -> str:
+    """Of a user's folder its name alone: the page may be given to others."""
+    if entry.name not in DATASETS:
+        return printable(Path(entry.name).name)
     return entry.title.split(" (")[0]
 
 

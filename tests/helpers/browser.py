@@ -194,8 +194,9 @@ class Browser:
 
     def press(self, key: str, modifiers: int = 0) -> None:
         """Press and release a key, by its DOM name: `ArrowLeft`, ` `, `Delete`."""
-        text = key if len(key) == 1 else ""
-        code = {"windowsVirtualKeyCode": 13, "code": "Enter"} if key == "Enter" else {}  # JupyterLab reads the code
+        text = {"Enter": "\r"}.get(key, key if len(key) == 1 else "")
+        number = {"Tab": 9, "Enter": 13, "ArrowDown": 40}.get(key)  # links, lists and JupyterLab read it
+        code = {} if number is None else {"windowsVirtualKeyCode": number, "code": key}
         self("Input.dispatchKeyEvent", type="keyDown", key=key, text=text, modifiers=modifiers, **code)
         self("Input.dispatchKeyEvent", type="keyUp", key=key, modifiers=modifiers, **code)
 

@@ -258,6 +258,8 @@ def test_bad_input_is_one_line_and_writes_nothing(run_dir, tmp_path, monkeypatch
         ([*run, "--format", "tflite"], "invalid choice: 'tflite'", "onnx"),
         (["--run", "nowhere", "--format", "onnx"], "nowhere holds no run"),
         ([*run, "--format", "onnx", "--output", "no/net.onnx"], "no/net.onnx cannot be written: there is no folder no"),
+        ([*run, "--format", "html", "--output", "no/net.html"], "no/net.html cannot be written: there is no folder no"),
+        ([*run, "--format", "onnx", "--output", 250 * "x"], "cannot be written: File name too long"),
         ([*run, "--format", "symbol", "--output", "net.json"], "net.json: end its name in -symbol.json"),
         ([*run, "--format", "symbol", "--output", "no/a-symbol.json"], "there is no folder no"),
         ([*run, "--format", "params", "--output", "."], "cannot be written: it is a folder"),

@@ -6,12 +6,13 @@ import stat
 import subprocess
 import sys
 import threading
+from pathlib import Path
 
 import pytest
 
 from conftest import module_env
 from gluon_lenet import atomic
-from gluon_lenet.atomic import read_regular, write_atomically
+from gluon_lenet.atomic import read_regular, write_atomically, write_output
 from gluon_lenet.errors import DiskError, InputError
 
 
@@ -88,6 +89,21 @@ def test_what_cannot_be_written_or_read_is_named(unix_socket, tmp_path):
         write_atomically(tmp_path / "loop", b"1")
     assert (tmp_path / "loop").is_symlink()
     assert unix_socket.is_socket()
+
+
+def test_an_output_that_cannot_be_named_so_is_bad_input(tmp_path):
+    """A wrong path of the user's is no failure of the disk."""
+    (tmp_path / "loop").symlink_to("loop")
+    for path, why in (
+        (tmp_path / "nowhere" / "file", "there is no folder"),
+        (tmp_path / "loop", "Too many levels of symbolic links"),
+        (tmp_path / ("x" * 300), "File name too long"),
+        (Path("/proc/self/file"), "No such file or directory"),
+    ):
+        with pytest.raises(InputError, match=f"{path} cannot be written: {why}"):
+            write_output(path, b"1")
+    with pytest.raises(DiskError, match="No space left on device"):
+        write_output("/dev/full", b"1")
 
 
 def test_a_file_may_have_so_many_bytes_and_no_more(tmp_path):

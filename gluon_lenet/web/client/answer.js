@@ -9,7 +9,7 @@ export class Answer {
   /** @param {{classes: string[], side: number}} net  its classes, the side of the image that it saw in pixels */
   constructor({ classes, side }) {
     this.seen = new Maps([1, side, side], { label: t("seen") });
-    this.big = make("output", { class: "big" });
+    this.big = make("output", { class: "big", ariaLive: "off" });
     this.sure = make("div", { class: "sure" });
     this.bars = classes.map((name) => {
       const bar = make("span", { class: "bar" });

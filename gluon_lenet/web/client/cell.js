@@ -77,6 +77,7 @@ export class Cell {
   want(map) {
     this.wanted = map;
     this.show(...this.state);
+    this.body.querySelector('[aria-pressed="true"]').focus({ preventScroll: true }); // the buttons were made anew
   }
 
   flatWork(layer, { parts, bias, before, value }, unit) {

@@ -44,8 +44,10 @@ export class Collection {
   }
 
   remove(drawing) {
+    const place = this.drawings.indexOf(drawing);
     this.drawings = this.drawings.filter((one) => one !== drawing);
     this.showAll();
+    (this.list.children[Math.min(place, this.drawings.length - 1)] || this.select).focus();
   }
 
   showAll() {
@@ -68,5 +70,5 @@ export class Collection {
   }
 }
 
-/** A class as the name of a folder on any system. */
-const folderName = (name) => name.replace(/[\\/:*?"<>|.\s]+/g, "_").replace(/^_+|_+$/g, "") || "class";
+/** A class as the name of a folder on any system; it changes as little as it must, since `evaluate` knows it by its name. */
+const folderName = (name) => name.replace(/[\\/:*?"<>|\u0000-\u001f]/g, "_").replace(/^\.|[. ]$/g, "_");

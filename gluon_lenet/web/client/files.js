@@ -5,6 +5,7 @@ import { rint } from "./numbers.js";
 
 const MOST_PIXELS = 50_000_000; // as `predict`; a larger picture could exhaust a phone's memory
 const MOST_BYTES = 200_000_000;
+const HEADER_BYTES = 1 << 24; // a phone may keep a depth map of some megabytes before the size in a JPEG
 
 const tag = (bytes, at, text) => [...text].every((letter, i) => bytes[at + i] === letter.charCodeAt(0));
 const big = (bytes, at, n) => bytes.slice(at, at + n).reduce((sum, byte) => 256 * sum + byte, 0);
@@ -27,8 +28,9 @@ function webpSize(b) {
 
 function jpegSize(b) {
   for (let at = 2; at + 9 < b.length; at += 2 + big(b, at + 2, 2)) {
-    const marker = b[at + 1];
     if (b[at] !== 0xff) return null;
+    while (b[at + 1] === 0xff) at++; // a marker may follow fill bytes
+    const marker = b[at + 1];
     if (marker >= 0xc0 && marker <= 0xcf && ![0xc4, 0xc8, 0xcc].includes(marker)) return [big(b, at + 7, 2), big(b, at + 5, 2)];
   }
   return null;
@@ -44,7 +46,7 @@ export function declaredSize(bytes) {
 export async function readPicture(file) {
   if (!file.size) throw new PictureError("noPicture");
   if (file.size > MOST_BYTES) throw new PictureError("tooLarge");
-  const head = new Uint8Array(await file.slice(0, 1 << 20).arrayBuffer());
+  const head = new Uint8Array(await file.slice(0, HEADER_BYTES).arrayBuffer());
   const declared = declaredSize(head);
   if (!declared) throw new PictureError("noPicture");
   if (declared[0] * declared[1] > MOST_PIXELS) throw new PictureError("tooLarge");

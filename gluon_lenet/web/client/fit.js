@@ -12,7 +12,19 @@ const NEAR = 0.05 * 255; // pixels this close to the background's grey are backg
 const BRIGHT = 250; // of 255; fainter clothing is stretched
 
 /** How pictures are brought into a data set's form, by the form's name. */
-export const FORMS = { digit: (grey) => lay(inkOf(grey)), clothing: fitClothing };
+export const FORMS = { digit: layInk, drawing: asItIs, clothing: fitClothing };
+
+function layInk(grey) {
+  return lay(inkOf(grey));
+}
+
+/** A picture of 28x28 on black, as the page saves its drawings, is taken as it is; any other one as a digit. */
+function asItIs(grey) {
+  const rim = Float32Array.from(sidesOf(grey).flatMap((side) => Array.from(side)));
+  if (grey.height !== FIELD || grey.width !== FIELD || median(rim) !== 0) return layInk(grey);
+  if (!grey.values.some(Boolean)) throw new PictureError(BLANK);
+  return Uint8Array.from(grey.values, rint);
+}
 
 /** Ink -> its longer side 20 pixels, its centre of mass on pixel (14, 14). */
 function lay(ink) {

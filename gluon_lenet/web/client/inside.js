@@ -22,9 +22,10 @@ export function describeShape([maps, height, width]) {
 
 /** The views of one net; `element` stands in the page. A unit is chosen by pointing, clicking or keys. */
 export class Inside {
-  constructor(net) {
-    Object.assign(this, { net, trace: null, timer: null, pinned: true });
-    this.unit = { layer: Math.max(net.layers.findIndex(({ kind }) => kind === "conv"), 0), map: 0, row: 0, column: 0 };
+  /** @param {?Unit} unit  the cell chosen at the start; by default a convolution's with the largest value */
+  constructor(net, unit = null) {
+    Object.assign(this, { net, trace: null, timer: null, isGiven: Boolean(unit) });
+    this.unit = unit || { layer: Math.max(net.layers.findIndex(({ kind }) => kind === "conv"), 0), map: 0, row: 0, column: 0 };
     this.ranges = [];
     this.columns = [this.column(-1), ...net.layers.map((_, i) => this.column(i))];
     this.overview = make("div", { class: "overview", role: "group", ariaLabel: t("overview") }, ...this.columns.map(({ element }) => element));
@@ -56,7 +57,7 @@ export class Inside {
     return { element, maps, scale, least, most };
   }
 
-  /** Pointing previews a cell, a click or Enter keeps it, arrows move it, Escape lets it go. */
+  /** Pointing previews a cell, a click or Enter keeps it, arrows move it. */
   listen(maps, index) {
     const { element } = maps;
     const layer = this.net.layers[index];
@@ -144,7 +145,7 @@ export class Inside {
 
   /** Draw everything for a new input. */
   update(trace) {
-    if (!this.trace) this.unit = strongest(this.net, trace, this.unit.layer);
+    if (!this.trace && !this.isGiven) this.unit = strongest(this.net, trace, this.unit.layer);
     this.trace = trace;
     this.columns.forEach(({ maps, scale, least, most }, i) => {
       const values = trace.values[i];

@@ -8,17 +8,20 @@ export const PAD = 392; // pixels a side: 28 x 14, and no more than `predict` wo
 const MOST_UNDO = 30;
 const STEP = 14; // pixels that an arrow key moves the pen; with Shift a fifth of it
 
-/** The pad; `element` is its canvas. Calls `onchange(is_over)` after each stroke's part, is_over at its end. */
+/**
+ * The pad; `element` is its canvas. Calls `onchange(is_over)` after each stroke's part, is_over at its end; before that
+ * `onbegin` for a new stroke, `onreplace` if the drawing is cleared or undone.
+ */
 export class Pad {
-  constructor({ onchange, onbegin = () => {}, label }) {
-    Object.assign(this, { onchange, onbegin, pen: 17, ink: new Uint8Array(PAD * PAD), past: [], last: null, pointer: null });
+  constructor({ onchange, onbegin = () => {}, onreplace = () => {}, label }) {
+    Object.assign(this, { onchange, onbegin, onreplace, pen: 17, ink: new Uint8Array(PAD * PAD), past: [], last: null, pointer: null });
     this.cursor = { x: PAD / 2, y: PAD / 2, shown: false };
     this.element = make("canvas", { width: PAD, height: PAD, tabIndex: 0, role: "application", ariaLabel: label });
     this.element.addEventListener("pointerdown", (event) => this.down(event));
     this.element.addEventListener("pointermove", (event) => this.move(event));
     for (const name of ["pointerup", "pointercancel"]) this.element.addEventListener(name, (event) => this.up(event));
     this.element.addEventListener("keydown", (event) => this.key(event));
-    this.element.addEventListener("blur", () => this.lift(false));
+    this.element.addEventListener("blur", () => this.pointer === null && this.lift(false)); // the keyboard's pen
     this.paint();
   }
 
@@ -41,6 +44,7 @@ export class Pad {
   }
 
   replace(ink) {
+    this.onreplace();
     this.ink = ink;
     this.paint();
     this.onchange(true);
@@ -62,7 +66,7 @@ export class Pad {
   }
 
   move(event) {
-    if (event.pointerId !== this.pointer) return;
+    if (event.pointerId !== this.pointer || !this.last) return; // Delete ends a stroke, too
     const parts = event.getCoalescedEvents ? event.getCoalescedEvents() : [];
     for (const part of parts.length ? parts : [event]) this.lineTo(this.place(part));
     this.changed(false);

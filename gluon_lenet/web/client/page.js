@@ -96,11 +96,14 @@ function update() {
   lenet.updates++;
 }
 
+/** Whether two nets, or a net and a set of test images, have the same classes. */
+const isOfSameClasses = (a, b) => a.names.en.join("\n") === b.names.en.join("\n");
+
 /** Whether two nets agree, in a sentence. */
 function compared(best) {
   if (state.chosen.length < 2 || best.includes(-1)) return "";
   const [a, b] = state.chosen.map((i) => nets[i]);
-  if (a.dataset !== b.dataset) return t("otherClasses");
+  if (!isOfSameClasses(a, b)) return t("otherClasses");
   const names = { a: a.classes[best[0]], b: b.classes[best[1]] };
   view.verdict.classList.toggle("differ", best[0] !== best[1]);
   return t(best[0] === best[1] ? "agree" : "differ", names);
@@ -137,6 +140,11 @@ function changed(isOver) {
 
 function beginStroke() {
   if (state.isExample) view.pad.ink = new Uint8Array(PAD * PAD);
+  leavePicture();
+}
+
+/** From now on the ink on the pad counts, and no picture or example in its place. */
+function leavePicture() {
   Object.assign(state, { isExample: false, picture: null });
 }
 
@@ -206,14 +214,16 @@ function build() {
   view.verdict = byId("verdict");
   buildSamples();
   buildSliders();
-  view.collection = new Collection(() => (view.pad.isEmpty ? null : seen(nets[state.chosen[0]].form).image), nets[state.chosen[0]]);
-  byId("collection").replaceChildren(view.collection.element);
+  if (!view.collection) {
+    view.collection = new Collection(() => (view.pad.isEmpty ? null : seen(nets[state.chosen[0]].form).image), nets[state.chosen[0]]);
+    byId("collection").append(view.collection.element);
+  }
   buildCards();
 }
 
 function buildPad() {
   const before = view.pad;
-  view.pad = new Pad({ onchange: changed, onbegin: beginStroke, label: t("padLabel") });
+  view.pad = new Pad({ onchange: changed, onbegin: beginStroke, onreplace: leavePicture, label: t("padLabel") });
   if (before) Object.assign(view.pad, { ink: before.ink, past: before.past, pen: before.pen });
   view.pad.paint();
   byId("pad").replaceChildren(view.pad.element);
@@ -222,13 +232,9 @@ function buildPad() {
     const input = make("input", { type: "file", accept: "image/*", class: "hiddenfile", ariaLabel: t(name), onchange: () => takeFiles([...input.files]).then(() => (input.value = "")), ...settings });
     return make("label", { class: `file ${name}` }, t(name), input);
   };
-  const leave = (act) => () => {
-    Object.assign(state, { isExample: false, picture: null });
-    act();
-  };
   byId("tools").replaceChildren(
-    button(t("clear"), leave(() => view.pad.clear()), { id: "clear", class: "main" }),
-    button(t("undo"), leave(() => view.pad.undo()), { id: "undo" }),
+    button(t("clear"), () => view.pad.clear(), { id: "clear", class: "main" }),
+    button(t("undo"), () => view.pad.undo(), { id: "undo" }),
     pick("open", {}),
     pick("photo", { capture: "environment" }),
     button(t("save"), savePicture, { id: "save" }),
@@ -249,10 +255,10 @@ function buildSamples() {
   byId("samples").replaceChildren(...strips);
 }
 
-/** Show a test image; if no chosen net knows its data set, change to one that does. */
+/** Show a test image; if no chosen net knows its classes, change to one that does. */
 function useSample(set, image) {
-  const other = nets.findIndex((net) => net.dataset === set.dataset);
-  if (other >= 0 && !state.chosen.some((i) => nets[i].dataset === set.dataset)) choose(0, other);
+  const other = nets.findIndex((net) => isOfSameClasses(net, set));
+  if (other >= 0 && !state.chosen.some((i) => isOfSameClasses(nets[i], set))) choose(0, other);
   usePicture(picture(Float32Array.from(image), SIDE, SIDE));
 }
 
@@ -283,12 +289,13 @@ function resetSliders() {
   schedule();
 }
 
-/** One card of answers and one view of the inside for each chosen net. */
+/** One card of answers and one view of the inside for each chosen net; a net that stays keeps its chosen cell. */
 function buildCards() {
+  const before = view.cards || [];
   view.cards = state.chosen.map((i, place) => {
     const net = nets[i];
     const answer = new Answer({ classes: net.classes, side: SIDE });
-    const inside = new Inside(net);
+    const inside = new Inside(net, before.find((card) => card.inside.net === net)?.inside.unit);
     const why = new Why(net, (unit) => {
       inside.choose(unit);
       inside.element.scrollIntoView({ block: "nearest" });
@@ -306,11 +313,16 @@ function buildCards() {
 /** The choice of a net, and of a second one beside it. */
 function selector(place) {
   const options = nets.map((net, i) => make("option", { value: i }, net.title));
-  const select = make("select", { ariaLabel: t(place ? "secondNet" : "net"), onchange: () => choose(place, Number(select.value)) }, ...options);
+  const act = (changed, i, selector) => () => {
+    choose(changed, i());
+    document.querySelector(selector).focus({ preventScroll: true }); // what had the focus has been made anew
+  };
+  const own = `.card:nth-child(${place + 1}) select`;
+  const select = make("select", { ariaLabel: t(place ? "secondNet" : "net"), onchange: act(place, () => Number(select.value), own) }, ...options);
   select.value = state.chosen[place];
   const net = nets[state.chosen[place]];
-  const compare = button(t("compare"), () => choose(1, (state.chosen[0] + 1) % nets.length), { class: "quiet", id: "compare" });
-  const end = button("×", () => choose(1, null), { class: "quiet", ariaLabel: t("endCompare"), title: t("endCompare") });
+  const compare = button(t("compare"), act(1, () => (state.chosen[0] + 1) % nets.length, ".card:nth-child(2) select"), { class: "quiet", id: "compare" });
+  const end = button("×", act(1, () => null, "#compare"), { class: "quiet", ariaLabel: t("endCompare"), title: t("endCompare") });
   const isAlone = state.chosen.length === 1;
   const about = make("p", { class: "about" }, t("about", { recipe: net.recipe, data: net.data, n: net.parameters.toLocaleString("en") }));
   return make("header", {}, make("div", { class: "pick" }, select, place ? end : isAlone && nets.length > 1 ? compare : null), about);
@@ -320,6 +332,7 @@ function choose(place, i) {
   state.chosen[place] = i;
   state.chosen = state.chosen.filter((n) => n !== null);
   buildCards();
+  say();
 }
 
 function listen() {
@@ -362,6 +375,6 @@ const wanted = new URLSearchParams(location.hash.slice(1)).get("language");
 useTexts(data.texts, wanted in data.texts ? wanted : null);
 build();
 listen();
-const example = samples.find(({ form }) => form === nets[0].form).images[8];
+const example = (samples.find(({ form }) => form === nets[0].form) || samples[0]).images[8];
 usePicture(picture(Float32Array.from(example), SIDE, SIDE), true);
 update();
