@@ -32,7 +32,7 @@ def run(function: int, argument: int, threads: int):
 
 @functools.cache  # made anew, it takes longer than calling it
 def _callable(function: int):
-    """`void function(argument)`, an address, as a function that Python can call; it lets other threads of Python run."""
+    """`void function(argument)`, an address, as a function that Python can call."""
     return ctypes.CFUNCTYPE(None, ctypes.c_void_p)(function)
 
 
