@@ -117,7 +117,7 @@ def _grade(classroom, submissions, args) -> int:
         if bar.disable and was_run:
             print(_line(work, len(run), len(waiting), time.monotonic() - start), flush=True)
 
-    waiting = [work for work in works if args.again or classroom.result(work) is None]
+    waiting = [work for work in works if args.again or classroom.stored(work) is None]
     try:
         classroom.grade(works, args.jobs, args.again, done)
     finally:

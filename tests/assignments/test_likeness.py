@@ -1,6 +1,6 @@
 """Copies are found, also renamed and reformatted; what two students wrote by themselves, and what all wrote, is not."""
 
-from grading.likeness import LIKE, likeness, nearly_same, pieces
+from grading.likeness import LIKE, likeness, nearly_same, pieces, share
 
 ONE = """
 def corr2d(X, K, stride):
@@ -36,6 +36,13 @@ def test_a_renamed_copy_is_found():
     assert likeness(one, renamed) >= LIKE
     assert likeness(one, another) < 0.3
     assert nearly_same({"a": one, "b": another, "c": renamed}) == [("a", "c", likeness(one, renamed))]
+
+
+def test_what_was_copied_out_of_more_is_found():
+    own, other, whole = (pieces([("code", source)]) for source in (RENAMED, ANOTHER, ONE + ANOTHER))
+    assert share(own, whole) >= LIKE > likeness(own, whole)
+    assert share(own, other) < 0.3
+    assert share(pieces([("code", "x = 1")]), whole) == 0
 
 
 def test_text_is_compared_too():

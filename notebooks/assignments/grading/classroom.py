@@ -43,6 +43,7 @@ class Stored(msgspec.Struct):
     key: str
     result: Result
     recorded: str = ""  # the points that the gradebook had when the feedback was written
+    is_plain: bool = False  # the student's text could not be converted, so the feedback shows it as plain text
 
 
 @dataclass
@@ -111,7 +112,7 @@ class Classroom:
             done: called after each, with whether it was run now.
         """
         (self.course.folder / "runs").mkdir(exist_ok=True)
-        waiting = [work for work in works if again or self._stored(work) is None]
+        waiting = [work for work in works if again or self.stored(work) is None]
         new = {id(work) for work in waiting}
         for work in works:
             if id(work) not in new:
@@ -135,11 +136,6 @@ class Classroom:
                     for process in self._processes:
                         process.kill()
                 raise
-
-    def result(self, work: Work) -> Result | None:
-        """The stored result of a submission; None if it could not be graded."""
-        stored = self._stored(work)
-        return stored and stored.result
 
     def _run(self, work: Work) -> Result | None:
         codes = [cell for cell in work.nb.cells if cell.cell_type == "code"]
@@ -207,18 +203,17 @@ class Classroom:
     def _record(self, work: Work) -> None:
         """Bring gradebook and feedback up to date, unless they are; a failure concerns this student only."""
         try:
-            self._bring_up_to_date(work, self._stored(work))
+            self._bring_up_to_date(work, self.stored(work))
         except Exception as error:
             work.failed = f"nbgrader: {type(error).__name__}: {error}; see {self.course.folder / 'nbgrader.log'}"
 
     def _bring_up_to_date(self, work: Work, stored: Stored) -> None:
         if not stored.recorded:
-            if not gradebook.record(self.course, work.student, work.nb, stored.result.cells):
-                work.submission.notes.append("文字无法正常显示，反馈里改成了纯文本")
-            self._store(work, Stored(work.key, stored.result, self._points(work.student)))
+            is_plain = not gradebook.record(self.course, work.student, work.nb, stored.result.cells)
+            self._store(work, Stored(work.key, stored.result, self._points(work.student), is_plain))
         elif stored.recorded != (now := self._points(work.student)):
             gradebook.feedback(self.course, work.student)
-            self._store(work, Stored(work.key, stored.result, now))
+            self._store(work, Stored(work.key, stored.result, now, stored.is_plain))
 
     def _points(self, student: str) -> str:
         return json.dumps(gradebook.points_of(self.course, student), sort_keys=True)
@@ -229,7 +224,8 @@ class Classroom:
     def _store(self, work: Work, stored: Stored) -> None:
         write_atomically(self._path(work), msgspec.json.encode(stored))
 
-    def _stored(self, work: Work) -> Stored | None:
+    def stored(self, work: Work) -> Stored | None:
+        """What is known of a submission; None if it has not been graded, or could not be."""
         with suppress(InputError, msgspec.MsgspecError):
             stored = msgspec.json.decode(read_regular(self._path(work), MAX_RESULT), type=Stored)
             if stored.key == work.key:
@@ -241,24 +237,26 @@ def worth_a_look(classroom: Classroom, works: list[Work]) -> dict[str, list[str]
     """Student -> why the teacher should have a look at the submission."""
     why = {work.student: list(work.submission.notes) for work in works}
     for work in works:
-        notes, result = why[work.student], classroom.result(work)
+        notes, stored = why[work.student], classroom.stored(work)
         if work.touched:
             notes.append(f"改动或删除了测试（已恢复）：{'、'.join(work.touched)}")
-        if result is None:
+        if stored is None:
             notes.append(f"没有批改成：{work.failed}")
             continue
-        if result.ended:
-            notes.append(f"中途结束：{ENDINGS.get(result.ended, result.ended)}")
-        if result.timeouts:
-            notes.append(f"{result.timeouts} 次超时")
+        if stored.result.ended:
+            notes.append(f"中途结束：{ENDINGS.get(stored.result.ended, stored.result.ended)}")
+        if stored.result.timeouts:
+            notes.append(f"{stored.result.timeouts} 次超时")
+        if stored.is_plain:
+            notes.append("文字无法正常显示，反馈里改成了纯文本")
     everybody = likeness.pieces(_answers(classroom.released))
     submitted = {work.student: likeness.pieces(_answers(work.nb), everybody) for work in works if work.readable}
     for one, other, share in likeness.nearly_same(submitted):
         for student, like in ((one, other), (other, one)):
             why[student].append(f"与 {like} 的答案有 {share:.0%} 相同")
-    solution = likeness.pieces(_answers(classroom.source), everybody)
+    solution = likeness.pieces([answer for answer in _answers(classroom.source) if answer[0] == "code"], everybody)
     for student, own in submitted.items():
-        if likeness.likeness(own, solution) >= likeness.LIKE:
+        if likeness.share(own, solution) >= likeness.LIKE:
             why[student].append("与参考答案几乎相同")
     return {student: notes for student, notes in why.items() if notes}
 

@@ -53,6 +53,16 @@ def likeness(one: frozenset, other: frozenset) -> float:
     return len(one & other) / len(one | other)
 
 
+def share(one: frozenset, other: frozenset) -> float:
+    """The share of one's pieces that the other has, too, 0 to 1; 0 if there are too few to tell.
+
+    Unlike `likeness`, this finds what was copied from a text that has more: short answers look alike by chance, so at
+    least a third of the other's pieces must be there.
+    """
+    common = len(one & other)
+    return common / len(one) if len(one) >= FEWEST and 3 * common >= len(other) else 0.0
+
+
 def nearly_same(submissions: dict[str, frozenset]) -> list[tuple[str, str, float]]:
     """Pairs of students whose submissions are nearly the same, and how much.
 

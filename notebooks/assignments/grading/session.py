@@ -187,13 +187,26 @@ class Session:
 
     def _used(self) -> _Used:
         """What the fence's processes hold and have used together."""
-        memory, seconds = 0, 0.0
+        memory, seconds, processes = 0, 0.0, []
         with suppress(psutil.Error):
-            for process in psutil.Process(self.process.pid).children(recursive=True):
-                with suppress(psutil.Error):
-                    memory += process.memory_info().rss
-                    seconds += sum(process.cpu_times()[:2])
+            processes = psutil.Process(self.process.pid).children(recursive=True)
+        for process in processes:
+            with suppress(psutil.Error):
+                memory += process.memory_info().rss
+                seconds += sum(process.cpu_times()[:2])
+        if memory > self.limits.memory:  # what they share, after a fork, was counted for each; to know takes longer
+            memory = sum(map(_own_memory, processes))
         return _Used(memory, seconds)
+
+
+def _own_memory(process: psutil.Process) -> int:
+    """Bytes that a process holds, of what it shares its part; 0 if it has ended."""
+    try:
+        return process.memory_full_info().pss
+    except psutil.AccessDenied:  # of another user's, when students' code runs without a fence
+        return process.memory_info().rss
+    except psutil.Error:
+        return 0
 
 
 def plain_text(text: object, longest: int) -> str:
