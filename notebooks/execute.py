@@ -78,7 +78,17 @@ BOUNDS: dict[str, dict[str, tuple[float, float]]] = {
         "augmented_history[-1].test_acc": (0.96, 0.992),
         "augmented[-1] - plain[-1]": (0.05, 0.4),
     },
-    "course": {"len(history)": (10, 10), "history[-1].test_acc": (0.75, 0.85)},
+    "course": {
+        "len(history)": (10, 10),
+        "history[-1][-1]": (0.75, 0.85),
+        "max(abs(ours[0] - theirs.train_loss) for ours, theirs in zip(history, package))": (0, 5e-3),
+        "not_waited / waited": (0, 0.5),
+        "min(run[0] for runs in accuracies.values() for run in runs)": (0.05, 0.2),
+        "min(max(run[1] for run in runs) - min(run[1] for run in runs) for runs in accuracies.values())": (0.2, 0.8),
+        "mean": (0.005, 0.08),
+        "mean / half": (0.3, 2),
+        "min(by_class.values()) - by_class['衬衫']": (0, 0),
+    },
     "lenet1998": {
         "sum(old)": (60_000, 60_000),
         "sum(new)": (61_706, 61_706),

@@ -43,6 +43,7 @@ class Animator:
         self._display = _notebook_display()
         self._shown = None
 
+    @chinese()
     def add(self, x: float, y) -> None:
         """Add a point at `x` to each curve; `y` is a number, or one per curve, None for curves without a point."""
         for i, value in enumerate(y if hasattr(y, "__len__") else [y]):
@@ -61,13 +62,13 @@ class Animator:
         else:
             self._shown.update(picture)
 
+    @chinese()
     def save(self) -> None:
         """Write the file if not in a notebook."""
         if self._display is None:
             self._draw()
             self.figure.savefig(self.file, dpi=200)
 
-    @chinese()
     def _draw(self) -> None:
         self.axis.cla()
         for i, (xs, ys) in sorted(self.points.items()):
