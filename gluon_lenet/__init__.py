@@ -21,7 +21,8 @@ only from those above it:
                            compiled, threads; reading, program, arrays, weights, updater, net, function, engine
     training/              settings and recipes -> metrics, config, checkpoint, run_dir; loop (batch, step, watcher),
                            chapter (train_ch5 and evaluate_accuracy), setup (what trains), run (a setup in a directory)
-    distributed/           several processes as one: processes
+    distributed/           several processes that train one net. A worker: environment, gang (sums), trainer, engine, worker,
+                           servers; who starts and watches them: processes, messages
     sweeps/                a recipe and values for its settings -> results: trials, space, measure, process, cluster,
                            results, run (all of them), report; `python -m gluon_lenet.sweeps` is one of its processes
     inference/             a run -> predictions: scores, trained; -> files for others: params_file, symbol_file,

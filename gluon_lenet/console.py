@@ -12,6 +12,7 @@ from typing import NoReturn
 from tqdm import tqdm
 
 from gluon_lenet.compat import threads
+from gluon_lenet.distributed.gang import Gang
 from gluon_lenet.nets.table import layer_table
 from gluon_lenet.sweeps.run import Watcher as SweepWatcher
 from gluon_lenet.sweeps.trials import Result
@@ -45,10 +46,11 @@ class StopSignals:
 @contextmanager
 def signals_raise() -> Iterator[None]:
     """Let SIGTERM and SIGHUP (a lost terminal) raise SystemExit, as SIGINT raises KeyboardInterrupt, so that what runs
-    is cleaned up."""
+    is cleaned up; one that is ignored, as by nohup, stays so."""
     handlers = {}
     if threading.current_thread() is threading.main_thread():
-        handlers = {number: signal.signal(number, _exit) for number in (signal.SIGTERM, signal.SIGHUP)}
+        numbers = [n for n in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(n) != signal.SIG_IGN]
+        handlers = {number: signal.signal(number, _exit) for number in numbers}
     try:
         yield
     finally:
@@ -186,3 +188,28 @@ class Console(RunWatcher):
             images = len(run.history) * run.setup.data.train.num_examples
             print(f"{images / seconds:,.0f} examples/s in training; results are in", end=" ")
         print(run.directory.path, flush=True)
+
+
+class WorkerConsole(Console):
+    """The console of one of several workers: the first one prints, each reports to the launcher.
+
+    It is not stopped after a batch, for which the others would wait: signals end it at once.
+    """
+
+    def __init__(self, gang: Gang, quiet: bool, log_every: int | None):
+        first = gang.rank == 0
+        super().__init__(quiet or not first, log_every if first else None)
+        self.gang = gang
+
+    def begin(self, run: Run) -> None:
+        """See Console."""
+        super().begin(run)
+        self.signals.restore()
+        self.gang.progress = run.progress
+        self.gang.size = self.num_batches, self.num_epochs
+
+    def finish(self, run: Run) -> None:
+        """See Console."""
+        self.close()
+        if self.gang.rank == 0:
+            super().finish(run)

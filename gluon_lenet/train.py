@@ -6,6 +6,7 @@ import contextlib
 import os
 import sys
 from dataclasses import replace
+from functools import partial
 
 from gluon_lenet import cli
 from gluon_lenet.compat.threads import num_threads, set_threads
@@ -46,6 +47,12 @@ def parse(argv: list[str] | None = None):
     add("--data-dir", metavar="DIR", help="folder with the four IDX files (default: found or fetched)")
     add("--run-dir", metavar="DIR", help="folder for the results (default: runs/<recipe>-<time>)")
     add("--resume", metavar="DIR", help="resume the run in DIR with its own settings, bit for bit")
+    add(
+        "--kvstore",
+        choices=["dist_sync", "dist_async"],
+        help="train with others: the environment says with whom, as gluon_lenet.launch sets it (docs/distributed.md)",
+    )
+    add("--gradient-compression", choices=["2bit"], help="send gradients in 2 bits a number; needs --kvstore")
     add("--log-every", type=cli.positive_int, metavar="N", help="also print loss and accuracy every N batches")
     add("--quiet", action="store_true", help="print only the run directory")
     args = parser.parse_args(argv)
@@ -57,6 +64,8 @@ def parse(argv: list[str] | None = None):
         parser.error("--quiet prints no lines that --log-every asks for; give one of them")
     if args.dataset is not None and args.data_dir is not None:
         parser.error("--dataset and --data-dir both name the data; give one of them")
+    if args.gradient_compression is not None and args.kvstore is None:
+        parser.error("--gradient-compression is for --kvstore; give both or none")
     if args.resume is not None:
         fixed = ["recipe", "ctx", "batch_size", "lr", "augment", "seed", "threads", "backprop", "run_dir"]
         given = [f"--{name.replace('_', '-')}" for name in fixed if getattr(args, name) is not None]
@@ -67,14 +76,31 @@ def parse(argv: list[str] | None = None):
 
 def train(args) -> int:
     """Train as the parsed arguments say."""
+    if args.kvstore is not None:
+        from gluon_lenet.distributed.servers import serve_if_asked
+
+        serve_if_asked()
+        return _train_in_gang(args)
     if args.resume is None:
         return _train(args)
     with RunDir(args.resume).lock() as directory:  # before anything in it is read
         return _train(args, directory)
 
 
-def _train(args, directory: RunDir | None = None) -> int:
-    """Train a new run, or resume the one in `directory`, which this process has locked."""
+def _train_in_gang(args) -> int:
+    """Train as one of several workers."""
+    if args.threads not in (None, num_threads()):
+        set_threads(args.threads)
+    from gluon_lenet.distributed import worker
+
+    with contextlib.ExitStack() as stack:
+        gang = stack.enter_context(worker.join(args.kvstore, args.gradient_compression))
+        directory = None if args.resume is None else stack.enter_context(worker.resumed(gang, args.resume))
+        return _train(args, directory, gang)
+
+
+def _train(args, directory: RunDir | None = None, gang=None) -> int:
+    """Train a new run, or resume the one in `directory`, which this process has locked; with others, if in a gang."""
     folder = args.dataset
     if directory is None:
         name = args.recipe or (DEFAULT_RECIPE if folder is None else FOLDER_RECIPE)
@@ -99,7 +125,7 @@ def _train(args, directory: RunDir | None = None) -> int:
             raise InputError(f"--threads {threads}: {error}") from None
 
     # imported here: MXNet reads the number of threads when it is loaded
-    from gluon_lenet.console import Console
+    from gluon_lenet.console import Console, WorkerConsole
     from gluon_lenet.data.catalogue import get_entry
     from gluon_lenet.devices import parse_ctx
     from gluon_lenet.inference.pictures.folder import load_folder
@@ -109,7 +135,7 @@ def _train(args, directory: RunDir | None = None) -> int:
     from gluon_lenet.training.setup import Setup
 
     if directory is not None:  # before a net is built from settings that may have been changed
-        config.check_resumable(directory.path / CONFIG)
+        config.check_resumable(directory.path / CONFIG, gang and gang.config)
         if not directory.is_unbegun():
             config.check_owns(directory.path / LAST, checkpoint.read_header(directory.path / LAST))
     if folder is not None:
@@ -124,10 +150,17 @@ def _train(args, directory: RunDir | None = None) -> int:
         chosen["augment"] = get_entry(recipe.dataset).augmentation
     recipe = replace(recipe, **{name: value for name, value in chosen.items() if value is not None})
     with contextlib.ExitStack() as stack:
-        console = stack.enter_context(Console(args.quiet, args.log_every))
-        setup = Setup(recipe=recipe, contexts=parse_ctx(ctx), mode=mode, **settings)
+        settings |= {"recipe": recipe, "contexts": parse_ctx(ctx), "mode": mode}
+        if gang is None:
+            console, setup, create = Console(args.quiet, args.log_every), Setup(**settings), RunDir.create
+        else:
+            from gluon_lenet.distributed.worker import GangSetup, created
+
+            console = WorkerConsole(gang, args.quiet, args.log_every)
+            setup, create = GangSetup(gang, **settings), partial(created, gang)
+        stack.enter_context(console)
         if directory is None:
-            run = Run.create(setup, stack.enter_context(RunDir.create(args.run_dir, setup.name)))
+            run = Run.create(setup, stack.enter_context(create(args.run_dir, setup.name)))
         else:
             run = Run.resume(setup, directory)
         try:

@@ -118,6 +118,10 @@ class Autograd:
             corrects.append(_count_correct(y_hat, labels))
         return Queued(losses, corrects, len(y))
 
+    def combine(self, totals: Totals) -> Totals:
+        """See `base.Engine`."""
+        return totals
+
     def logits(self, data_iter: Iterable) -> np.ndarray:
         """See `base.Engine`; on the first device."""
         outputs = base.behind(self.net(self._on_first(X)) for X, _ in data_iter)

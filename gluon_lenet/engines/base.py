@@ -80,6 +80,9 @@ class Engine(Protocol):
             InputError: a weight is NaN or infinite, or a label is not a class of the net.
         """
 
+    def combine(self, totals: Totals) -> Totals:
+        """The totals of an epoch's steps, over all processes that train the net together: the same, if it is one."""
+
     def logits(self, data_iter: Iterable) -> np.ndarray:
         """The net's outputs over one pass: float32 (n, classes)."""
 

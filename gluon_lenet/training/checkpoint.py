@@ -99,11 +99,11 @@ def _digest(arrays: dict[str, np.ndarray], text: str) -> str:
     return digest.hexdigest()
 
 
-def _flat(state) -> list[nd.NDArray]:
+def state_arrays(state) -> list[nd.NDArray]:
     """The arrays of one parameter's optimizer state: SGD has none, momentum one, Adam two."""
     if state is None:
         return []
-    return [state] if isinstance(state, nd.NDArray) else [array for part in state for array in _flat(part)]
+    return [state] if isinstance(state, nd.NDArray) else [array for part in state for array in state_arrays(part)]
 
 
 def _places(net: Block, trainer: gluon.Trainer) -> dict[int, str]:
@@ -117,7 +117,7 @@ def _optimizer_arrays(net: Block, trainer: gluon.Trainer) -> dict[str, np.ndarra
     return {
         f"optimizer/{places[index]}/{k}": array.asnumpy()
         for index, state in trainer._updaters[0].states.items()
-        for k, array in enumerate(_flat(state))
+        for k, array in enumerate(state_arrays(state))
     }
 
 
@@ -143,7 +143,7 @@ def _optimizer_states(path, arrays: dict, header: Header, net: Block, trainer: g
         if place not in updates.counts:
             continue  # not updated yet
         states[index] = trainer._optimizer.create_state_multi_precision(index, nd.array(arrays[f"weights/{place}"]))
-        for k, array in enumerate(_flat(states[index])):
+        for k, array in enumerate(state_arrays(states[index])):
             key = f"optimizer/{place}/{k}"
             if key not in arrays or arrays[key].shape != array.shape or arrays[key].dtype != array.dtype:
                 raise InputError(f"{path}: {key} is missing or not {np.dtype(array.dtype)} {array.shape}")

@@ -23,7 +23,7 @@ from gluon_lenet.data.augment import CLOTHING, HANDWRITING, LECUN_1998
 from gluon_lenet.data.catalogue import DatasetEntry, folder_entry, get_entry
 from gluon_lenet.data.datasets import Dataset
 from gluon_lenet.errors import InputError
-from gluon_lenet.fields import Count, Device, Text, decode
+from gluon_lenet.fields import Count, Device, Natural, Text, decode
 from gluon_lenet.training.metrics import Progress
 from gluon_lenet.training.recipes import Recipe
 
@@ -41,6 +41,19 @@ def new_id() -> RunId:
     return secrets.token_hex(16)
 
 
+class GangConfig(msgspec.Struct, frozen=True):
+    """The workers that train together; their result depends on it."""
+
+    workers: Natural
+    kvstore: Literal["dist_sync", "dist_async"] = "dist_sync"
+    compression: Literal["2bit"] | None = None  # of gradients
+
+    @property
+    def is_exact(self) -> bool:
+        """Whether all workers have the same weights, which one checkpoint holds."""
+        return self.kvstore == "dist_sync" and self.compression is None
+
+
 class RunConfig(msgspec.Struct, frozen=True, kw_only=True):
     """Everything needed to repeat a run: config.json."""
 
@@ -53,6 +66,7 @@ class RunConfig(msgspec.Struct, frozen=True, kw_only=True):
     threads: Threads
     backprop: Literal["autograd", "fused"]
     data_dir: Text | None
+    gang: GangConfig | None = None  # None: one process
     # Of a folder of pictures, which `data_dir` then names; None for the data set that `settings` name.
     classes: Classes | None = None
     data_sha256: dict[str, str] = {}  # of the four files, by their names; of the parts of a folder of pictures
@@ -97,7 +111,8 @@ class RunConfig(msgspec.Struct, frozen=True, kw_only=True):
         settings = msgspec.json.decode(msgspec.json.encode(self.settings))  # lists, as a checkpoint's header has them
         settings = {name: value for name, value in settings.items() if name not in _NO_DECISION}
         others = ("seed", "ctx", "threads", "backprop", "classes", "data_sha256")
-        return settings | {name: getattr(self, name) for name in others}
+        settings |= {name: getattr(self, name) for name in others}
+        return settings if self.gang is None else settings | {"gang": msgspec.to_builtins(self.gang)}
 
     @property
     def entry(self) -> DatasetEntry:
@@ -112,12 +127,17 @@ class RunConfig(msgspec.Struct, frozen=True, kw_only=True):
                 f"{dataset.name} has changed since the training: pictures were added, removed, changed or sorted anew"
             )
 
-    def check_resumable(self, path: object) -> None:
-        """Raise InputError, with the `path` of the file, if the run has an older format."""
+    def check_resumable(self, path: object, gang: GangConfig | None = None) -> None:
+        """Raise InputError, with the `path` of the file, if the run has an older format or is of other workers."""
         if self.version < VERSION:
             raise InputError(
                 f"{path} is of an older version of gluon_lenet (format {self.version}): the run can be evaluated, but "
                 "not resumed"
+            )
+        if self.gang != gang:
+            workers = "one process" if self.gang is None else f"{self.gang.workers} workers by {self.gang.kvstore}"
+            raise InputError(
+                f"{path}: the run was trained by {workers}; only the same can resume it (docs/distributed.md)"
             )
 
     def check_owns(self, path: object, header: Header) -> None:

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import mxnet as mx
 from mxnet import gluon
 
-from gluon_lenet.engines.base import Engine, Pending, behind
+from gluon_lenet.engines.base import Engine, Pending, Totals, behind
 from gluon_lenet.errors import InputError
 from gluon_lenet.training.metrics import EpochResult, Progress
 
@@ -108,12 +108,13 @@ class Loop:
     def _measure(self, data: Data, progress: Progress) -> EpochResult:
         """Evaluate after an epoch; returns its result."""
         start = time.perf_counter()
+        train = self.engine.combine(Totals(progress.loss_sum, progress.num_correct, progress.num_examples))
         test = self.engine.evaluate(data.test)
         validation = self.engine.evaluate(data.validation) if data.validation else None
         return EpochResult(
             epoch=progress.epoch,
-            train_loss=float(progress.loss_sum / progress.num_examples),
-            train_acc=float(progress.num_correct / progress.num_examples),
+            train_loss=float(train.loss_sum / train.num_examples),
+            train_acc=float(train.num_correct / train.num_examples),
             test_acc=test.num_correct / test.num_examples,
             train_seconds=progress.train_seconds,
             eval_seconds=time.perf_counter() - start,

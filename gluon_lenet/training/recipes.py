@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import MISSING, dataclass, fields, replace
 from typing import TYPE_CHECKING, Literal
 
@@ -52,8 +53,10 @@ class Recipe:
             raise InputError(f"net {self.net!r} and variant {self.variant} do not fit: {VARIANT} has one, others none")
         return get_net(self.net, classes) if self.variant is None else self.variant.build(classes)
 
-    def build_trainer(self, net: gluon.Block, num_batches: int) -> gluon.Trainer:
-        """The trainer of an initialized net, for epochs of `num_batches` batches."""
+    def build_trainer(
+        self, net: gluon.Block, num_batches: int, make: Callable[..., gluon.Trainer] | None = None
+    ) -> gluon.Trainer:
+        """The trainer of an initialized net, for epochs of `num_batches` batches; `make` may be another kind's."""
         from mxnet import gluon
 
         settings = {"learning_rate": self.lr, "wd": self.wd}
@@ -61,7 +64,7 @@ class Recipe:
             settings["momentum"] = self.momentum
         if self.schedule is not None:
             settings["lr_scheduler"] = self.schedule.build(self.lr, num_batches, self.num_epochs)
-        return gluon.Trainer(net.collect_params(), self.optimizer, settings, update_on_kvstore=False)
+        return (make or gluon.Trainer)(net.collect_params(), self.optimizer, settings, update_on_kvstore=False)
 
     def fitted(self, num_train: int) -> Recipe:
         """The recipe for another data set, of `num_train` training images, which may be few.

@@ -73,7 +73,7 @@ class Run:
             DiskError: a file cannot be written; the message is that of `explain`.
         """
         path, config = directory.path / LAST, directory.read_config()
-        config.check_resumable(directory.path / CONFIG)
+        config.check_resumable(directory.path / CONFIG, setup.gang_config)
         directory.remove_half_written()
         if directory.is_unbegun():  # killed before its first checkpoint: start again
             return cls.create(setup, directory, config.id)

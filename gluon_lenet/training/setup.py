@@ -63,6 +63,8 @@ class Setup:
         self.trainer = recipe.build_trainer(self.net, len(self.data.train))
         self.engine = choose(self.net, contexts, self.data.train, mode, recipe.loss.build())
 
+    gang_config = None  # of the workers that train together; one process has none
+
     @property
     def input_shape(self) -> tuple[int, int, int, int]:
         """(1, c, h, w) of one image as the net sees it."""
@@ -84,6 +86,7 @@ class Setup:
             ctx=[str(ctx) for ctx in self.contexts],
             threads=threads.num_threads(),
             backprop=self.engine.name,
+            gang=self.gang_config,
             data_dir=self.data_dir,
             classes=list(self.dataset.classes) if self.dataset.is_folder else None,
             data_sha256=self.dataset.sha256,

@@ -150,14 +150,18 @@ def test_nothing_runs_on_when_a_sweep_is_killed(tmp_path):
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
             text=True,
+            preexec_fn=lambda: signal.signal(
+                signal.SIGINT, signal.SIG_DFL
+            ),  # ignored if the tests run in the background
         )
         while not (children := list(of_parent(process.pid))):
             time.sleep(0.05)
         time.sleep(1)
         process.send_signal(number)
-        assert process.wait(10) == status
+        _, errors = process.communicate(timeout=10)
+        assert process.returncode == status
         if number != signal.SIGKILL:
-            assert "repeat the command to go on" in process.stderr.read()
+            assert "repeat the command to go on" in errors
         deadline = time.monotonic() + 5
         while any(os.path.exists(f"/proc/{child}") for child in children):
             assert time.monotonic() < deadline, f"a run goes on after signal {number}"

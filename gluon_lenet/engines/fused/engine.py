@@ -113,6 +113,10 @@ class Fused:
         results = [self.fused.evaluate(*part) for part in data_iter.parts()]
         return Totals(*map(sum, zip(*results, strict=True)), data_iter.num_examples)
 
+    def combine(self, totals: Totals) -> Totals:
+        """See `base.Engine`."""
+        return totals
+
     def logits(self, data_iter: Iterable) -> np.ndarray:
         """See `base.Engine`."""
         if not self._serves(data_iter):
