@@ -58,7 +58,7 @@ class DrawingPad(anywidget.AnyWidget):
     classes = traitlets.List().tag(sync=True)
     form = traitlets.Unicode().tag(sync=True)
     texts = traitlets.Dict().tag(sync=True)
-    style = traitlets.Unicode().tag(sync=True)
+    css = traitlets.Unicode().tag(sync=True)  # a trait called style is a widget to ipywidgets
 
     def __init__(
         self,
@@ -77,7 +77,7 @@ class DrawingPad(anywidget.AnyWidget):
             classes=list(entry.classes),
             form=entry.form,
             texts=sources.texts(),
-            style=sources.style().replace(":root", ":host"),
+            css=sources.style().replace(":root", ":host"),
             image=image.tobytes(),
         )
         self.refresh()

@@ -80,3 +80,4 @@ def test_a_drawing_is_answered_by_the_kernel(notebook):
             for stroke in strokes.DIGITS[digit]:
                 browser.drag([(left + x * width, top + y * height) for x, y in stroke])
             browser.until(in_widget(f"root.querySelector('.big').textContent === '{digit}'"))
+        assert not browser.complaints()

@@ -16,7 +16,7 @@ const SIDE = 28;
 export function render({ model, el }) {
   useTexts(model.get("texts"));
   const root = el.attachShadow({ mode: "open" }); // so that the notebook's styles and ours do not meet
-  root.append(make("style", {}, model.get("style")));
+  root.append(make("style", {}, model.get("css")));
   const view = new View(model);
   root.append(view.element);
   model.on("change:number", () => view.show());
