@@ -6,7 +6,7 @@
 # make assignment SEED=N        makes a version of the assignment for a course, in the folder COURSE=course
 # make grade SUBMISSIONS=DIR    grades a folder of submitted assignments; ARGS as for the others
 .DELETE_ON_ERROR:
-.PHONY: train test test-all pythons which test-network test-slow test-distributed test-web pictures chromium test-kill fuzz test-python
+.PHONY: train test test-all pythons which test-network test-slow test-distributed test-chaos test-web pictures chromium test-kill fuzz test-python
 .PHONY: test-assignments test-fresh test-arm test-gpu-libraries reproduce speedrun bench
 .PHONY: notebook notebooks assignment grade lint lock audit clean
 
@@ -58,6 +58,10 @@ test-slow: $(VENV)/.ready
 # Trainings over several processes, and sweeps, many of them killed at random moments.
 test-distributed: $(VENV)/.ready
 	@$(RUN) -m pytest -m distributed $(ARGS)
+
+# 50 launched trainings, in each of which a random process is killed or stopped: about 20 minutes.
+test-chaos: $(VENV)/.ready
+	@PYTHONPATH=.:tests:tests/helpers $(RUN) tests/distributed/chaos.py 50 --record benchmarks/results/chaos.md $(ARGS)
 
 # The page in a real browser, Chromium, which apt installs if there is none and this is root: a few minutes.
 test-web: $(VENV)/.ready chromium
