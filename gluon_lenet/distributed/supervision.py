@@ -154,7 +154,8 @@ class _Connection:
         self._outbox.put(msgspec.json.encode(message) + b"\n")
 
     def why(self) -> str:
-        """The last thing that the agent or ssh complained about."""
+        """The last thing that the agent or ssh complained about, after it has ended."""
+        self._threads[1].join(1.0)
         return next((line for line in reversed(self.errors) if line), processes.ending(self.process.wait(1)))
 
 
