@@ -7,7 +7,7 @@
 # make grade SUBMISSIONS=DIR    grades a folder of submitted assignments; ARGS as for the others
 .DELETE_ON_ERROR:
 .PHONY: train test test-all pythons which test-network test-slow test-distributed test-chaos test-web pictures chromium test-kill fuzz test-python
-.PHONY: test-assignments test-fresh test-arm test-gpu-libraries reproduce speedrun bench
+.PHONY: test-assignments test-fresh test-arm test-gpu-libraries reproduce speedrun bench bench-distributed
 .PHONY: notebook notebooks assignment grade lint lock audit clean
 
 # The environment; in a container, the variable GLUON_LENET_VENV names it. It is deleted when the lock file changes.
@@ -126,6 +126,10 @@ speedrun: $(VENV)/.ready .venv-bench/torch.tried
 # Comparison with other frameworks (benchmarks/README.md), into benchmarks/results/ and docs/results.md.
 bench: $(VENV)/.ready $(FRAMEWORKS:%=.venv-bench/%.tried)
 	@$(RUN) benchmarks/bench.py $(ARGS)
+
+# Images/s of 1, 2 and 4 workers, runs an hour of a sweep, beside PyTorch's if `make bench` has installed it.
+bench-distributed: $(VENV)/.ready
+	@$(RUN) benchmarks/bench_distributed.py $(ARGS)
 
 # A framework that does not install is left out of the benchmark; the next call tries again. PyTorch's Linux wheel on PyPI
 # does not load without CUDA's libraries (4 GB); where pip finds a CPU wheel (2.13.0+cpu), they are not needed.
