@@ -22,7 +22,7 @@ from statistics import median
 
 import bench
 from gluon_lenet.compat.threads import physical_cores
-from gluon_lenet.sweeps.run import Means, sweep
+from gluon_lenet.sweeps.run import Options, sweep
 from gluon_lenet.training.recipes import DEFAULT_RECIPE, RECIPES
 from gluon_lenet.viz.figures import lines, write_picture
 
@@ -108,7 +108,7 @@ def measure_sweeps(folder: Path, runs: int) -> dict:
     found = {"runs": runs, "per_hour": {}}
     for jobs in range(1, min(2, physical_cores()) + 1):
         start = time.perf_counter()
-        results = sweep({"seeds": runs}, folder / f"sweep-{jobs}", Means(jobs=jobs))
+        results = sweep({"seeds": runs}, folder / f"sweep-{jobs}", Options(jobs=jobs))
         if failed := [result.error for result in results if result.error]:
             raise SystemExit(f"error: {failed[0]}")
         found["per_hour"][f"gluon_lenet, {jobs}"] = 3600 * runs / (time.perf_counter() - start)

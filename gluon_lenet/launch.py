@@ -46,7 +46,7 @@ def launch(args) -> int:
     from gluon_lenet.distributed.planning import make_plan
     from gluon_lenet.distributed.supervision import GangError, supervise
 
-    plan = make_plan(args, parse_training(args.train))
+    plan = make_plan(args, parse_training(["--kvstore", "dist_sync", *args.train]))
     with GangConsole(len(plan.hosts) > 1 and not plan.tunnel) as console, signals_raise():
         try:
             supervise(plan, console, args.max_restarts, console.say)

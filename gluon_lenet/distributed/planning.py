@@ -31,14 +31,12 @@ def make_plan(args: Namespace, training: Namespace) -> Plan:
             "this machine's MXNet has no parameter server (that for ARM is built without ps-lite); share batches among "
             "contexts instead: python -m gluon_lenet.train --ctx 'cpu(0),cpu(1)'"
         )
-    is_exact = training.kvstore in (None, "dist_sync") and training.gradient_compression is None
+    is_exact = training.kvstore == "dist_sync" and training.gradient_compression is None
     if args.max_restarts and not is_exact:
         raise InputError("--max-restarts needs dist_sync without compression: no checkpoint holds what others lose")
     hosts = [Host()] if args.hosts is None else read_hosts(args.hosts, args.tunnel)
     placed = place(hosts, args.workers, args.servers)
-    command = ["-m", "gluon_lenet.train", *args.train]
-    if training.kvstore is None:
-        command += ["--kvstore", "dist_sync"]
+    command = ["-m", "gluon_lenet.train", "--kvstore", training.kvstore, *args.train]
     threads = training.threads
     if training.resume is not None:
         with RunDir(training.resume).lock() as directory:
