@@ -35,7 +35,7 @@ from gluon_lenet.distributed.messages import (
     ToAgent,
 )
 
-SILENCE = 6.0  # seconds without a message from the other side, after which it is taken for dead
+SILENCE = 5.0  # seconds without a message from the other side, after which it is taken for dead
 _STOPPED = 2.0  # seconds after which a stopped process is taken for one that nobody will continue
 _POLL = 0.05
 

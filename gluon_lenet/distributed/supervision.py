@@ -117,7 +117,7 @@ class _Connection:
     """The connection to the agent of a host."""
 
     def __init__(self, host: Host, ssh: list[str], inbox: queue.Queue):
-        self.host, self.heard, self.pids, self.errors = host, time.monotonic(), [], []
+        self.host, self.heard, self.has_spoken, self.pids, self.errors = host, time.monotonic(), False, [], []
         pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
         self.process = processes.start(host.agent(ssh), **pipes)
         self._outbox = queue.Queue()
@@ -148,6 +148,10 @@ class _Connection:
         self._outbox.put(None)
         for thread in self._threads:
             thread.join(1.0)
+
+    def is_silent(self, seconds: float) -> bool:
+        """Whether nothing has been heard for so long."""
+        return time.monotonic() - self.heard > seconds
 
     def send(self, message) -> None:
         """Send it, without waiting for a host that does not read."""
@@ -207,7 +211,7 @@ class Gang:
         while True:
             with contextlib.suppress(queue.Empty):
                 connection, message = self._inbox.get(timeout=max(0.0, deadline - time.monotonic()))
-                connection.heard = time.monotonic()
+                connection.heard, connection.has_spoken = time.monotonic(), True
                 self._note(connection, message)
                 yield connection, message
             if time.monotonic() - self._told > 1.0:
@@ -215,7 +219,7 @@ class Gang:
                 for connection in self._connections.values():
                     connection.send(Here())
             for connection in self._connections.values():
-                if time.monotonic() - connection.heard > max(SILENCE, _CONNECT if not self._beats else 0.0):
+                if connection.is_silent(SILENCE if connection.has_spoken else _CONNECT):
                     raise GangError(f"{_where(connection.host)} does not answer")
             if time.monotonic() >= deadline:
                 return
@@ -326,7 +330,7 @@ class Gang:
         late = []
         for connection in self._connections.values():
             try:
-                connection.process.wait(max(0.0, deadline - time.monotonic()))
+                connection.process.wait(0 if connection.is_silent(2.0) else max(0.0, deadline - time.monotonic()))
             except subprocess.TimeoutExpired:
                 late.append(connection)
         killers = [self._kill_there(connection) for connection in late if connection.host.name != LOCAL]

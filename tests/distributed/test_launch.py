@@ -12,7 +12,7 @@ import pytest
 from safetensors.numpy import load_file
 
 from chaos import Chaos, marked
-from conftest import module_env, one_error_line
+from conftest import fails_as_bad_input, module_env
 from gluon_lenet import train
 from gluon_lenet.distributed.hosts import Host, place
 from gluon_lenet.distributed.supervision import Gang, GangError, Plan, Watcher
@@ -73,8 +73,8 @@ def test_one_process_does_not_resume_what_two_trained(launched, capsys):
     assert RunDir(run_dir).read_config().gang.workers == 2
 
 
-def test_without_the_environment_it_says_what_is_lacking(run_module):
-    one_error_line(run_module("train", "--kvstore", "dist_sync"), "the environment lacks DMLC_ROLE, ")
+def test_without_the_environment_it_says_what_is_lacking(capsys):
+    fails_as_bad_input(train.main, ["--kvstore", "dist_sync"], capsys, "the environment lacks DMLC_ROLE, ")
 
 
 def launch(folder, *args, train=(), status=0, **env):
