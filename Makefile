@@ -6,8 +6,8 @@
 # make assignment SEED=N        makes a version of the assignment for a course, in the folder COURSE=course
 # make grade SUBMISSIONS=DIR    grades a folder of submitted assignments; ARGS as for the others
 .DELETE_ON_ERROR:
-.PHONY: train test test-all pythons which test-network test-slow test-distributed test-web pictures chromium test-kill fuzz test-python
-.PHONY: test-assignments test-fresh test-arm test-gpu-libraries reproduce speedrun bench
+.PHONY: train test test-all pythons which test-network test-slow test-distributed test-chaos test-web pictures chromium test-kill fuzz test-python
+.PHONY: test-assignments test-fresh test-arm test-gpu-libraries reproduce speedrun bench bench-distributed
 .PHONY: notebook notebooks assignment grade lint lock audit clean
 
 # The environment; in a container, the variable GLUON_LENET_VENV names it. It is deleted when the lock file changes.
@@ -58,6 +58,10 @@ test-slow: $(VENV)/.ready
 # Trainings over several processes, and sweeps, many of them killed at random moments.
 test-distributed: $(VENV)/.ready
 	@$(RUN) -m pytest -m distributed $(ARGS)
+
+# 50 launched trainings, in each of which a random process is killed or stopped: about 20 minutes.
+test-chaos: $(VENV)/.ready
+	@PYTHONPATH=.:tests:tests/helpers $(RUN) tests/distributed/chaos.py 50 --record benchmarks/results/chaos.md $(ARGS)
 
 # The page in a real browser, Chromium, which apt installs if there is none and this is root: a few minutes.
 test-web: $(VENV)/.ready chromium
@@ -122,6 +126,10 @@ speedrun: $(VENV)/.ready .venv-bench/torch.tried
 # Comparison with other frameworks (benchmarks/README.md), into benchmarks/results/ and docs/results.md.
 bench: $(VENV)/.ready $(FRAMEWORKS:%=.venv-bench/%.tried)
 	@$(RUN) benchmarks/bench.py $(ARGS)
+
+# Images/s of 1, 2 and 4 workers, runs an hour of a sweep, beside PyTorch's if `make bench` has installed it.
+bench-distributed: $(VENV)/.ready
+	@$(RUN) benchmarks/bench_distributed.py $(ARGS)
 
 # A framework that does not install is left out of the benchmark; the next call tries again. PyTorch's Linux wheel on PyPI
 # does not load without CUDA's libraries (4 GB); where pip finds a CPU wheel (2.13.0+cpu), they are not needed.

@@ -37,7 +37,7 @@ from gluon_lenet.compat.threads import physical_cores
 from gluon_lenet.data.augment import HANDWRITING
 from gluon_lenet.data.catalogue import get_entry
 from gluon_lenet.nets import pretrained
-from gluon_lenet.sweeps.run import RUNS, Means, Watcher, sweep
+from gluon_lenet.sweeps.run import RUNS, Options, Watcher, sweep
 from gluon_lenet.sweeps.trials import Result, Trial
 from gluon_lenet.training.recipes import DEFAULT_RECIPE, RECIPES, Recipe, settings_of
 from gluon_lenet.training.run_dir import BEST, LAST
@@ -109,7 +109,7 @@ def measure(name: str, seeds: list[str], jobs: int, store: Callable[[str, dict, 
     threads = max(1, physical_cores() // jobs)
     trials = [Trial(name=name, recipe=RECIPES[name], seed=int(seed), threads=threads) for seed in seeds]
     with tempfile.TemporaryDirectory() as folder:
-        sweep(trials, folder, Means(jobs, keep=True), Storing(Path(folder, RUNS), store))
+        sweep(trials, folder, Options(jobs, keep=True), Storing(Path(folder, RUNS), store))
 
 
 class Storing(Watcher):

@@ -21,8 +21,9 @@ only from those above it:
                            compiled, threads; reading, program, arrays, weights, updater, net, function, engine
     training/              settings and recipes -> metrics, config, checkpoint, run_dir; loop (batch, step, watcher),
                            chapter (train_ch5 and evaluate_accuracy), setup (what trains), run (a setup in a directory)
-    distributed/           several processes that train one net. A worker: environment, gang (sums), trainer, engine, worker,
-                           servers; who starts and watches them: processes, messages
+    distributed/           several processes that train one net: environment, gang (sums over workers), trainer, engine,
+                           servers, worker (a setup in a gang); who starts and watches them: processes, messages, hosts,
+                           agent (on each host), supervision (all as one), planning
     sweeps/                a recipe and values for its settings -> results: trials, space, measure, process, cluster,
                            results, run (all of them), report; `python -m gluon_lenet.sweeps` is one of its processes
     inference/             a run -> predictions: scores, trained; -> files for others: params_file, symbol_file,
@@ -31,10 +32,11 @@ only from those above it:
 
 What a user types, and what those share:
 
-    train evaluate predict demo export params summary sweep                    `python -m gluon_lenet.NAME`
+    train evaluate predict demo export params summary sweep launch             `python -m gluon_lenet.NAME`
     accelerate doctor libraries fused
     data/__main__          `python -m gluon_lenet.data`
-    cli console checkup    options, errors and exit statuses; a run on a terminal; what doctor looks at
+    cli options            types of arguments, errors and exit statuses; the arguments of a training
+    console checkup        a run on a terminal; what doctor looks at
 
 Importing the package gives MXNet and d2lzh back what NumPy and IPython have removed (compat/), and nothing more: MXNet
 is loaded at the first use of a name that needs it.

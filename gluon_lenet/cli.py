@@ -58,6 +58,11 @@ def positive_int(text: str) -> int:
     return _integer(text, 1, 2**31 - 1)
 
 
+def port(text: str) -> int:
+    """An argument type: a TCP port."""
+    return _integer(text, 1, 65535)
+
+
 def natural_int(text: str) -> int:
     """An argument type: a whole number from 0 to 2**31 - 1, for seeds."""
     return _integer(text, 0, 2**31 - 1)

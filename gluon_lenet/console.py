@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,6 +14,8 @@ from tqdm import tqdm
 
 from gluon_lenet.compat import threads
 from gluon_lenet.distributed.gang import Gang
+from gluon_lenet.distributed.messages import Beat
+from gluon_lenet.distributed.supervision import Watcher as GangWatcher
 from gluon_lenet.nets.table import layer_table
 from gluon_lenet.sweeps.run import Watcher as SweepWatcher
 from gluon_lenet.sweeps.trials import Result
@@ -213,3 +216,46 @@ class WorkerConsole(Console):
         self.close()
         if self.gang.rank == 0:
             super().finish(run)
+
+
+class GangConsole(GangWatcher):
+    """Shows a gang: what each process prints, after its name, and the first worker's progress as a bar.
+
+    Args:
+        is_open: whether other machines can reach the gang's ports; said once.
+    """
+
+    def __init__(self, is_open: bool):
+        self.bar = None
+        if is_open:
+            self.say(
+                "the processes trust the network between the hosts: who reaches their ports can change the weights; "
+                "--tunnel opens none"
+            )
+
+    def __enter__(self) -> GangConsole:
+        self.bar = tqdm(unit=" batches", leave=False, disable=None)
+        return self
+
+    def __exit__(self, *exception) -> None:
+        self.close()
+
+    def line(self, name: str, text: str, is_error: bool) -> None:
+        """Print it."""
+        self.bar.clear()
+        print(f"{name}: {text}", file=sys.stderr if is_error else sys.stdout, flush=True)
+
+    def beat(self, beat: Beat) -> None:
+        """Move the bar."""
+        self.bar.total = beat.num_batches
+        self.bar.set_description(f"epoch {beat.epoch}/{beat.num_epochs}", refresh=False)
+        self.bar.n = beat.batch
+        self.bar.refresh()
+
+    def say(self, text: str) -> None:
+        """Print something of the launcher's own."""
+        print(text, file=sys.stderr, flush=True)
+
+    def close(self) -> None:
+        """Remove the bar."""
+        self.bar.close()

@@ -64,14 +64,14 @@ def sweep(args) -> int:
 
     from gluon_lenet.console import SweepConsole, signals_raise
     from gluon_lenet.sweeps.report import write_report
-    from gluon_lenet.sweeps.run import Means
+    from gluon_lenet.sweeps.run import Options
     from gluon_lenet.sweeps.run import sweep as run_all
 
     folder = Path(args.folder or Path("sweeps", space.recipe))
     console = SweepConsole(args.quiet)
     try:
         with signals_raise():
-            results = run_all(trials, folder, Means(args.jobs, args.on, args.keep, args.retry), console)
+            results = run_all(trials, folder, Options(args.jobs, args.on, args.keep, args.retry), console)
     except (KeyboardInterrupt, SystemExit):
         console.close()
         print(f"interrupted; the results so far are in {folder}; repeat the command to go on", file=sys.stderr)

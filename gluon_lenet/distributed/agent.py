@@ -35,7 +35,7 @@ from gluon_lenet.distributed.messages import (
     ToAgent,
 )
 
-SILENCE = 6.0  # seconds without a message from the other side, after which it is taken for dead
+SILENCE = 5.0  # seconds without a message from the other side, after which it is taken for dead
 _STOPPED = 2.0  # seconds after which a stopped process is taken for one that nobody will continue
 _POLL = 0.05
 
@@ -79,7 +79,7 @@ class Child:
         if status is not None:
             self.has_ended = True
             for reader in self._readers:
-                reader.join(1.0)  # bounded: a process of its own may hold the pipe
+                reader.join(0.3)  # bounded: a process of its own may hold the pipe
             self._send(Ended(self.name, status))
 
     def _is_stopped(self) -> bool:
@@ -149,7 +149,7 @@ class Agent:
             self._send(Started(message.name, child.process.pid))
 
     def _hold(self, message: Hold) -> Held:
-        """Bind the ports without listening: the process that is told one of them can still bind it, others cannot get it.
+        """Bind the ports without listening: a process that is told one can still bind it, others are not given it.
 
         Linux lets two sockets have a port if both have SO_REUSEADDR, as those of ps-lite and ssh, and only one listens.
         """

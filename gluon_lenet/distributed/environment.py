@@ -10,6 +10,7 @@ from gluon_lenet.training.config import GangConfig
 
 RANK = "GLUON_LENET_RANK"  # of a worker; without it, ps-lite's, in the order in which the workers come
 LAUNCHED = "GLUON_LENET_LAUNCHED"  # set in a process that a launcher watches
+RESTARTED = "GLUON_LENET_RESTARTED"  # set after a failure: the run's directory may hold a checkpoint
 ROLES = ("scheduler", "server", "worker")
 _NUMBERS = ("DMLC_PS_ROOT_PORT", "DMLC_NUM_WORKER", "DMLC_NUM_SERVER")
 
@@ -38,6 +39,11 @@ def rank_of(environment: Mapping[str, str]) -> int | None:
     if not (text.isdecimal() and int(text) < int(environment["DMLC_NUM_WORKER"])):
         raise InputError(f"{RANK} is {text!r:.40}; it must be a number below DMLC_NUM_WORKER")
     return int(text)
+
+
+def is_restarted() -> bool:
+    """Whether the launcher has started the gang again."""
+    return RESTARTED in os.environ
 
 
 def is_launched() -> bool:

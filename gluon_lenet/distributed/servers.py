@@ -12,10 +12,10 @@ from gluon_lenet.distributed.processes import follow_parent
 
 # What the optimizer of a dist_async run consists of.
 _HARMLESS = {
-    ("copyreg", "_reconstructor"),
-    ("builtins", "object"),
-    ("mxnet.optimizer.sgd", "SGD"),
-    ("mxnet.optimizer.adam", "Adam"),
+    ("copy_reg", "_reconstructor"),  # as MXNet's protocol 0 names them
+    ("__builtin__", "object"),
+    ("mxnet.optimizer.optimizer", "SGD"),
+    ("mxnet.optimizer.optimizer", "Adam"),
     ("mxnet.lr_scheduler", "MultiFactorScheduler"),
     ("mxnet.lr_scheduler", "CosineScheduler"),
 }
@@ -36,9 +36,9 @@ def serve_if_asked() -> None:
 
     MXNet does it when it is imported, and unpickles what it is sent: here only the recipes' optimizers.
     """
+    follow_parent()
     if os.environ.get("DMLC_ROLE") not in ("scheduler", "server"):
         return
-    follow_parent()
 
     @wrapt.when_imported("mxnet.kvstore.kvstore")  # before kvstore_server, whose import is the server's life
     def guard(module):

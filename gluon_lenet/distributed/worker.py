@@ -15,7 +15,7 @@ import msgspec
 
 from gluon_lenet.data.batches import Batches
 from gluon_lenet.distributed.engine import Sharing, share
-from gluon_lenet.distributed.environment import config_of, is_launched
+from gluon_lenet.distributed.environment import config_of, is_launched, is_restarted
 from gluon_lenet.distributed.gang import Gang
 from gluon_lenet.distributed.messages import BEAT, Beat
 from gluon_lenet.distributed.trainer import build_trainer
@@ -65,6 +65,14 @@ def join(kvstore: str, compression: str | None) -> Iterator[Gang]:
     yield gang
     gang.leave()
     reporter.end()
+
+
+def begun(gang: Gang, path: str | None) -> bool:
+    """Whether this gang was started again after a failure, and has a run in `path` to go on with."""
+    if path is None or not is_restarted():
+        return False
+    own = b"yes" if Path(path, CONFIG).exists() else b""
+    return gang.gather(own)[0].startswith(b"yes")
 
 
 @contextmanager

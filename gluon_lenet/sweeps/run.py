@@ -20,7 +20,7 @@ RUNS = "runs"  # folder of the run directories that are kept
 
 
 @dataclasses.dataclass(frozen=True)
-class Means:
+class Options:
     """How trials are run.
 
     Args:
@@ -49,7 +49,7 @@ class Watcher:
 def sweep(
     what: Space | dict | Sequence[Trial],
     folder: str | os.PathLike,
-    means: Means = Means(),
+    options: Options = Options(),
     watcher: Watcher | None = None,
 ) -> list[Result]:
     """The results of all trials, in order; those that `folder` has are not computed again.
@@ -59,7 +59,7 @@ def sweep(
     Args:
         what: a `Space`, a dictionary of its fields, or trials.
         folder: of results.jsonl; it is made if it is not there.
-        means: how to run them.
+        options: how to run them.
         watcher: is notified of each result.
 
     Raises:
@@ -71,13 +71,13 @@ def sweep(
     trials = what.trials() if isinstance(what, Space) else list(what)
     watcher = watcher or Watcher()
     with ResultsFile(folder) as file:
-        lacking = {trial.key: trial for trial in trials if _is_lacking(file.by_key.get(trial.key), means.retry)}
-        if means.keep:
+        lacking = {trial.key: trial for trial in trials if _is_lacking(file.by_key.get(trial.key), options.retry)}
+        if options.keep:
             runs = Path(folder).absolute() / RUNS
             lacking = {key: msgspec.structs.replace(trial, run_dir=str(runs / key)) for key, trial in lacking.items()}
         keys = {trial.key for trial in trials}
         watcher.begin(len(keys) - len(lacking), len(keys))
-        for result in _results(list(lacking.values()), means):
+        for result in _results(list(lacking.values()), options):
             file.append(result)
             watcher.result(result)
         return [file.by_key[trial.key] for trial in trials]
@@ -87,17 +87,17 @@ def _is_lacking(result: Result | None, retry: bool) -> bool:
     return result is None or result.killed or (retry and result.error is not None)
 
 
-def _results(trials: list[Trial], means: Means) -> Iterator[Result]:
+def _results(trials: list[Trial], options: Options) -> Iterator[Result]:
     if not trials:
         return
     data = [msgspec.json.encode(trial) for trial in trials]
-    if means.on is None:
-        jobs = means.jobs or max(1, physical_cores() // max(trial.threads for trial in trials))
+    if options.on is None:
+        jobs = options.jobs or max(1, physical_cores() // max(trial.threads for trial in trials))
         answers = _here(data, jobs)
     else:
         from gluon_lenet.sweeps.cluster import run_on  # here: it needs Dask, an extra
 
-        answers = run_on(means.on, data)
+        answers = run_on(options.on, data)
     for answer in answers:
         yield msgspec.json.decode(answer, type=Result)
 

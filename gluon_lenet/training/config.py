@@ -136,9 +136,7 @@ class RunConfig(msgspec.Struct, frozen=True, kw_only=True):
             )
         if self.gang != gang:
             workers = "one process" if self.gang is None else f"{self.gang.workers} workers by {self.gang.kvstore}"
-            raise InputError(
-                f"{path}: the run was trained by {workers}; only the same can resume it (docs/distributed.md)"
-            )
+            raise InputError(f"{path}: the run was trained by {workers}, and only the same can resume it")
 
     def check_owns(self, path: object, header: Header) -> None:
         """Raise InputError unless the checkpoint in `path`, with this header, is of this run and its settings."""

@@ -26,9 +26,9 @@ ROOMS = [
     "training",
 ]
 ROOMS += ["distributed", "sweeps", "inference"]
-COMMANDS = {"train", "evaluate", "predict", "demo", "export", "params", "summary", "sweep"}
+COMMANDS = {"train", "evaluate", "predict", "demo", "export", "params", "summary", "sweep", "launch"}
 COMMANDS |= {"accelerate", "doctor", "libraries", "fused"}
-BELOW = {"cli", "console", "checkup"}  # what commands share
+BELOW = {"cli", "options", "console", "checkup"}  # what commands share
 FILES = sorted(path.relative_to(PACKAGE) for path in PACKAGE.rglob("*.py") if path.name != "__init__.py")
 
 

@@ -15,7 +15,7 @@ from gluon_lenet import sweep
 from gluon_lenet.errors import InputError
 from gluon_lenet.sweeps import report
 from gluon_lenet.sweeps.results import ResultsFile
-from gluon_lenet.sweeps.run import Means
+from gluon_lenet.sweeps.run import Options
 from gluon_lenet.sweeps.run import sweep as run_all
 from gluon_lenet.sweeps.trials import Result
 from gluon_lenet.training.metrics import EpochResult
@@ -235,7 +235,7 @@ def test_a_worker_of_dask_is_killed(tmp_path):
             process.kill()
             process.wait()
     space = {"set": {"num_train": [2000], "num_epochs": [1], "batch_size": [50]}, "seeds": 6}
-    far, here = run_all(space, tmp_path / "f"), run_all(space, tmp_path / "here", Means(jobs=2))
+    far, here = run_all(space, tmp_path / "f"), run_all(space, tmp_path / "here", Options(jobs=2))
     assert [same(result) for result in far] == [same(result) for result in here]
 
 
