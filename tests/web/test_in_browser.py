@@ -261,6 +261,9 @@ def test_other_numbers_of_classes_and_every_activation(browser, tmp_path, classe
         round_to_half(one.net)
         np.testing.assert_allclose(found.logits(number, images), one.net(Transform()(images)).asnumpy(), atol=1e-4)
     assert browser.js("document.querySelectorAll('.bars li').length") == classes
+    height = "document.querySelector('.named .{}').getBoundingClientRect().height"
+    assert browser.js(height.format("names")) == pytest.approx(browser.js(height.format("maps")), abs=1)
+    assert browser.js("document.querySelectorAll('.names span').length") == classes
     assert browser.js("document.querySelector('.pick option').textContent") == "variant · </script><b>sigmoid"
     assert not browser.complaints()
 

@@ -34,7 +34,7 @@ export class Answer {
     this.seen.draw(image || new Uint8Array(this.seen.shape[1] ** 2), { least: 0, most: 255, signed: false, ink: true });
     const best = probabilities ? argmax(probabilities) : -1;
     this.big.textContent = best >= 0 ? this.classes[best] : "–";
-    this.big.classList.toggle("word", best >= 0 && this.classes[best].length > 2);
+    this.big.classList.toggle("word", best >= 0 && widthOf(this.classes[best]) > 1.5);
     this.sure.textContent = best >= 0 ? percent(probabilities[best]) : why;
     this.sure.classList.toggle("why", best < 0);
     this.bars.forEach(({ bar, text, row }, i) => {

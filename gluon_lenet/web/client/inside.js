@@ -42,7 +42,8 @@ export class Inside {
   column(index) {
     const layer = this.net.layers[index];
     const shape = layer ? layer.out : this.net.input;
-    const maps = new Maps(shape);
+    const isLast = index === this.net.layers.length - 1;
+    const maps = new Maps(shape, isLast ? { columns: 1 } : {}); // beside its classes' names
     const scale = make("canvas", { class: "scale", "aria-hidden": "true" });
     const [least, most] = [make("span"), make("span")];
     const name = make("strong", {}, layer ? layer.name : t("input"));
@@ -50,7 +51,6 @@ export class Inside {
     const head = make("div", { class: "layerhead" }, name, what);
     const legend = make("div", { class: "legend" }, least, scale, most);
     if (layer) this.listen(maps, index);
-    const isLast = index === this.net.layers.length - 1;
     const names = isLast ? make("div", { class: "names", "aria-hidden": "true" }, ...this.net.classes.map((n) => make("span", {}, n))) : null;
     const body = isLast ? make("div", { class: "named" }, maps.element, names) : maps.element;
     const element = make("div", { class: `column ${shape[1] * shape[2] === 1 ? "thin" : ""}` }, head, body, legend);

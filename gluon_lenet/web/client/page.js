@@ -101,6 +101,7 @@ const isOfSameClasses = (a, b) => a.names.en.join("\n") === b.names.en.join("\n"
 
 /** Whether two nets agree, in a sentence. */
 function compared(best) {
+  view.verdict.classList.remove("differ");
   if (state.chosen.length < 2 || best.includes(-1)) return "";
   const [a, b] = state.chosen.map((i) => nets[i]);
   if (!isOfSameClasses(a, b)) return t("otherClasses");

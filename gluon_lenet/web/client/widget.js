@@ -81,9 +81,10 @@ class View {
   build(layers) {
     this.columns = layers.map(({ name, shape }, i) => {
       const [scale, least, most] = [make("canvas", { class: "scale" }), make("span"), make("span")];
-      const maps = new Maps(shape, { label: name });
+      const isLast = i === layers.length - 1;
+      const maps = new Maps(shape, { label: name, ...(isLast ? { columns: 1 } : {}) }); // beside its classes' names
       const head = make("div", { class: "layerhead" }, make("span", {}, name));
-      const element = make("div", { class: `column ${shape[1] * shape[2] === 1 ? "thin" : ""}` }, head, i === layers.length - 1 ? this.named(maps) : maps.element, make("div", { class: "legend" }, least, scale, most));
+      const element = make("div", { class: `column ${shape[1] * shape[2] === 1 ? "thin" : ""}` }, head, isLast ? this.named(maps) : maps.element, make("div", { class: "legend" }, least, scale, most));
       return { maps, scale, least, most, element };
     });
     this.overview.replaceChildren(...this.columns.map(({ element }) => element));
