@@ -1,7 +1,7 @@
 """Workers of a parameter server and sweeps on this machine, measured; many machines, computed from that.
 
     make bench-distributed                         all of it, into benchmarks/results/distributed.json, .md and .png
-    make bench-distributed ARGS="--parts sweep"    a part: workers, sweep
+    make bench-distributed ARGS="--parts sweep"    a part: workers, modes, sweep
 
 PyTorch's runs are those of `make bench` (workers/with_torch.py), and are left out if it is not installed. The network's
 bytes are those of the loopback device of a network namespace, so that they need root; without, they are computed.
@@ -36,15 +36,14 @@ WORKERS = (1, 2, 4, 8, 16, 32, 64, 125, 250, 500, 1000)
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--parts", nargs="*", choices=("workers", "sweep"), default=("workers", "sweep"))
+    parser.add_argument("--parts", nargs="*", choices=PARTS, default=list(PARTS))
     parser.add_argument("--runs", type=int, default=6, metavar="N", help="of a sweep (default: %(default)s)")
     args = parser.parse_args()
     results = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
     with tempfile.TemporaryDirectory() as folder:
         for part in args.parts:
             machine = bench.machine(physical_cores())
-            measured = measure_workers(Path(folder)) if part == "workers" else measure_sweeps(Path(folder), args.runs)
-            results[part] = {"machine": machine, **measured}
+            results[part] = {"machine": machine, **PARTS[part](Path(folder), args.runs)}
             RESULTS.write_text(json.dumps(results, indent=1) + "\n")
     text = as_markdown(results)
     RESULTS.with_suffix(".md").write_text(text + "\n")
@@ -53,7 +52,7 @@ def main() -> None:
     print(text)
 
 
-def measure_workers(folder: Path) -> dict:
+def measure_workers(folder: Path, runs: int) -> dict:
     """Seconds a step of one process and of 1, 2 and 4 workers, by both engines; bytes a step; seconds by batch size."""
     steps = -(-NUM_IMAGES // BATCH)
     found = {"seconds": {}, "bytes": {}, "batches": {}}
@@ -125,6 +124,27 @@ def measure_sweeps(folder: Path, runs: int) -> dict:
     return found
 
 
+def measure_modes(folder: Path, runs: int) -> dict:
+    """Test accuracies and images/s of the default recipe by two workers: synchronous, asynchronous, compressed."""
+    found = {"test_acc": {"one process": []}, "seconds": {}}
+    modes = {"dist_sync": [], "dist_async": ["--kvstore", "dist_async"], "2bit": ["--gradient-compression", "2bit"]}
+    for seed in range(runs // 2):
+        common = ["--seed", seed, "--threads", 1, "--quiet"]
+        train(folder / f"one-{seed}", "train", *common)
+        found["test_acc"]["one process"].append(accuracy_of(folder / f"one-{seed}"))
+        for mode, args in modes.items():
+            taken, _ = launch(folder / f"{mode}-{seed}", 2, *args, *common)
+            found["test_acc"].setdefault(mode, []).append(accuracy_of(folder / f"{mode}-{seed}"))
+            found["seconds"].setdefault(mode, []).append(taken)
+        bench.say(str(found["test_acc"]))
+    return found
+
+
+def accuracy_of(path: Path) -> float:
+    """The test accuracy after a run's last epoch."""
+    return json.loads((path / "metrics.jsonl").read_text().splitlines()[-1])["test_acc"]
+
+
 def run_silently(command: list[str]) -> None:
     subprocess.run(command, check=True, env=bench.environment(1), stdout=subprocess.DEVNULL)
 
@@ -173,6 +193,8 @@ def as_markdown(results: dict) -> str:
     parts = ["# Several workers, and sweeps", "", "Written by `make bench-distributed`."]
     if "workers" in results:
         parts += workers_as_markdown(results["workers"])
+    if "modes" in results:
+        parts += modes_as_markdown(results["modes"])
     if "sweep" in results:
         parts += sweeps_as_markdown(results["sweep"])
     return "\n".join(parts)
@@ -223,6 +245,21 @@ def sweeps_as_markdown(measured: dict) -> list[str]:
 def where(machine: dict) -> str:
     return f"{machine['cpu']}, {machine['cores']} cores; {machine['date']}; load {machine['load_before']:.2f} before."
 
+
+def modes_as_markdown(measured: dict) -> list[str]:
+    """What becomes of the accuracy."""
+    text = ["", "## Asynchronous steps, compressed gradients", "", where(measured["machine"]), ""]
+    runs = len(measured["test_acc"]["dist_sync"])
+    text += [f"`{DEFAULT_RECIPE}` by 2 workers, seeds 0 to {runs - 1}.", ""]
+    text += ["| mode | test accuracy of each seed | images/s |", "|---|---|---|"]
+    for mode, accuracies in measured["test_acc"].items():
+        taken = measured["seconds"].get(mode)
+        speed = f"{NUM_IMAGES / median(taken):,.0f}" if taken else ""
+        text.append(f"| {mode} | {', '.join(f'{accuracy:.4f}' for accuracy in accuracies)} | {speed} |")
+    return text
+
+
+PARTS = {"workers": measure_workers, "modes": measure_modes, "sweep": measure_sweeps}
 
 if __name__ == "__main__":
     main()

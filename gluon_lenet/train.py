@@ -44,7 +44,10 @@ def _train_in_gang(args) -> int:
         gang = stack.enter_context(worker.join(args.kvstore, args.gradient_compression))
         path = args.run_dir if worker.begun(gang, args.run_dir) else args.resume
         directory = None if path is None else stack.enter_context(worker.resumed(gang, path))
-        return _train(args, directory, gang)
+        status = _train(args, directory, gang)
+        if status == 0:  # after an error the others might wait here for ever
+            gang.leave()
+        return status
 
 
 def _train(args, directory: RunDir | None = None, gang=None) -> int:

@@ -49,7 +49,7 @@ class Gang:
         self.kvstore = mx.kv.create(config.kvstore)  # waits until all processes are there
         chosen = rank_of(os.environ)
         self.rank = self.kvstore.rank if chosen is None else chosen
-        self._sums = {}  # key -> whether it exists
+        self._sums = set()  # keys that the servers know
         if config.kvstore == "dist_async":
             return  # its servers would take every number that is sent for a gradient
         if config.compression is not None:
@@ -74,7 +74,7 @@ class Gang:
             self.kvstore.init(key, mx.nd.zeros(array.shape))
             mx.nd.waitall()
             self.kvstore._barrier()  # a push that is faster than another worker's `init` is lost
-            self._sums[key] = True
+            self._sums.add(key)
         self.kvstore.push(key, array)
         self.kvstore.pull(key, array)
         array.wait_to_read()

@@ -55,21 +55,22 @@ class GangSetup(Setup):
 
 @contextmanager
 def join(kvstore: str, compression: str | None) -> Iterator[Gang]:
-    """This process as one of the gang's workers, as its environment says; the servers end if the block ends well.
+    """This process as one of the gang's workers, as its environment says; it reports until the block ends.
 
     Raises:
         InputError: the environment lacks something.
     """
     gang = Gang(config_of(os.environ, kvstore, compression))
     reporter = Reporter(gang)
-    yield gang
-    gang.leave()
-    reporter.end()
+    try:
+        yield gang
+    finally:
+        reporter.end()
 
 
 def begun(gang: Gang, path: str | None) -> bool:
     """Whether this gang was started again after a failure, and has a run in `path` to go on with."""
-    if path is None or not is_restarted():
+    if path is None or not is_restarted() or not gang.config.is_exact:
         return False
     own = b"yes" if Path(path, CONFIG).exists() else b""
     return gang.gather(own)[0].startswith(b"yes")

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -150,6 +151,22 @@ def test_an_error_in_the_workers_is_the_launchers(tmp_path):
     assert "batch size 1 is too small for 2 workers" in done.stderr.splitlines()[-1]
     done = launch(tmp_path, train=[*EPOCH, "--lr", "1e30"], status=1)
     assert "try a smaller lr" in done.stderr.splitlines()[-1]
+
+
+@pytest.mark.distributed
+def test_a_run_directory_that_goes_ends_all_and_is_named(tmp_path):
+    """Only the first worker notices."""
+    command = [sys.executable, "-m", "gluon_lenet.launch", "--", "--epochs", "50", "--run-dir", "run"]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    process = subprocess.Popen(command, cwd=tmp_path, env=module_env(), text=True, **pipes)
+    while "epoch 1" not in process.stdout.readline():
+        pass
+    shutil.rmtree(tmp_path / "run")
+    begun = time.monotonic()
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert time.monotonic() - begun < 20, "an epoch, and 10 seconds"
+    assert "worker 0 failed: exit status 1: run directory run was deleted, moved or replaced" in errors.splitlines()[-1]
 
 
 @pytest.mark.distributed
