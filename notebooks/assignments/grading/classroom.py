@@ -82,6 +82,7 @@ class Classroom:
                 f"{course.source} asks other questions than {course.release}; make it again: "
                 f"make assignment SEED={course.identity.seed} COURSE={course.folder}"
             )
+        gradebook.check(course)
         self.depends = hashlib.sha256(course.source.read_bytes()).hexdigest()
         cores = sorted(os.sched_getaffinity(0))
         self._cores = {core: 0 for core in cores}  # how many submissions each works on
