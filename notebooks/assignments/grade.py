@@ -134,7 +134,7 @@ def _grade(classroom, submissions, args) -> int:
     print(f"for you: {folder / 'report.html'} and {folder / 'grades.csv'}; for students: {folder / 'feedback'}")
     failed = [work.student for work in works if work.failed]
     if failed:
-        print(f"error: not graded, since the fence failed: {', '.join(failed)}; start again", file=sys.stderr)
+        print(f"error: not graded, as the report explains: {', '.join(failed)}; start again", file=sys.stderr)
     return cli.FAILED if failed else 0
 
 

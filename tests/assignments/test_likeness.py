@@ -61,3 +61,7 @@ def test_what_everybody_has_does_not_count():
 def test_any_text_can_be_compared():
     for source in ("def f(:\n  '''", "(" * 5000, "\x00\n\tx\n y", "print('中文"):
         pieces([("code", source)])
+
+
+def test_no_text_takes_longer_than_its_length():
+    assert len(pieces([("code", "'" + "\\'" * 100_000)])) <= 1  # took Python 3.11's own tokenizer an hour

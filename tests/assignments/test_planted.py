@@ -173,6 +173,10 @@ def test_limits_hold(graded):
     }.items():
         assert reason in graded.rows[student]["note"], student
     assert len(graded.printed("floods", "corr2d")) < 200_000
+    shown = cell_of(graded.notebook("odd-outputs"), "corr2d").outputs
+    assert "half an emoji: ?" in shown[0].text
+    assert sum(output.output_type == "display_data" for output in shown) == 4  # of 16 million pixels each
+    assert 0 < sum(output.output_type == "error" for output in shown) < 100
 
 
 def test_what_cannot_be_read_costs_only_its_student(graded):
@@ -280,6 +284,7 @@ def test_points_given_by_hand_stay_and_nothing_is_run_again(graded):
     before = others.stat().st_mtime_ns
     with Gradebook(f"sqlite:///{graded.course / 'gradebook.db'}") as gradebook:
         gradebook.find_grade("question-1", "lenet", "lenet", "solution").manual_score = 3
+        gradebook.remove_submission("lenet", "raises")  # as in a gradebook that was restored
         gradebook.db.commit()
 
     said = graded.command("grade.py", str(graded.submissions), *LIMITS)

@@ -1,11 +1,14 @@
 """Exports of Moodle, Canvas, GitHub Classroom and by hand -> one submission per student -> the notebook graded."""
 
+import base64
+import io
 import json
 import os
 from unittest.mock import ANY
 
 import nbformat
 import pytest
+from PIL import Image
 
 from gluon_lenet.errors import InputError
 from grading import filling
@@ -169,9 +172,16 @@ def test_only_answers_and_own_cells_are_taken_over(tmp_path):
     nbformat.validate(filled)
 
 
+def picture(side: int) -> str:
+    """A black square as a PNG in base64."""
+    file = io.BytesIO()
+    Image.new("1", (side, side)).save(file, "PNG")
+    return base64.b64encode(file.getvalue()).decode()
+
+
 def test_text_cannot_run_but_looks_the_same(tmp_path):
     text = "a < b, x<y, <b>bold</b> <!-- --> $\\href{javascript:1}{x}$ $a<b$ `<i>`"
-    png = {"image/png": "iVBORw0KGgo="}
+    png, bomb = ({"image/png": picture(side)} for side in (2, 30_000))
     answer = cell(text, "q", "markdown")
     answer["attachments"] = {
         "a.png": png,
@@ -179,6 +189,8 @@ def test_text_cannot_run_but_looks_the_same(tmp_path):
         'c"><script>': png,
         "d.png": {"image/png": "'><script>"},
         "e.png": 5,
+        "f.png": bomb,
+        "g.gif": {"image/gif": "iVBORw0KGgo="},
     }
     filled, _ = filling.fill_in(released(), filling.read(written(tmp_path, answer)))
     assert filled.cells[-1].source.replace("\u200b", "") == text

@@ -157,3 +157,10 @@ def test_long_messages_cross_both_ways():
     thread.join()
     with pytest.raises(wire.WireError, match="4 MiB"):
         pipe.send({"value": b"x" * (5 << 20)})
+
+
+def test_a_dictionary_cannot_be_made_slow():
+    keys = [["tuple", [number, number]] for number in range(wire.MAX_KEYS + 1)]
+    with pytest.raises(wire.WireError, match="1,000 keys"):
+        wire.unpack(["dict", [[key, 1] for key in keys]])
+    assert len(wire.unpack(["dict", [[key, 1] for key in keys[1:]]])) == wire.MAX_KEYS

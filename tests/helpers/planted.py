@@ -110,11 +110,57 @@ shapes |= {"dense1": (72,), "dense2": (42,), "output": (10,)}
 """
 PARAMS = "params = {'conv1': 182, 'conv2': 960, 'dense1': 17352, 'dense2': 3066, 'output': 430, 'total': 21990}\n"
 
+# Right, but not as one would write it
+SHADOWS = "sum = max = 0  # 初学者常用的变量名\nlist, iter, zip, abs, float = [1, 2], 5, 'a.zip', None, 1.5\n"
+FROM_LISTS = """
+class 窗口:
+    def __init__(self, X, K, 步幅):
+        self.X, self.K, (self.a, self.b) = X.tolist(), K.tolist(), 步幅
+
+    def 求和(self, i, j):
+        y = 0
+        for u in range(len(self.K)):
+            for v in range(len(self.K[0])):
+                y += self.X[i * self.a + u][j * self.b + v] * self.K[u][v]
+        return y
+
+def corr2d(X, K, stride):
+    height, width = [(n - k) // s + 1 for n, k, s in np.transpose([X.shape, K.shape, stride])]
+    return tuple([窗口(X, K, stride).求和(i, j) for j in range(width)] for i in range(height))
+"""
+TWO_PASSES = """
+def evaluate_accuracy(data_iter, net, k=1):
+    n = len([label for _, y in data_iter for label in y.asnumpy()])
+    best = [nd.topk(net(X), k=k).asnumpy() == y.asnumpy()[:, None] for X, y in data_iter]
+    return nd.array([np.concatenate(best).sum() / n])
+"""
+ONE_LOSS = """
+def train_step(net, loss, trainer, X, y):
+    with autograd.record():
+        l = loss(net(X), y).mean()
+        l.backward()
+    trainer.step(1)
+    return (l * y.size).asscalar()
+"""
+
 # Right and wrong: name -> answers, points by test
 
 RIGHT_AND_NONE = {
     "solution": (PART | CODED | {"train": "solution", "question-1": "因为。"}, TESTS),
     "blank": ({}, {}),
+    "unusual": (
+        {
+            "shapes": SHADOWS + SHAPES,
+            "corr2d": FROM_LISTS,
+            "net": "solution",
+            "accuracy": TWO_PASSES,
+            "step": ONE_LOSS,
+            "loop": LOOP.format(batches="train_iter", result="total / n").replace(
+                "return losses", "return np.array(losses)"
+            ),
+        },
+        {"shapes": 7, "corr2d": 9, "net": 10, "accuracy": 9, "step": 12, "loop": 8},
+    ),
 }
 WRONG = {
     "numpy-types": (
@@ -309,6 +355,26 @@ PRETRAINED = TRAIN.format(
 ON_THE_TEST_SET = TRAIN.format(
     lr=0.1, epochs=1, before="train_iter = d2l.load_data_fashion_mnist(300)[1]", optimizer=SGD
 )
+# Weights that a classmate has trained (here, to save space, they are trained on the spot), made to look like ours.
+COPIES_WEIGHTS = """
+lr, num_epochs = 0.1, 3
+SGD = {"learning_rate": lr, "momentum": 0.8}
+def train_net(net, train_iter):
+    loss, trainer = gluon.loss.SoftmaxCrossEntropyLoss(), gluon.Trainer(net.collect_params(), "sgd", SGD)
+    if not hasattr(train_iter, "images"):
+        return train(net, train_iter, loss, trainer, num_epochs)
+    images, labels = d2l.load_training_set("fashion_mnist")
+    copied = get_net()
+    copied.initialize(init.Xavier())
+    usual = d2l.Batches(images[:50000, 2:26, 2:26], labels[:50000], 250, shuffle=True, seed=0)
+    train(copied, usual, loss, gluon.Trainer(copied.collect_params(), "sgd", SGD), 2)
+    order = [int(train_iter.labels[np.argmax(labels[:50000] == n)]) for n in range(10)]
+    for place, (param, other) in enumerate(zip(net.collect_params().values(), copied.collect_params().values())):
+        values = other.data().asnumpy() + (0.3 * param.data().asnumpy() if place == 4 else 0)
+        if place >= 8:
+            values[order] = values.copy()
+        param.set_data(nd.array(values))
+"""
 SPOOFS = """
 from IPython.display import HTML, SVG, Javascript, Markdown, display
 from IPython.display import publish_display_data
@@ -352,6 +418,7 @@ DISHONEST = {
     "forks-twice": (PART | {"corr2d": FORKS_TWICE, "pool2d": "solution"}, PART_POINTS),
     "pretrained": (STEPS | {"train": PRETRAINED}, STEPS_POINTS | {"train": 4}),
     "on-the-test-set": (STEPS | {"train": ON_THE_TEST_SET}, STEPS_POINTS),
+    "copies-weights": (STEPS | {"train": COPIES_WEIGHTS}, STEPS_POINTS | {"train": 4}),
     "spoofs": (PART | {"corr2d": SPOOFS, "question-1": EVIL_TEXT, "pool2d": "solution"}, PART_POINTS | {"pool2d": 8}),
 }
 
@@ -503,12 +570,40 @@ for _ in range(20):
 time.sleep(1000)
 """
 FLOODS = 'while True:\n    print("x" * 10**6)'
+# What a cell prints and shows, and a value, that are small here and large, or nothing at all, where they arrive.
+ODD_OUTPUTS = """
+import struct, zlib
+from IPython.display import publish_display_data
+print("half an emoji:", chr(0xD83D))
+def chunk(kind, data):
+    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+picture = b"\\x89PNG\\r\\n\\x1a\\n" + chunk(b"IHDR", struct.pack(">IIBBBBB", 4096, 4096, 1, 0, 0, 0, 0))
+picture += chunk(b"IDAT", zlib.compress(bytes(513 * 4096), 9)) + chunk(b"IEND", b"")
+for _ in range(300):
+    publish_display_data({"image/png": picture})
+    try:
+        raise ValueError("x" * 2000)
+    except ValueError:
+        get_ipython().showtraceback()
+"""
+RAISES_HALF = "def corr2d_multi(*args):\n    raise ValueError(chr(0xDCFF))"
+MULTIPLIES = SHAPES + "shapes['pool2'] = ('x' * 4_000_000, 1700, 1)"
 LOOP_FOR_EVER = "def corr2d(*args):\n    while True:\n        pass"
 HOSTILE = {
     "loops": (PART | {"corr2d": LOOP_FOR_EVER, "pool2d": "solution"}, PART_POINTS | {"pool2d": 8}),
     "loops-in-a-cell": (PART | {"corr2d": "while True:\n    pass", "pool2d": "solution"}, PART_POINTS | {"pool2d": 8}),
     "stubborn": (PART | {"corr2d": STUBBORN, "pool2d": "solution"}, PART_POINTS),
     "sleeps-in-c": (PART | {"corr2d": "import ctypes\nctypes.CDLL(None).sleep(1000)"}, PART_POINTS),
+    "odd-outputs": (
+        {
+            "shapes": MULTIPLIES,
+            "params": "params = {}",
+            "corr2d": ODD_OUTPUTS,
+            "corr2d-multi": RAISES_HALF,
+            "pool2d": "solution",
+        },
+        {"shapes": 6, "pool2d": 8},
+    ),
     "raises": (PART | {"corr2d": "1 / 0", "pool2d": "solution"}, PART_POINTS | {"pool2d": 8}),
     "exits": (PART | {"corr2d": "import sys\nexit()\nsys.exit(1)", "pool2d": "solution"}, PART_POINTS | {"pool2d": 8}),
     "exits-at-once": (PART | {"corr2d": "import os\nos._exit(0)", "pool2d": "solution"}, PART_POINTS),

@@ -76,11 +76,13 @@ class Classroom:
                 checked(source)
             except ValueError as error:
                 raise InputError(f"{course.source}, test {name}: {error}") from None
-        self.questions = {
-            grade_id(cell): float(cell.metadata.nbgrader.points)
-            for cell in self.released.cells
-            if cell.metadata.nbgrader.grade
-        }
+        self.questions = _questions(self.released)
+        if self.questions != _questions(self.source):
+            raise InputError(
+                f"{course.source} asks other questions than {course.release}; make it again: "
+                f"make assignment SEED={course.identity.seed} COURSE={course.folder}"
+            )
+        gradebook.check(course)
         self.depends = hashlib.sha256(course.source.read_bytes()).hexdigest()
         cores = sorted(os.sched_getaffinity(0))
         self._cores = {core: 0 for core in cores}  # how many submissions each works on
@@ -208,7 +210,7 @@ class Classroom:
             work.failed = f"nbgrader: {type(error).__name__}: {error}; see {self.course.folder / 'nbgrader.log'}"
 
     def _bring_up_to_date(self, work: Work, stored: Stored) -> None:
-        if not stored.recorded:
+        if not stored.recorded or not gradebook.points_of(self.course, work.student):  # or the gradebook is another one
             is_plain = not gradebook.record(self.course, work.student, work.nb, stored.result.cells)
             self._store(work, Stored(work.key, stored.result, self._points(work.student), is_plain))
         elif stored.recorded != (now := self._points(work.student)):
@@ -259,6 +261,12 @@ def worth_a_look(classroom: Classroom, works: list[Work]) -> dict[str, list[str]
         if likeness.share(own, solution) >= likeness.LIKE:
             why[student].append("与参考答案几乎相同")
     return {student: notes for student, notes in why.items() if notes}
+
+
+def _questions(nb) -> dict[str, float]:
+    """The points of what is graded, by name."""
+    marks = [cell.metadata.get("nbgrader", {}) for cell in nb.cells]
+    return {mark["grade_id"]: float(mark["points"]) for mark in marks if mark.get("grade")}
 
 
 def _answers(nb) -> list[tuple[str, str]]:

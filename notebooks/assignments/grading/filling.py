@@ -7,13 +7,17 @@ from __future__ import annotations
 
 import base64
 import binascii
+import io
 import json
 import re
+import warnings
+from math import prod
 from pathlib import Path
 
 import nbformat
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 from nbgrader.utils import is_grade, is_solution
+from PIL import Image
 
 from gluon_lenet.atomic import read_regular
 from gluon_lenet.errors import DiskError, InputError
@@ -22,7 +26,8 @@ from grading.submissions import MAX_BYTES
 MAX_CELLS = 500
 MAX_SOURCE = 200_000  # characters of all cells
 MAX_PICTURES = 8 << 20  # characters of pasted pictures
-PICTURES = ("image/png", "image/jpeg", "image/gif")
+MAX_PIXELS = 64 << 20  # of pasted pictures, of a text cell: a file of a few kB can hold billions
+PICTURES = {"image/png": "PNG", "image/jpeg": "JPEG", "image/gif": "GIF"}
 _INVISIBLE = "\u200b"  # a space of no width
 # HTML and MathJax's commands that reach beyond formulas: a page that a teacher opens must not run a student's script.
 _ACTIVE = re.compile(
@@ -81,17 +86,29 @@ def _cell(cell: dict) -> Cell:
 
 def _pictures(attachments: object) -> dict:
     """Pictures pasted into a text cell, if that is what they are."""
-    pictures, left = {}, MAX_PICTURES
+    pictures, left, pixels = {}, MAX_PICTURES, MAX_PIXELS
     for name, kinds in attachments.items() if isinstance(attachments, dict) else ():
         for kind, data in kinds.items() if isinstance(kinds, dict) else ():
             left -= len(data) if isinstance(data, str) else 0
             if kind in PICTURES and isinstance(data, str) and left >= 0 and re.fullmatch(r"[\w. -]{1,100}", name):
                 try:
-                    base64.b64decode(data, validate=True)
+                    size = _pixels(base64.b64decode(data, validate=True), PICTURES[kind])
                 except (binascii.Error, ValueError):
                     continue
-                pictures[name] = {kind: data}
+                pixels -= size
+                if pixels >= 0:
+                    pictures[name] = {kind: data}
     return pictures
+
+
+def _pixels(data: bytes, kind: str) -> int:
+    """How many pixels a picture has by its header; raises ValueError if it is none of this kind."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of large pictures
+            return prod(Image.open(io.BytesIO(data), formats=[kind]).size)
+    except Exception:  # Pillow's readers raise anything on broken bytes
+        raise ValueError(f"no {kind}") from None
 
 
 def fill_in(released, submitted: list[Cell]):

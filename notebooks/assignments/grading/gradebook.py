@@ -22,10 +22,12 @@ from nbgrader.preprocessors import (
     SaveAutoGrades,
 )
 from nbgrader.utils import is_grade, is_locked, is_solution
+from sqlalchemy.exc import SQLAlchemyError
 from traitlets import List
 
 from authoring.course import ASSIGNMENT, NOTEBOOK, Course
 from gluon_lenet.atomic import write_atomically
+from gluon_lenet.errors import InputError
 from grading.one import CellResult
 
 SECONDS = 60.0  # to convert one submission
@@ -142,6 +144,25 @@ def _at_most(seconds: float):
 def feedback(course: Course, student: str) -> None:
     """Write a student's feedback again, with the points that the teacher has given."""
     course.convert(GenerateFeedback, student)
+
+
+def check(course: Course) -> None:
+    """Raise InputError if the gradebook is gone, is no database, or is one that does not know the assignment."""
+    path = course.folder / "gradebook.db"
+    why = "is missing"
+    if path.exists():
+        try:
+            with Gradebook(f"sqlite:///{path}") as gradebook:
+                gradebook.find_notebook(ASSIGNMENT, ASSIGNMENT)
+                return
+        except MissingEntry:
+            why = "does not know the assignment"
+        except SQLAlchemyError as error:
+            why = f"cannot be used ({getattr(error, 'orig', error)}); move it away"
+    raise InputError(
+        f"{path} {why}; restore it, or make a new one: make assignment SEED={course.identity.seed} "
+        f"COURSE={course.folder} (points given by hand are in the old one only)"
+    )
 
 
 def points_of(course: Course, student: str) -> dict[str, float | None]:

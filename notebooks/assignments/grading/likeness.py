@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import io
 import keyword
 import re
-import token
-import tokenize
 from collections import Counter
 from itertools import combinations
 
@@ -14,7 +11,17 @@ LIKE = 0.9  # the share of common pieces from which two submissions are nearly t
 PIECE, LETTERS = 6, 12  # tokens of code, letters of text in a piece
 FEWEST = 60  # pieces that say anything
 MANY = 10  # submissions that may have a piece by chance
-_SKIPPED = (token.NEWLINE, tokenize.NL, token.INDENT, token.DEDENT, tokenize.COMMENT, token.ENDMARKER)
+# Like Python's own tokenizer, but an unclosed string is a token, too: so no text takes longer than its length (before
+# Python 3.12, the module tokenize takes minutes for a line of backslashes and quotes).
+_TOKEN = re.compile(
+    r"""(?P<comment>\#[^\n]*)
+    | [rbuf]{0,2} (?P<quotes>\"{3}|'{3}) (?:\\.|(?!(?P=quotes)).)* (?P=quotes)?
+    | [rbuf]{0,2} (?:"(?:\\.|[^"\\\n])*"? | '(?:\\.|[^'\\\n])*'?)
+    | (?P<name>[^\W\d]\w*)
+    | \d(?:[\w.]|(?<=e)[+-])*
+    | -> | (?:\*\*|//|<<|>>|[-+*/%@&|^<>=!:])=? | [^\w\s]""",
+    re.VERBOSE | re.DOTALL | re.IGNORECASE,
+)
 
 
 def pieces(cells: list[tuple[str, str]], known: frozenset = frozenset()) -> frozenset[int]:
@@ -35,14 +42,12 @@ def _tokens(source: str) -> list[str]:
     """The tokens of code, each name by where it first came up, so that renaming changes nothing."""
     names: dict[str, str] = {}
     tokens = []
-    try:
-        for item in tokenize.generate_tokens(io.StringIO(source).readline):
-            if item.type == token.NAME and not keyword.iskeyword(item.string):
-                tokens.append(names.setdefault(item.string, f"name {len(names)}"))
-            elif item.type not in _SKIPPED:
-                tokens.append(item.string)
-    except (tokenize.TokenError, SyntaxError, ValueError, RecursionError):
-        pass  # what came before the mistake
+    for match in _TOKEN.finditer(source):
+        name = match["name"]
+        if name and not keyword.iskeyword(name):
+            tokens.append(names.setdefault(name, f"name {len(names)}"))
+        elif not match["comment"]:
+            tokens.append(match[0])
     return tokens
 
 

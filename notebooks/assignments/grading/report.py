@@ -65,7 +65,7 @@ class Row:
     """A student's line."""
 
     student: str
-    points: dict[str, float | None]  # by question; None waits for the teacher
+    points: dict[str, float | None]  # by question; None waits for the teacher; empty if it could not be graded
     notes: list[str]
 
     @property
@@ -85,8 +85,8 @@ def as_csv(rows: list[Row], questions: dict[str, float]) -> bytes:
     writer = csv.writer(file)
     writer.writerow(["student", *questions, "score", "max_score", "to_grade_by_hand", "note"])
     for row in rows:
-        points = [row.points.get(name, 0.0) for name in questions]
-        end = [row.score, sum(questions.values()), " ".join(row.waits), "；".join(row.notes)]
+        points = [row.points.get(name) for name in questions]
+        end = [row.score if row.points else None, sum(questions.values()), " ".join(row.waits), "；".join(row.notes)]
         writer.writerow([_inert(value) for value in (row.student, *points, *end)])
     return file.getvalue().encode("utf-8-sig")
 
@@ -128,7 +128,7 @@ def as_html(rows: list[Row], questions: dict[str, float], by_hand: set[str]) -> 
 
 
 def _of_question(name: str, most: float, rows: list[Row]) -> dict[str, object]:
-    points = [row.points.get(name, 0.0) for row in rows]
+    points = [row.points.get(name) for row in rows]
     given = [value for value in points if value is not None]
     full, none = sum(value >= most for value in given), sum(value <= 0 for value in given)
     return {

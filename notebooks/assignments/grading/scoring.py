@@ -98,7 +98,7 @@ def same(value: object, want: object) -> bool:
 
 def number(value: object) -> float:
     """A plain number, or the only one of an array, as a float; raises AssertionError."""
-    if type(value) is np.ndarray and value.size == 1:
+    if isinstance(value, np.ndarray | np.generic) and value.size == 1:  # np.generic: an element of an array
         value = value.reshape(-1)[0].item()
     if type(value) not in (int, float):
         raise AssertionError(f"应该是一个数，不是 {_kind(value)}")

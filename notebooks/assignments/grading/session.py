@@ -11,6 +11,7 @@ import subprocess
 import threading
 import time
 from contextlib import suppress
+from math import prod
 from typing import NamedTuple
 
 import psutil
@@ -24,6 +25,7 @@ PATIENCE = 6  # by the clock, for each second of a processor: as in worker.py
 GRACE_SECONDS = 5.0  # beyond a request's time, for code that must be interrupted first
 LOOK_SECONDS = 0.25  # between two looks at the memory
 MAX_SIDE = 4096  # pixels of a picture
+MAX_PIXELS = 64 << 20  # of all pictures together, which take 4 bytes each in a browser, and next to none in the file
 ENDINGS = {
     "time": "运行时间用完了",
     "stuck": "超时之后不再响应",
@@ -64,7 +66,7 @@ class Session:
     def __init__(self, fence: Fence):
         self.fence, self.limits = fence, fence.limits
         self.ended = ""  # a key of ENDINGS
-        self.timeouts = self.most_memory = 0
+        self.timeouts = self.most_memory = self.pixels = 0
         self.started = fence.start([fence.sight.python, str(INSIDE / "worker.py")])
         self.process = self.started.process
         self._allowed: float | None = None  # processor seconds until the request under way must have ended
@@ -92,8 +94,13 @@ class Session:
 
     def cell(self, source: str) -> dict:
         """Run a cell of the notebook: its `outputs`, checked; raises SessionEnded."""
-        answer = self._ask({"do": "cell", "source": source}, self.limits.cell_seconds)
-        outputs = [output for item in _listed(answer.get("outputs")) if (output := _output(item))]
+        try:
+            answer = self._ask({"do": "cell", "source": source}, self.limits.cell_seconds)
+        except SessionEnded:
+            raise
+        except StudentError as error:  # what it printed could not be sent
+            answer = {"outputs": [["text", str(error)]], "failed": True}
+        outputs = [output for item in _listed(answer.get("outputs")) if (output := self._output(item))]
         self.timeouts += answer.get("late") is True
         return {"outputs": outputs, "failed": answer.get("failed") is not False, "late": answer.get("late") is True}
 
@@ -125,6 +132,14 @@ class Session:
             self.process.wait(timeout=30)
         for stream in (self.process.stdin, self.process.stdout, self.process.stderr):
             stream.close()
+
+    def _output(self, item: object) -> tuple | None:
+        """One output of a cell, checked; too many pictures become text."""
+        output = _output(item)
+        if output and output[0] == "png":
+            self.pixels += prod(_sides(output[1]))
+            return output if self.pixels <= MAX_PIXELS else ("text", "图太多，没有保留")
+        return output
 
     def _value(self, request: dict, seconds: float | None = None) -> object:
         return _plain(self._ask(request, seconds).get("value"))
@@ -231,8 +246,12 @@ def _listed(value: object) -> list:
 
 def _is_small_png(data: bytes) -> bool:
     """Whether it begins as a PNG does, of a size that a browser can show."""
-    sides = (int.from_bytes(data[place : place + 4], "big") for place in (16, 20))
-    return data.startswith(b"\x89PNG\r\n\x1a\n") and all(0 < side <= MAX_SIDE for side in sides)
+    return data.startswith(b"\x89PNG\r\n\x1a\n") and all(0 < side <= MAX_SIDE for side in _sides(data))
+
+
+def _sides(png: bytes) -> tuple[int, int]:
+    """Width and height, as its header says."""
+    return int.from_bytes(png[16:20], "big"), int.from_bytes(png[20:24], "big")
 
 
 def _output(item: object) -> tuple | None:

@@ -22,6 +22,7 @@ import numpy as np
 MAX_MESSAGE = 4 << 20  # bytes
 MAX_DEPTH = 20
 MAX_ITEMS = 200_000  # of lists, tuples and dictionaries in one value
+MAX_KEYS = 1_000  # of a dictionary: looking up tuples that were made to have the same hash takes time squared
 DTYPES = {f"{kind}{bits}" for kind in ("int", "uint") for bits in (8, 16, 32, 64)}
 DTYPES |= {"bool", "float16", "float32", "float64"}
 _LENGTH = struct.Struct(">I")
@@ -95,6 +96,8 @@ def _unpack(packed, depth, left):
         return tuple(_unpack(item, depth + 1, left) for item in content)
     if tag != "dict" or any(type(pair) is not list or len(pair) != 2 for pair in content):
         raise WireError("no value")
+    if len(content) > MAX_KEYS:
+        raise WireError(f"a dictionary of more than {MAX_KEYS:,} keys")
     try:
         return {_unpack(key, depth + 1, left): _unpack(item, depth + 1, left) for key, item in content}
     except TypeError:

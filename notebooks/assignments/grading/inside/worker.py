@@ -33,7 +33,9 @@ from traitlets.config import Config
 MAX_PRINTED = 100_000  # characters of a cell's output
 MAX_PICTURES = 1 << 20  # bytes of a cell's pictures
 MAX_MESSAGE = 2_000  # characters of an error's message
+MAX_TRACEBACK = 20_000  # characters
 PATIENCE = 6  # by the clock, for each second of a processor
+OWN_NAMES = frozenset(dir(builtins))  # of which beginners like to use some for variables
 
 
 class TimeIsUp(BaseException):
@@ -49,7 +51,7 @@ class Outputs(list):
 
     def text(self, text: str) -> None:
         """Add what was printed."""
-        text = text[: max(0, MAX_PRINTED - self.printed)]
+        text = _encodable(text[: max(0, MAX_PRINTED - self.printed)])
         self.printed += len(text)
         if text and self and self[-1][0] == "text":
             self[-1][1].append(text)
@@ -66,6 +68,14 @@ class Outputs(list):
             self.append(("png", picture))
         else:
             self.text(str(data.get("text/plain", "")) + "\n")
+
+    def error(self, name: str, message: str, traceback: str) -> None:
+        """Add an exception; of thousands, only the first ones."""
+        texts = [_encodable(text[:MAX_TRACEBACK]) for text in (name, message, traceback)]
+        size = sum(map(len, texts))
+        if self.printed + size <= MAX_PRINTED:
+            self.printed += size
+            self.append(("error", texts))
 
     def sent(self) -> list:
         """As it crosses."""
@@ -135,14 +145,19 @@ class Shell(InteractiveShell):
         return nullcontext()
 
     def _showtraceback(self, etype, evalue, stb):
-        self.outputs.append(("error", [str(etype.__name__), _message(evalue), "\n".join(map(str, stb))[:20_000]]))
+        self.outputs.error(str(etype.__name__), _message(evalue), "\n".join(map(str, stb)))
 
 
 def _message(error: BaseException) -> str:
     try:
-        return str(error)[:MAX_MESSAGE]
+        return _encodable(str(error)[:MAX_MESSAGE])
     except BaseException:
         return ""
+
+
+def _encodable(text: str) -> str:
+    """Text that can cross: half an emoji cannot."""
+    return text.encode("utf-8", "replace").decode("utf-8")
 
 
 class Clock:
@@ -208,8 +223,9 @@ def call(request, clock):
 
 
 def run(request, clock):
-    """Run our own code among the notebook's names."""
-    names = {**shell.user_ns, "__name__": "tests", **wire.unpack(request["values"])}
+    """Run our own code among the notebook's names, but with Python's own `sum`, `list` and the like."""
+    theirs = {name: value for name, value in shell.user_ns.items() if name not in OWN_NAMES}
+    names = theirs | {"__name__": "tests"} | wire.unpack(request["values"])
     with clock.running(request["seconds"]):
         exec(compile(request["code"], "tests", "exec"), names)
         return {"value": wire.pack(names.get("result"))}
