@@ -17,8 +17,8 @@ only from those above it:
     engines/               a batch -> gradients: base (what an engine promises), proof, autograd, choice; recorded,
                            accelerated (the reader's own loop by the kernels)
       fused/               the CPU kernels: sizes, vectors, memory, tables; images, convolution, maxpool, subsampling,
-                           dense, distances, activations, dropout, loss (each forward and backward), receptive, blocks, rules;
-                           compiled, threads; reading, program, arrays, weights, updater, net, function, engine
+                           dense, distances, activations, dropout, loss (each forward and backward), receptive, blocks,
+                           rules; compiled, threads; reading, program, arrays, weights, updater, net, function, engine
     training/              settings and recipes -> metrics, config, checkpoint, run_dir; loop (batch, step, watcher),
                            chapter (train_ch5 and evaluate_accuracy), setup (what trains), run (a setup in a directory)
     distributed/           several processes that train one net: environment, gang (sums over workers), trainer, engine,
