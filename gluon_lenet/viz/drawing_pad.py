@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 from collections.abc import Iterable, Iterator
 from typing import TypeVar
 
@@ -29,6 +30,10 @@ except ModuleNotFoundError as error:
 
 Item = TypeVar("Item")
 _EXAMPLE = 8  # the class of the image shown at the start
+_CHINESE = {  # for the names of layers
+    **{"input": "输入", "Conv2D": "卷积", "MaxPool2D": "最大池化", "AvgPool2D": "平均池化", "Flatten": "展平"},
+    **{"Dense": "全连接", "stride": "步幅", "padding": "填充"},
+}
 
 
 class DrawingPad(anywidget.AnyWidget):
@@ -42,6 +47,7 @@ class DrawingPad(anywidget.AnyWidget):
         dataset: `mnist` or `fashion_mnist`: the classes, and the form into which drawings are brought.
         transform: the preprocessing of the net's training; by default 0 to 1.
         image: uint8 (28, 28), shown until something is drawn; by default a test image.
+        language: of the layers' names in the picture, en or zh; the widget follows the browser.
 
     Raises:
         InputError: an unknown data set, or the net's outputs are not its classes.
@@ -66,13 +72,14 @@ class DrawingPad(anywidget.AnyWidget):
         dataset: str = "mnist",
         transform: Transform = Transform(),
         image: np.ndarray | None = None,
+        language: str = "en",
     ):
         entry = get_entry(dataset)
         if image is None:
             image = sample_images(dataset)[_EXAMPLE]
         if image.shape != (28, 28) or image.dtype != np.uint8:
             raise InputError(f"an image of shape {image.shape} and type {image.dtype}; it must be uint8 (28, 28)")
-        self._net, self._transform = net, transform
+        self._net, self._transform, self._language = net, transform, language
         super().__init__(
             classes=list(entry.classes),
             form=entry.form,
@@ -116,12 +123,15 @@ class DrawingPad(anywidget.AnyWidget):
 
     def picture(self) -> bytes:
         """What the widget shows now, as a PNG file."""
-        return _picture(self._outputs, self.probabilities, self.classes)
+        outputs = self._outputs
+        if self._language == "zh":
+            outputs = [(re.sub(r"[A-Za-z]\w*", lambda word: _CHINESE.get(word[0], word[0]), n), X) for n, X in outputs]
+        return _picture(outputs, self.probabilities, self.classes)
 
     def _repr_mimebundle_(self, **kwargs):
         """The widget, and its picture for viewers without widgets."""
         data, metadata = super()._repr_mimebundle_(**kwargs)
-        return {**data, "image/png": self.picture()}, metadata
+        return {**data, "image/png": self.picture(), "text/plain": "DrawingPad"}, metadata
 
 
 @chinese()
@@ -131,19 +141,19 @@ def _picture(outputs: list[tuple[str, np.ndarray]], probabilities: np.ndarray, c
     axes = figure.subplots(1, len(outputs) + 1, width_ratios=[*(1 for _ in outputs), 1.9])
     for axis, (name, X) in zip(axes, outputs, strict=False):
         most = float(np.abs(X).max()) or 1.0
-        is_input = name == "input"
+        is_input = X is outputs[0][1]
         axis.imshow(_tiled(X), cmap="gray_r" if is_input else "PuOr_r", vmin=None if is_input else -most, vmax=most)
-        axis.set_title(name.replace(", ", "\n"), fontsize=7)
+        axis.set_title(name.replace(", ", "\n"), fontsize=8)
         axis.axis("off")
     best = int(probabilities.argmax())
     colors = ["#b8125c" if i == best else "#c9c5bc" for i in range(len(classes))]
     axes[-1].barh(range(len(classes)), probabilities, color=colors)
-    axes[-1].set_yticks(range(len(classes)), classes, fontsize=7)
+    axes[-1].set_yticks(range(len(classes)), classes, fontsize=8)
     axes[-1].invert_yaxis()
     axes[-1].set(xlim=(0, 1), title=f"{classes[best]}  {probabilities[best]:.1%}")
-    axes[-1].tick_params("x", labelsize=7)
+    axes[-1].tick_params("x", labelsize=8)
     file = io.BytesIO()
-    figure.savefig(file, format="png", dpi=110)
+    figure.savefig(file, format="png", dpi=200)
     return file.getvalue()
 
 
