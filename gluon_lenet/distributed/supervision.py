@@ -229,7 +229,7 @@ class Gang:
             raise GangError(f"{_where(connection.host)} is lost: {connection.why()}")
         if isinstance(message, Line):
             self.watcher.line(message.name, message.text, message.is_error)
-            if message.is_error and (message.name not in self._errors or message.text.startswith("error: ")):
+            if message.is_error and _says_more(message.text, self._errors.get(message.name)):
                 self._errors[message.name] = message.text
         elif isinstance(message, Started):
             connection.pids.append(message.pid)
@@ -373,6 +373,13 @@ def supervise(plan: Plan, watcher: Watcher, max_restarts: int, say: Callable[[st
             if restart == max_restarts or error.status == 2:
                 raise
             say(f"{error}; starting again from the last checkpoint ({restart + 1} of {max_restarts})")
+
+
+def _says_more(line: str, known: str | None) -> bool:
+    """Whether a line of stderr is a better summary of an error than the one that is known."""
+    if known is None or line.startswith("error: "):
+        return True
+    return known.startswith("Traceback") and bool(line) and not line.startswith(" ")  # the last line of the traceback
 
 
 def _where(host: Host) -> str:

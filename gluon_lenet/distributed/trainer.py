@@ -53,6 +53,7 @@ def build_trainer(gang: Gang, recipe: Recipe, net: gluon.Block, num_batches: int
             compression_params=gang.config.compression and {"type": gang.config.compression},
         ),
     )
+    trainer._optimizer.rescale_grad = trainer._scale / recipe.batch_size  # which the servers get once
     trainer._init_kvstore()
     trainer._init_params()
     mx.nd.waitall()

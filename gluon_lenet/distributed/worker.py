@@ -20,7 +20,7 @@ from gluon_lenet.distributed.gang import Gang
 from gluon_lenet.distributed.messages import BEAT, Beat
 from gluon_lenet.distributed.trainer import build_trainer
 from gluon_lenet.errors import InputError
-from gluon_lenet.training.loop import Data
+from gluon_lenet.training.loop import Data, Loop
 from gluon_lenet.training.run_dir import CONFIG, LAST, METRICS, RunDir
 from gluon_lenet.training.setup import Setup
 
@@ -44,6 +44,12 @@ class GangSetup(Setup):
         self.engine = Sharing(self.engine, gang)
         if gang.config.kvstore == "dist_sync":
             self.data = Data(self.data.train, self._share(self.data.test), self._share(self.data.validation))
+
+    def loop(self) -> Loop:
+        """See Setup; asynchronous steps all divide by the batch size, also that of a smaller last batch."""
+        if self.gang.config.kvstore == "dist_sync":
+            return super().loop()
+        return Loop(self.trainer, self.engine, self.recipe.batch_size, self.seed)
 
     def _share(self, batches: Batches | None) -> Batches | None:
         """This worker's part of the images that nets are tested with."""

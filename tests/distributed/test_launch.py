@@ -123,7 +123,7 @@ def test_a_last_batch_with_fewer_images_than_workers(tmp_path):
     launch(tmp_path, "--workers", "3", train=[*args, "three"])
     command = [sys.executable, "-m", "gluon_lenet.train", *args, "one"]
     subprocess.run(command, cwd=tmp_path, env=module_env(), check=True, capture_output=True, timeout=170)
-    assert far_apart(tmp_path / "three", tmp_path / "one") < 1e-5
+    assert far_apart(tmp_path / "three", tmp_path / "one") < 1e-4, "sums of 29,999 gradients"
 
 
 @pytest.mark.distributed
@@ -149,7 +149,7 @@ def test_two_devices_in_one_process_equal_one(tmp_path):
 def test_an_error_in_the_workers_is_the_launchers(tmp_path):
     done = launch(tmp_path, train=[*EPOCH, "--batch-size", "1"], status=2)
     assert "batch size 1 is too small for 2 workers" in done.stderr.splitlines()[-1]
-    done = launch(tmp_path, train=[*EPOCH, "--lr", "1e30"], status=1)
+    done = launch(tmp_path, train=["--recipe", "relu_adam_mnist", *EPOCH, "--lr", "1e30"], status=1)
     assert "try a smaller lr" in done.stderr.splitlines()[-1]
 
 

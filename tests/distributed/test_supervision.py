@@ -67,7 +67,7 @@ def test_what_processes_print_and_report_is_passed_on(mark):
 WAIT = "\ntime.sleep(60)"
 FAILURES = {  # what a process does -> the message
     "error": ("if name == 'worker1': sys.exit('error: no such data')", "worker 1 failed: exit status 1: no such data"),
-    "exception": ("if name == 'worker0': 1 / 0", "worker 0 failed: exit status 1: Traceback"),
+    "exception": ("if name == 'worker0': 1 / 0", "worker 0 failed: exit status 1: ZeroDivisionError: "),
     "kill": ("if name == 'server': os.kill(os.getpid(), 9)", "server 0 failed: killed by SIGKILL"),
     "terminate": ("if name == 'scheduler': os.kill(os.getpid(), 15)", "scheduler failed: killed by SIGTERM"),
     "stop": ("if name == 'server': os.kill(os.getpid(), 19)", "server 0 was stopped by a signal"),
