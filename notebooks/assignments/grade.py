@@ -16,14 +16,12 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # the checkout's package
 
-from filelock import FileLock, Timeout
 from tqdm import tqdm
 
 from assign import COURSE
 from gluon_lenet import cli
 from gluon_lenet.atomic import write_atomically
 from gluon_lenet.data.datasets import load_dataset
-from gluon_lenet.errors import InputError
 from grading import fences
 from grading.sight import Limits, Sight
 from grading.submissions import find_submissions
@@ -74,7 +72,7 @@ def _folder(text: str) -> Path:
 
 def grade(args: argparse.Namespace) -> int:
     """Grade the submissions that `args` names; the status is 1 if some could not be graded."""
-    from authoring.course import log_to, open_course
+    from authoring.course import locked, log_to, open_course
     from grading.classroom import Classroom
 
     course = open_course(args.course.resolve())
@@ -92,12 +90,7 @@ def grade(args: argparse.Namespace) -> int:
     fence = fences.find(sight, limits, args.image or "", args.unsafe)
     if isinstance(fence, fences.Unsafe):
         print("warning: there is no fence: students' code runs with all your rights", file=sys.stderr)
-    lock = FileLock(course.folder / ".lock")
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        raise InputError(f"another grading works in {course.folder}; wait for it") from None
-    with lock:
+    with locked(course.folder):
         log_to(course.folder / "nbgrader.log")
         return _grade(Classroom(course, fence), submissions, args)
 

@@ -1,6 +1,8 @@
 """SEED -> a course directory: the student version without an answer, a secret that stays, bad input in one line."""
 
 import re
+import shutil
+from pathlib import Path
 
 import nbformat
 import pytest
@@ -67,3 +69,32 @@ def test_bad_input_is_one_line(made, tmp_path, capsys):
     ):
         fails_as_bad_input(main, args, capsys, *parts)
     assert list((tmp_path / "results").iterdir()) == [tmp_path / "results" / "thesis.txt"]
+
+
+def test_a_course_that_was_damaged_is_one_line(made, tmp_path, capsys):
+    folder = tmp_path / "course"
+    (tmp_path / "submissions" / "a").mkdir(parents=True)
+    source, release, gradebook = (Path("source/lenet/lenet.ipynb"), Path("release/lenet/lenet.ipynb"), "gradebook.db")
+    text = made.source.read_bytes()
+    for name, content, part in (
+        (source, b'{"cells', "is no notebook"),
+        (release, None, "make assignment makes it again"),
+        (source, text.replace(b'"grade_id": "pool2d-test"', b'"grade_id": "pooling"'), "asks other questions"),
+        (source, text.replace(b'"points": 9', b'"points": 8', 1), "asks other questions"),
+        (gradebook, None, "is missing"),
+        (gradebook, b"no database" * 1000, "cannot be used"),
+        (gradebook, b"", "does not know the assignment"),
+    ):
+        shutil.copytree(made.folder, folder)
+        (folder / name).unlink()
+        if content is not None:
+            (folder / name).write_bytes(content)
+        fails_as_bad_input(grade.main, [tmp_path / "submissions", "--course", folder], capsys, str(folder / name), part)
+        shutil.rmtree(folder)
+
+
+def test_one_at_a_time(made, tmp_path, capsys):
+    (tmp_path / "submissions" / "a").mkdir(parents=True)
+    with course.locked(made.folder):
+        for main, first in ((assign.main, SEED), (grade.main, tmp_path / "submissions")):
+            fails_as_bad_input(main, [first, "--course", made.folder], capsys, "works in", "wait for it")

@@ -13,12 +13,13 @@ import os
 import secrets
 import sys
 import warnings
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
 import nbformat
+from filelock import FileLock, Timeout
 from nbgrader.converters import GenerateAssignment
 from nbgrader.converters.base import NbGraderException
 from nbgrader.coursedir import CourseDirectory
@@ -94,9 +95,16 @@ def make_course(folder: Path, seed: int) -> tuple[Course, bool]:
     else:
         course = Course(folder, Identity(seed, secrets.randbits(60), ""))
     text = nbformat.writes(source_notebook(make_version(seed), course.identity.secret)).encode()
-    kept = course.source.exists() and hashlib.sha256(course.source.read_bytes()).hexdigest() != course.identity.sha256
     course.source.parent.mkdir(parents=True, exist_ok=True)
     os.chmod(folder, 0o700)  # it holds the solutions
+    with locked(folder):
+        return course, _write(course, text)
+
+
+def _write(course: Course, text: bytes) -> bool:
+    """Fill the course's folder; whether its source, which was changed by hand, was kept."""
+    folder = course.folder
+    kept = course.source.exists() and hashlib.sha256(course.source.read_bytes()).hexdigest() != course.identity.sha256
     if not kept:
         write_atomically(course.source, text)
         course.identity.sha256 = hashlib.sha256(text).hexdigest()
@@ -104,7 +112,21 @@ def make_course(folder: Path, seed: int) -> tuple[Course, bool]:
     write_atomically(folder / "course.json", json.dumps(msgspec.to_builtins(course.identity), indent=1).encode())
     log_to(folder / "nbgrader.log")
     course.convert(GenerateAssignment)
-    return course, kept
+    return kept
+
+
+@contextmanager
+def locked(folder: Path):
+    """Keep other programs of ours out of a course's folder; raises InputError if one works there."""
+    lock = FileLock(folder / ".lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise InputError(f"another `make grade` or `make assignment` works in {folder}; wait for it") from None
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def open_course(folder: Path) -> Course:
@@ -130,4 +152,14 @@ def _check(folder: Path) -> None:
         raise InputError(f"nbgrader cannot work in {folder}, because of a bracket, * or ? in the path")
 
 
-__all__ = ["ASSIGNMENT", "NOTEBOOK", "Course", "Identity", "NbGraderException", "log_to", "make_course", "open_course"]
+__all__ = [
+    "ASSIGNMENT",
+    "NOTEBOOK",
+    "Course",
+    "Identity",
+    "NbGraderException",
+    "locked",
+    "log_to",
+    "make_course",
+    "open_course",
+]

@@ -34,6 +34,7 @@ from grading.sight import ROOT
 from grading.submissions import Submission, readable
 
 ASSIGNMENTS = Path(__file__).resolve().parents[1]
+ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}  # of the tests: several run at a time
 MAX_RESULT = 64 << 20  # bytes of a stored result
 
 
@@ -68,8 +69,7 @@ class Classroom:
 
     def __init__(self, course: Course, fence: Fence):
         self.course, self.fence = course, fence
-        self.source = nbformat.read(course.source, as_version=4)
-        self.released = nbformat.read(course.release, as_version=4)
+        self.source, self.released = map(_notebook, (course.source, course.release))
         self.hidden = {grade_id(cell): cell.source for cell in self.source.cells if gradebook.is_test(cell)}
         for name, source in self.hidden.items():
             try:
@@ -187,7 +187,7 @@ class Classroom:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
-            env=os.environ | {"PYTHONPATH": os.pathsep.join(map(str, (ASSIGNMENTS, ROOT)))},
+            env=os.environ | ONE_THREAD | {"PYTHONPATH": os.pathsep.join(map(str, (ASSIGNMENTS, ROOT)))},
             start_new_session=True,  # Ctrl-C reaches `make grade` alone, which ends it
         )
         with self._lock:
@@ -261,6 +261,15 @@ def worth_a_look(classroom: Classroom, works: list[Work]) -> dict[str, list[str]
         if likeness.share(own, solution) >= likeness.LIKE:
             why[student].append("与参考答案几乎相同")
     return {student: notes for student, notes in why.items() if notes}
+
+
+def _notebook(path: Path):
+    try:
+        return nbformat.read(path, as_version=4)
+    except OSError as error:
+        raise InputError(f"{path}: {error.strerror or error}; make assignment makes it again") from None
+    except Exception:  # nbformat raises whatever its parts raise
+        raise InputError(f"{path} is no notebook; restore it, or delete it and make assignment again") from None
 
 
 def _questions(nb) -> dict[str, float]:

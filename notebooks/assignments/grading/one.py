@@ -23,7 +23,7 @@ from grading.scoring import score
 from grading.session import FenceError, Session, SessionEnded
 from grading.sight import Limits, Sight
 
-ADDRESS_SPACE = 8 << 30  # bytes of this process
+ADDRESS_SPACE = 3 << 30  # bytes of this process, a third of which it needs: the tests compute with what students return
 MAX_OUTPUTS = 12 << 20  # characters of all outputs
 _PR_SET_PDEATHSIG = 1
 
