@@ -6,6 +6,7 @@ the scheduler, which hands them to another one.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator, Sequence
 
 import msgspec
@@ -32,12 +33,12 @@ def run_on(address: str, data: Sequence[bytes]) -> Iterator[bytes]:
         raise InputError("--on needs Dask: pip install 'gluon_lenet[cluster]'") from None
     try:
         client = Client(address, timeout=_PATIENCE, set_as_default=False)
-    except (OSError, ValueError) as error:  # also TimeoutError
+    except (OSError, ValueError, asyncio.TimeoutError) as error:  # the last is an OSError from Python 3.11 on
         raise InputError(f"--on {address}: there is no Dask scheduler: {error}") from None
     with client:
         try:
             client.wait_for_workers(1, timeout=_PATIENCE)
-        except TimeoutError:
+        except (TimeoutError, asyncio.TimeoutError):
             raise InputError(
                 f"--on {address}: the scheduler has no workers; start some: dask worker {address} --nthreads N"
             ) from None

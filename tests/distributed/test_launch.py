@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 
+import mxnet as mx
 import numpy as np
 import pytest
 from safetensors.numpy import load_file
@@ -19,6 +20,9 @@ from gluon_lenet.distributed.hosts import Host, place
 from gluon_lenet.distributed.supervision import Gang, GangError, Plan, Watcher
 from gluon_lenet.training.run_dir import RunDir
 
+pytestmark = pytest.mark.skipif(
+    not mx.runtime.Features().is_enabled("DIST_KVSTORE"), reason="MXNet for ARM is built without ps-lite"
+)
 EPOCH = ["--epochs", "1", "--seed", "3", "--threads", "1"]
 
 
