@@ -18,7 +18,7 @@ include_patterns = [
     *("benchmarks/README.md", "benchmarks/results/*.md", "gluon_lenet/pretrained/*.md"),
 ]
 html_theme = "alabaster"
-html_theme_options = {"description": "LeNet in MXNet Gluon · 动手学深度学习", "page_width": "66em", "fixed_sidebar": True}
+html_theme_options = {"description": "LeNet in MXNet Gluon", "page_width": "66em", "fixed_sidebar": True}
 html_show_sourcelink = False
 html_sidebars = {"**": ["about.html", "searchfield.html"]}
 

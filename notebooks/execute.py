@@ -214,8 +214,10 @@ def update(path: Path, bounds: dict, write: bool = True) -> str:
         nbformat.write(new, path)
         write_pictures(new, path)
         return "written"
-    # Another kind of CPU sums in another order; after five epochs of SGD, a difference in the last bit becomes visible.
-    return "changed" if new.metadata.cpu == old.metadata.get("cpu") else "runs; its stored outputs are from another CPU"
+    # Another kind of CPU or another Numba sums in another order; after five epochs of SGD, a difference in the last bit
+    # becomes visible.
+    where = [{key: notebook.metadata.get(key) for key in ("cpu", "python")} for notebook in (old, new)]
+    return "changed" if where[0] == where[1] else "runs; its stored outputs are from another CPU or Python"
 
 
 def execute(notebook: nbformat.NotebookNode, name: str, bounds: dict, folder: Path) -> nbformat.NotebookNode:
@@ -264,6 +266,7 @@ def execute(notebook: nbformat.NotebookNode, name: str, bounds: dict, folder: Pa
 
     whole.metadata = {
         "cpu": llvmlite.binding.get_host_cpu_name(),
+        "python": f"{sys.version_info.major}.{sys.version_info.minor}",  # decides Numba's version
         "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
         "language_info": {"name": "python"},
     }
