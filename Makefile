@@ -3,12 +3,19 @@
 # make train GPU=1              the same on an NVIDIA GPU, with requirements-gpu.txt in .venv-gpu (4 GB)
 # make train ARGS="--epochs 1"  arguments of python -m gluon_lenet.train
 # make notebook                 opens the chapter in Jupyter
+# make docs                     builds the documentation with its reference, in build/docs
 # make assignment SEED=N        makes a version of the assignment for a course, in the folder COURSE=course
 # make grade SUBMISSIONS=DIR    grades a folder of submitted assignments; ARGS as for the others
 .DELETE_ON_ERROR:
+<<<<<<< HEAD
 .PHONY: train test test-all pythons which test-network test-slow test-distributed test-chaos test-web pictures chromium test-kill fuzz test-python
 .PHONY: test-assignments test-fresh test-arm test-gpu-libraries reproduce speedrun bench bench-distributed
 .PHONY: notebook notebooks assignment grade lint lock audit clean
+=======
+.PHONY: train test test-all pythons which test-network test-slow test-web pictures chromium test-kill fuzz test-python
+.PHONY: test-assignments test-fresh test-arm test-gpu-libraries reproduce speedrun bench
+.PHONY: notebook notebooks assignment grade lint docs lock audit clean
+>>>>>>> 27ebdbc5f4635a87ba9a00959b4d300d7af837e4
 
 # The environment; in a container, the variable GLUON_LENET_VENV names it. It is deleted when the lock file changes.
 VENV   := $(or $(GLUON_LENET_VENV),.venv)$(if $(GPU),-gpu)$(if $(PYTHON),-$(notdir $(PYTHON)))
@@ -153,6 +160,19 @@ notebooks: $(VENV)/.ready
 lint: $(VENV)/.ready
 	@$(RUN) -m ruff check . && $(RUN) -m ruff format --check .
 
+# The pages and the reference of the public names, by Sphinx, into build/docs; a wrong link or docstring is an error.
+# ARGS="-b linkcheck" looks up the links to other sites instead.
+docs: $(VENV)-docs/.ready
+	@$(VENV)-docs/bin/python -m sphinx -c docs -q -W --keep-going $(or $(ARGS),-b html) . build/docs
+	@$(if $(ARGS),,echo "build/docs/README.html, build/docs/docs/reference.html")
+
+# An environment of its own, as Sphinx is no part of the package; autodoc imports the package from the project's.
+$(VENV)-docs/.ready: docs/requirements.txt $(VENV)/.ready
+	@rm -rf $(@D) && $(RUN) -m venv $(@D) && \
+	$(@D)/bin/python -m pip install -qq --disable-pip-version-check --no-deps -r $< && \
+	place='import sysconfig; print(sysconfig.get_path("purelib"))'; \
+	$(RUN) -c "$$place" > "$$($(@D)/bin/python -c "$$place")/project.pth" && touch $@
+
 # The lock: every package pinned for every supported Python, from the direct dependencies in pyproject.toml.
 lock:
 	uv pip compile --universal --python-version $(firstword $(ADMITTED)) --all-extras --group frozen pyproject.toml -o requirements.txt $(ARGS)
@@ -161,6 +181,7 @@ lock:
 	for framework in $(FRAMEWORKS); do \
 		uv pip compile --universal --python-version $(firstword $(ADMITTED)) --group $$framework -o benchmarks/requirements/$$framework.txt; \
 	done
+	uv pip compile --universal --python-version $(firstword $(ADMITTED)) --group docs -o docs/requirements.txt
 
 # Known advisories of the locked packages (docs/threat-model.md); needs a registry that serves advisories.
 audit: .venv-audit/bin/pip-audit

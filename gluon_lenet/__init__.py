@@ -13,7 +13,8 @@ only from those above it:
                            weights (arrays <-> a net), pretrained (those of pretrained/, a file and a card a recipe)
     web/                   a page in which one draws and sees nets compute: sources, samples, describe, page, files; its
                            JavaScript is in client/
-    viz/                   fonts, figures, architecture, windows, intervals, animator, drawings, drawing_pad
+    viz/                   fonts, figures, architecture, films, windows, evidence, intervals, animator, drawings,
+                           drawing_pad
     engines/               a batch -> gradients: base (what an engine promises), proof, autograd, choice; recorded,
                            accelerated (the reader's own loop by the kernels)
       fused/               the CPU kernels: sizes, vectors, memory, tables; images, convolution, maxpool, subsampling,

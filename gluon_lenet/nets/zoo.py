@@ -97,28 +97,6 @@ def lenet5_relu_maxpool_wide(classes: int = 10) -> nn.HybridSequential:
 assert 624 + 28848 + 144120 + 10164 + 850 == 184_606
 
 
-def lenet5_relu_maxpool_c5(classes: int = 10) -> nn.HybridSequential:
-    """`lenet5_relu_maxpool` with its parameters where they do more for digits; 58,614 of them.
-
-    C5 is a convolution of 3 x 3 whose maps keep 3 x 3 pixels, which takes the fourth part of the weights of 120 neurons
-    that each see all of S4; what that saves is spent on twice as many maps before it.
-    """
-    net = nn.HybridSequential()
-    net.add(
-        nn.Conv2D(channels=12, kernel_size=5, padding=2, activation="relu"),  # C1 (b, 1, 28, 28) -> (b, 12, 28, 28)
-        nn.MaxPool2D(pool_size=2, strides=2),  # S2 -> (b, 12, 14, 14)
-        nn.Conv2D(channels=32, kernel_size=5, activation="relu"),  # C3 -> (b, 32, 10, 10)
-        nn.MaxPool2D(pool_size=2, strides=2),  # S4 -> (b, 32, 5, 5)
-        nn.Conv2D(channels=40, kernel_size=3, activation="relu"),  # C5 -> (b, 40, 3, 3)
-        nn.Dense(100, activation="relu"),  # F6 -> (b, 100), after flattening to (b, 360)
-        nn.Dense(classes),  # -> (b, classes)
-    )
-    return net
-
-
-assert 312 + 9632 + 11560 + 36100 + 1010 == 58_614
-
-
 def lenet5_sigmoid_avgpool_c5(classes: int = 10) -> nn.HybridSequential:
     """The LeNet of write-up 002: C1 S2 C3 S4 C5 F6, C5 a convolution; no activation after C5 and F6; 61,706 parameters.
 
@@ -224,7 +202,6 @@ NETS = {
     "lenet5_sigmoid_avgpool": lenet5_sigmoid_avgpool,
     "lenet5_relu_maxpool": lenet5_relu_maxpool,
     "lenet5_relu_maxpool_wide": lenet5_relu_maxpool_wide,
-    "lenet5_relu_maxpool_c5": lenet5_relu_maxpool_c5,
     "lenet5_sigmoid_avgpool_c5": lenet5_sigmoid_avgpool_c5,
     "lenet5_tanh_avgpool": lenet5_tanh_avgpool,
     "lenet5_1998": lenet5_1998,

@@ -10,6 +10,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
+from gluon_lenet.viz.films import film
 from gluon_lenet.viz.fonts import chinese
 
 _HERE = "#d62728"  # of the window, and of the number that it gives
@@ -45,7 +46,7 @@ class Correlation:
         """
         row, column = divmod(number, self.result.shape[1])
         height, width = self.kernel.shape
-        products = self.image[row : row + height, column : column + width] * self.kernel
+        products = self.image[row : row + height, column : column + width] * self.kernel + 0.0  # no -0.00
         figure = Figure(figsize=(9.6, 3.5), layout="constrained")  # inches
         left, middle, right = figure.subplots(1, 3, width_ratios=[1, 1.15, 1])
         left.imshow(self.image, cmap="gray")
@@ -72,17 +73,7 @@ class Correlation:
 
     def film(self, numbers: Sequence[int], seconds: float = 0.25) -> bytes:
         """A moving picture (GIF, repeated for ever) of some steps, each shown for so many seconds."""
-        from PIL import Image
-
-        frames = [  # few colours, as the film is stored in a notebook
-            Image.open(io.BytesIO(_png(self.step(number), dpi=65))).convert(
-                "P", palette=Image.Palette.ADAPTIVE, colors=48
-            )
-            for number in numbers
-        ]
-        file = io.BytesIO()
-        frames[0].save(file, "GIF", save_all=True, append_images=frames[1:], duration=round(1000 * seconds), loop=0)
-        return file.getvalue()
+        return film(map(self.step, numbers), seconds)
 
     def player(self):
         """A widget that plays the steps, with a slider; where widgets are not shown, a picture of the first step."""

@@ -20,7 +20,6 @@ PARAMETERS = {
     "lenet5_sigmoid_avgpool": 61_706,
     "lenet5_relu_maxpool": 61_706,
     "lenet5_relu_maxpool_wide": 184_606,
-    "lenet5_relu_maxpool_c5": 58_614,
     "lenet5_sigmoid_avgpool_c5": 61_706,
     "lenet5_tanh_avgpool": 61_706,
     "lenet5_1998": 60_000,
@@ -30,7 +29,6 @@ WEIGHTS = {  # layer by layer, without biases
     "lenet5_sigmoid_avgpool": [150, 2400, 48000, 10080, 840],
     "lenet5_relu_maxpool": [150, 2400, 48000, 10080, 840],
     "lenet5_relu_maxpool_wide": [600, 28800, 144000, 10080, 840],
-    "lenet5_relu_maxpool_c5": [300, 9600, 11520, 36000, 1000],
     "lenet5_sigmoid_avgpool_c5": [150, 2400, 48000, 10080, 840],
     "lenet5_tanh_avgpool": [150, 2400, 48000, 10080, 840],
     "lenet5_1998": [150, 6, 6 * 75, 9 * 100, 150, 16, 48000, 10080],  # the coefficients of S2 and S4 count as weights

@@ -51,8 +51,8 @@ def outputs(notebook) -> list:
     return [output for cell in notebook.cells for output in cell.get("outputs", [])]
 
 
-def test_there_are_eight_with_bounds():
-    assert NAMES == ["c1_f6", "course", "exercises", "inside", "lenet", "lenet1998", "relu", "tanh"]
+def test_there_are_nine_with_bounds():
+    assert NAMES == ["c1_f6", "course", "exercises", "inside", "lenet", "lenet1998", "questions", "relu", "tanh"]
     assert sorted(execute.BOUNDS) == NAMES
 
 

@@ -1,0 +1,95 @@
+"""Figures, or snapshots of a net in training -> a moving picture (GIF), which plays in notebooks and on GitHub."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter
+
+from gluon_lenet.viz.fonts import chinese
+
+
+def film(figures: Iterable[Figure], seconds: float = 0.25, dpi: int = 65) -> bytes:
+    """A GIF, repeated for ever, of figures of one size, each shown for so many seconds.
+
+    It has few colours, as it is stored in a notebook.
+    """
+    from PIL import Image
+
+    frames = []
+    for figure in figures:
+        png = io.BytesIO()
+        figure.savefig(png, format="png", dpi=dpi)
+        frames.append(Image.open(png).convert("RGB").quantize(48, dither=Image.Dither.NONE))
+    file = io.BytesIO()
+    frames[0].save(file, "GIF", save_all=True, append_images=frames[1:], duration=round(1000 * seconds), loop=0)
+    return file.getvalue()
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """A net at one moment of its training."""
+
+    batch: int  # how many it has been trained on
+    loss: float  # there
+    filters: np.ndarray  # (n, h, w): the first layer's weights
+    maps: np.ndarray  # (n, h, w): what that layer gives for one image
+    gradients: Mapping[str, float]  # layer -> the norm of its gradient
+
+
+class Training:
+    """The pictures of a training: the first layer's weights and maps, the loss so far, the gradients of all layers.
+
+    Args:
+        snapshots: in order; all have the same layers and sizes.
+        level: a loss to draw as a horizontal line.
+    """
+
+    def __init__(self, snapshots: Sequence[Snapshot], level: float):
+        self.snapshots, self.level = snapshots, level
+        self._bound = max(np.abs(shot.filters).max() for shot in snapshots)
+        norms = [norm for shot in snapshots for norm in shot.gradients.values()]
+        self._norms = min(norms) / 1.5, max(norms) * 1.5
+
+    def film(self, seconds: float = 0.2) -> bytes:
+        """A GIF of all snapshots."""
+        return film((self.picture(number) for number in range(len(self.snapshots))), seconds, dpi=80)
+
+    @chinese()
+    def picture(self, number: int) -> Figure:
+        """The picture of a snapshot."""
+        shot = self.snapshots[number]
+        figure = Figure(figsize=(9, 4), layout="constrained")  # inches
+        left, right = figure.subfigures(1, 2, width_ratios=[1, 1.25])
+        above, below = left.subfigures(2, 1)
+        above.suptitle("第一层的卷积核（红正蓝负）", fontsize=10)
+        below.suptitle("第一层的特征图（黑 0，白 1）", fontsize=10)
+        weights = {"cmap": "RdBu_r", "vmin": -self._bound, "vmax": self._bound}
+        for part, images, scale in (
+            (above, shot.filters, weights),
+            (below, shot.maps, {"cmap": "gray", "vmin": 0, "vmax": 1}),
+        ):
+            for axis, image in zip(part.subplots(2, -(-len(images) // 2)).ravel(), images, strict=False):
+                axis.imshow(image, **scale)
+                axis.set(xticks=[], yticks=[])
+        loss, gradients = right.subplots(2, 1)
+        batches = [past.batch for past in self.snapshots]
+        loss.plot(batches[: number + 1], [past.loss for past in self.snapshots[: number + 1]], color="C0")
+        loss.plot(shot.batch, shot.loss, "o", color="C3")
+        loss.axhline(self.level, color="0.5", linestyle="--", linewidth=1)
+        most = max(past.loss for past in self.snapshots)
+        loss.set(
+            xlim=(0, batches[-1]), ylim=(0, 1.08 * most), title=f"{shot.batch:3} 个小批量之后，损失 {shot.loss:.2f}"
+        )
+        gradients.bar(list(shot.gradients), list(shot.gradients.values()), color="C1")
+        gradients.set(yscale="log", ylim=self._norms, title="各层梯度的大小（对数坐标）")
+        gradients.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        for axis in (loss, gradients):
+            axis.title.set_fontsize(10)
+            axis.tick_params(labelsize=9)
+            axis.grid(axis="y", alpha=0.3)
+        return figure
