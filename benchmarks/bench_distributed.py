@@ -1,6 +1,6 @@
 """Workers of a parameter server and sweeps on this machine, measured; many machines, computed from that.
 
-    make bench-distributed                         all of it, into benchmarks/results/distributed.json, .md and .png
+    make bench-distributed                         all of it, into benchmarks/results/ and docs/distributed.md
     make bench-distributed ARGS="--parts sweep"    a part: workers, modes, sweep
 
 PyTorch's runs are those of `make bench` (workers/with_torch.py), and are left out if it is not installed. The network's
@@ -21,6 +21,7 @@ from pathlib import Path
 from statistics import median
 
 import bench
+import reproduce
 from gluon_lenet.compat.threads import physical_cores
 from gluon_lenet.sweeps.run import Options, sweep
 from gluon_lenet.training.recipes import DEFAULT_RECIPE, RECIPES
@@ -45,11 +46,11 @@ def main() -> None:
             machine = bench.machine(physical_cores())
             results[part] = {"machine": machine, **PARTS[part](Path(folder), args.runs)}
             RESULTS.write_text(json.dumps(results, indent=1) + "\n")
-    text = as_markdown(results)
-    RESULTS.with_suffix(".md").write_text(text + "\n")
+    for page, language in PAGES.items():
+        reproduce.insert(page, "distributed", as_markdown(results, language))
     if "workers" in results:
         write_picture(as_figure(results["workers"]), RESULTS.with_suffix(".png"))
-    print(text)
+    print(as_markdown(results))
 
 
 def measure_workers(folder: Path, runs: int) -> dict:
@@ -188,77 +189,106 @@ def as_figure(measured: dict):
     )
 
 
-def as_markdown(results: dict) -> str:
-    """The results as tables."""
-    parts = ["# Several workers, and sweeps", "", "Written by `make bench-distributed`."]
-    if "workers" in results:
-        parts += workers_as_markdown(results["workers"])
-    if "modes" in results:
-        parts += modes_as_markdown(results["modes"])
-    if "sweep" in results:
-        parts += sweeps_as_markdown(results["sweep"])
+def as_markdown(results: dict, language: str = "en") -> str:
+    """The results as sections of docs/distributed.md."""
+    writers = {"workers": workers_as_markdown, "modes": modes_as_markdown, "sweep": sweeps_as_markdown}
+    words = WORDS[language]
+    parts = [words["by"]]
+    for part, write in writers.items():
+        if part in results:
+            machine = results[part]["machine"]
+            where = words["where"].format(**machine)
+            parts += ["", words[part], "", where, "", *write(results[part], words)]
     return "\n".join(parts)
 
 
-def workers_as_markdown(measured: dict) -> list[str]:
+def workers_as_markdown(measured: dict, words: dict) -> list[str]:
     """What was measured of workers, and what follows for many machines."""
-    text = ["", "## One training by several workers of this machine", "", where(measured["machine"]), ""]
-    text += ["| engine | processes | images/s | ms a step | bytes a step |", "|---|---|---|---|---|"]
+    text = [words["workers head"], "|---|---|---|---|---|"]
     for engine, seconds in measured["seconds"].items():
         for name, taken in seconds.items():
-            sent = measured["bytes"].get(name.split()[0])
-            sent = f"{sent:,.0f}" if sent else ""
-            text.append(f"| {engine} | {name} | {BATCH / taken:,.0f} | {1000 * taken:.2f} | {sent} |")
-    text += ["", "## Many machines: a model, not a measurement", ""]
-    text += [" ".join(model.__doc__.split("\n\n", 1)[1].split()), ""]
-    text += [
-        "| workers | "
-        + " | ".join(f"batch {BATCH}, {name}" for name in NETWORKS)
-        + " | "
-        + " | ".join(f"{BATCH} images a worker, {name}" for name in NETWORKS)
-        + " |"
-    ]
-    text += ["|---|" + "---|" * 2 * len(NETWORKS)]
+            count = name.split()[0]
+            sent = f"{measured['bytes'][count]:,.0f}" if count in measured["bytes"] else ""
+            label = words["one"] if count == "one" else count
+            text.append(f"| {engine} | {label} | {BATCH / taken:,.0f} | {1000 * taken:.2f} | {sent} |")
+    text += ["", words["model"].format(latency=1000 * latency(measured)), ""]
+    columns = [words[kind].format(batch=BATCH, network=name) for kind in ("strong", "weak") for name in NETWORKS]
+    text += [f"| {words['count']} | {' | '.join(columns)} |", "|---|" + "---|" * len(columns)]
     for count in WORKERS:
         strong = [BATCH / model(measured, count, speed) for speed in NETWORKS.values()]
         weak = [BATCH * count / model(measured, count, speed, BATCH * count) for speed in NETWORKS.values()]
         text.append(f"| {count} | " + " | ".join(f"{number:,.0f}" for number in (*strong, *weak)) + " |")
+    text.append("")
     for name, speed in NETWORKS.items():
         best = max(range(1, 1001), key=lambda count: BATCH / model(measured, count, speed))
         gain = model(measured, 1, speed) / model(measured, best, speed)
-        text += ["", f"With {name} and batches of {BATCH}, {best} workers are the fastest: {gain:.1f} times one."]
+        text.append(words["best"].format(network=name, batch=BATCH, best=best, gain=gain))
     return text
 
 
-def sweeps_as_markdown(measured: dict) -> list[str]:
+def modes_as_markdown(measured: dict, words: dict) -> list[str]:
+    """What becomes of the accuracy."""
+    text = [words["modes head"], "|---|---|---|"]
+    for mode, accuracies in measured["test_acc"].items():
+        taken = measured["seconds"].get(mode)
+        speed = f"{NUM_IMAGES / median(taken):,.0f}" if taken else ""
+        label = words["one"] if mode == "one process" else f"`{mode}`"
+        text.append(f"| {label} | {', '.join(f'{accuracy:.4f}' for accuracy in accuracies)} | {speed} |")
+    return text
+
+
+def sweeps_as_markdown(measured: dict, words: dict) -> list[str]:
     """Runs per hour."""
-    text = ["", "## Runs per hour of a sweep", "", where(measured["machine"]), ""]
-    text += [f"{measured['runs']} runs of `{DEFAULT_RECIPE}`, each a process with one thread, imports included."]
-    text += ["", "| what | 1 core | 2 cores |", "|---|---|---|"]
-    names = dict.fromkeys(name.rpartition(",")[0] for name in measured["per_hour"])
-    for name in names:
+    text = [words["sweep head"].format(runs=measured["runs"]), "", words["columns"], "|---|---|---|"]
+    for name in dict.fromkeys(name.rpartition(",")[0] for name in measured["per_hour"]):
         cells = [measured["per_hour"].get(f"{name}, {jobs}") for jobs in (1, 2)]
         text.append(f"| {name} | " + " | ".join(f"{cell:,.0f}" if cell else "" for cell in cells) + " |")
     return text
 
 
-def where(machine: dict) -> str:
-    return f"{machine['cpu']}, {machine['cores']} cores; {machine['date']}; load {machine['load_before']:.2f} before."
-
-
-def modes_as_markdown(measured: dict) -> list[str]:
-    """What becomes of the accuracy."""
-    text = ["", "## Asynchronous steps, compressed gradients", "", where(measured["machine"]), ""]
-    runs = len(measured["test_acc"]["dist_sync"])
-    text += [f"`{DEFAULT_RECIPE}` by 2 workers, seeds 0 to {runs - 1}.", ""]
-    text += ["| mode | test accuracy of each seed | images/s |", "|---|---|---|"]
-    for mode, accuracies in measured["test_acc"].items():
-        taken = measured["seconds"].get(mode)
-        speed = f"{NUM_IMAGES / median(taken):,.0f}" if taken else ""
-        text.append(f"| {mode} | {', '.join(f'{accuracy:.4f}' for accuracy in accuracies)} | {speed} |")
-    return text
-
-
+PAGES = {bench.ROOT / "docs" / "distributed.md": "en", bench.ROOT / "docs" / "distributed.zh-CN.md": "zh"}
+WORDS = {
+    "en": {
+        "by": "Written by `make bench-distributed`; [each measurement](../benchmarks/results/distributed.json).",
+        "where": "{cpu}, {cores} cores; {date}; load {load_before:.1f} before.",
+        "workers": "**One training by several workers of one machine**, each with one thread, batches of 256:",
+        "workers head": "| engine | workers | images/s | ms a step | bytes a step |",
+        "one": "one process, no server",
+        "model": "**Many machines: a model, not a measurement.** A step is computing, a + b * images, the line through "
+        "the measured steps of batches of 16 and 256; the {latency:.2f} ms that a step of one worker takes longer with "
+        "a server than without; and the time in which the server's link carries all gradients to it, then all sums "
+        "back. Images per second:",
+        "count": "workers",
+        "strong": "batch {batch}, {network}",
+        "weak": "{batch} images a worker, {network}",
+        "best": "With {network} and batches of {batch}, {best} workers are the fastest: {gain:.1f} times one.",
+        "modes": "**Asynchronous steps, compressed gradients**: the default recipe by 2 workers, seeds 0, 1, ...:",
+        "modes head": "| mode | test accuracy of each seed | images/s |",
+        "sweep": "**Runs per hour of a sweep**:",
+        "sweep head": "{runs} runs of the default recipe, each a process with one thread, imports included.",
+        "columns": "| what | 1 core | 2 cores |",
+    },
+    "zh": {
+        "by": "由 `make bench-distributed` 写出；[每一次测量](../benchmarks/results/distributed.json)。",
+        "where": "{cpu}，{cores} 核；{date}；之前的负载 {load_before:.1f}。",
+        "workers": "**一台机器上由多个工作进程完成的一次训练**，每个一个线程，批量大小 256：",
+        "workers head": "| 引擎 | 工作进程 | 图像/秒 | 每步毫秒 | 每步字节 |",
+        "one": "一个进程，没有服务进程",
+        "model": "**许多台机器：是模型，不是测量。** 一步包括：计算，a + b * 图像数，"
+        "是批量大小 16 和 256 的实测每步时间连成的直线；"
+        "一个工作进程有服务进程时比没有时每步多出的 {latency:.2f} 毫秒；"
+        "以及服务进程的网线先收齐所有梯度、再发回所有和的时间。图像/秒：",
+        "count": "工作进程",
+        "strong": "批量 {batch}，{network}",
+        "weak": "每个工作进程 {batch} 张，{network}",
+        "best": "{network}、批量大小 {batch} 时，{best} 个工作进程最快：是一个的 {gain:.1f} 倍。",
+        "modes": "**异步更新，压缩梯度**：默认的配方，2 个工作进程，随机种子 0、1、……：",
+        "modes head": "| 方式 | 各个种子的测试准确率 | 图像/秒 |",
+        "sweep": "**扫描每小时完成的训练次数**：",
+        "sweep head": "默认的配方训练 {runs} 次，每次一个进程、一个线程，包括导入的时间。",
+        "columns": "| | 1 核 | 2 核 |",
+    },
+}
 PARTS = {"workers": measure_workers, "modes": measure_modes, "sweep": measure_sweeps}
 
 if __name__ == "__main__":

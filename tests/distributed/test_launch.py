@@ -108,8 +108,11 @@ def test_it_is_the_same_training_whatever_the_recipe_and_the_engine(args, tmp_pa
     command = [sys.executable, "-m", "gluon_lenet.train", *args, *EPOCH, "--run-dir", "one", "--quiet"]
     subprocess.run(command, cwd=tmp_path, env=module_env(), check=True, capture_output=True, timeout=300)
     accuracies = [json.loads((tmp_path / run / "metrics.jsonl").read_text())["test_acc"] for run in ("one", "two")]
-    print(args, far_apart(tmp_path / "one", tmp_path / "two"), accuracies)
+    difference = far_apart(tmp_path / "one", tmp_path / "two")
+    print(args, difference, accuracies)
     assert accuracies[0] == pytest.approx(accuracies[1], abs=0.003)
+    if "--recipe" not in args:  # plain SGD, 235 steps
+        assert difference < 1e-5
 
 
 @pytest.mark.distributed
@@ -138,6 +141,20 @@ def test_asynchronous_and_compressed(tmp_path):
         assert len((tmp_path / name / "metrics.jsonl").read_text().splitlines()) == 2
         done = launch(tmp_path, train=[*kvstore, "--resume", name], status=2)
         assert "cannot be resumed" in done.stderr
+
+
+@pytest.mark.distributed
+def test_a_worker_without_a_launcher_does_not_wait_for_ever():
+    code = (
+        "import types, time\n"
+        "from gluon_lenet.distributed import worker\n"
+        "worker._PATIENCE = 0.1\n"
+        "worker.Reporter(types.SimpleNamespace(state='waiting', since=time.monotonic(), rank=1))\n"
+        "time.sleep(60)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], env=module_env(), capture_output=True, text=True, timeout=50)
+    assert done.returncode == 1
+    assert done.stderr == "error: worker 1: no answer for 0 s; a process is dead\n"
 
 
 @pytest.mark.distributed

@@ -28,9 +28,11 @@ def test_the_tables():
     }
     sweeps = {"machine": MACHINE, "runs": 6, "per_hour": {"gluon_lenet, 1": 600.0, "gluon_lenet, 2": 1000.4}}
     text = bd.as_markdown({"workers": MEASURED, "modes": modes, "sweep": sweeps})
-    assert "| fused | 2 workers | 102,400 | 2.50 | 800,000 |" in text
-    assert "| fused | one process | 128,000 | 2.00 |  |" in text
-    assert "| dist_sync | 0.7500 | 30,000 |" in text
+    assert "| fused | 2 | 102,400 | 2.50 | 800,000 |" in text
+    assert "| fused | one process, no server | 128,000 | 2.00 |  |" in text
+    assert "| `dist_sync` | 0.7500 | 30,000 |" in text
     assert "| gluon_lenet | 600 | 1,000 |" in text
     assert "With 1 Gbit/s and batches of 256, 1 workers are the fastest: 1.0 times one." in text
     assert "a model, not a measurement" in text
+    chinese = bd.as_markdown({"workers": MEASURED, "modes": modes, "sweep": sweeps}, "zh")
+    assert [line.count("|") for line in chinese.splitlines()] == [line.count("|") for line in text.splitlines()]
