@@ -7,15 +7,9 @@
 # make assignment SEED=N        makes a version of the assignment for a course, in the folder COURSE=course
 # make grade SUBMISSIONS=DIR    grades a folder of submitted assignments; ARGS as for the others
 .DELETE_ON_ERROR:
-<<<<<<< HEAD
-.PHONY: train test test-all pythons which test-network test-slow test-distributed test-chaos test-web pictures chromium test-kill fuzz test-python
-.PHONY: test-assignments test-fresh test-arm test-gpu-libraries reproduce speedrun bench bench-distributed
-.PHONY: notebook notebooks assignment grade lint lock audit clean
-=======
-.PHONY: train test test-all pythons which test-network test-slow test-web pictures chromium test-kill fuzz test-python
-.PHONY: test-assignments test-fresh test-arm test-gpu-libraries reproduce speedrun bench
-.PHONY: notebook notebooks assignment grade lint docs lock audit clean
->>>>>>> 27ebdbc5f4635a87ba9a00959b4d300d7af837e4
+.PHONY: train test test-all pythons which test-network test-slow test-distributed test-chaos test-web pictures chromium
+.PHONY: test-kill fuzz test-python test-assignments test-fresh test-arm test-gpu-libraries reproduce speedrun bench
+.PHONY: bench-distributed notebook notebooks docs assignment grade lint lock audit clean
 
 # The environment; in a container, the variable GLUON_LENET_VENV names it. It is deleted when the lock file changes.
 VENV   := $(or $(GLUON_LENET_VENV),.venv)$(if $(GPU),-gpu)$(if $(PYTHON),-$(notdir $(PYTHON)))
