@@ -132,7 +132,7 @@ BOUNDS: dict[str, dict[str, tuple[float, float]]] = {
         "relu_rates[0.1][:, -1].mean()": (0.74, 0.8),
         "relu_rates[0.3][:, -1].mean()": (0.77, 0.83),
         "np.median(relu_rates[0.9][:, -1])": (0.05, 0.2),
-        "np.median(dead[0.9])": (84, 84),
+        "np.median(dead[0.9])": (60, 84),
         "max(dead[0.1])": (0, 20),
         "perceptron[:, -1].mean() - book[:, -1].mean()": (0.05, 0.2),
         "tanh[:, -1].mean() - perceptron[:, -1].mean()": (0.005, 0.04),
