@@ -3,8 +3,9 @@
     python notebooks/execute.py                   all of them, in place
     python notebooks/execute.py lenet relu        some
     python notebooks/execute.py --check           write nothing; status 1 if more than timings would change
+    python notebooks/execute.py --timings         write new timings, too: on a quiet machine
 
-A file is written only if something besides timings changed. A notebook fails if a cell raises, writes to stderr (a
+A file is otherwise written only if something besides timings changed. A notebook fails if a cell raises, writes to stderr (a
 deprecation, a missing glyph) or prints an address or a path of this machine, or if one of its results is outside
 BOUNDS. The output of the cell tagged `picture` is also written to pictures/, for the READMEs: the part of it that the
 cell's metadata names as `detail` (left, top, right, bottom, as shares), so that it can be read at a thumbnail's size.
@@ -189,7 +190,10 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("names", nargs="*", metavar="NAME", help="notebooks without .ipynb (default: all)")
     parser.add_argument("--check", action="store_true", help="write nothing; fail if anything but timings changes")
+    parser.add_argument("--timings", action="store_true", help="write also if only timings changed")
     args = parser.parse_args(argv)
+    if args.check and args.timings:
+        parser.error("--check writes nothing, so it does not go with --timings")
     unknown = set(args.names) - set(names())
     if unknown:
         parser.error(f"no notebook {', '.join(sorted(unknown))}; there are {', '.join(names())}")
@@ -198,7 +202,7 @@ def main(argv: list[str] | None = None) -> int:
     for name in args.names or names():
         start = time.perf_counter()
         try:
-            said = update(FOLDER / f"{name}.ipynb", BOUNDS.get(name, {}), write=not args.check)
+            said = update(FOLDER / f"{name}.ipynb", BOUNDS.get(name, {}), not args.check, args.timings)
         except NotebookError as error:
             said = f"failed: {error}"
         if said.startswith("failed") or (args.check and said == "changed"):
@@ -226,15 +230,21 @@ def warm_up() -> None:
     FusedNet(net).forward(np.zeros((1, 1, 28, 28), np.float32))
 
 
-def update(path: Path, bounds: dict, write: bool = True) -> str:
-    """Execute the notebook in `path`; returns what happened, as text to print.
+def update(path: Path, bounds: dict, write: bool = True, timings: bool = False) -> str:
+    """Execute the notebook in `path`, and write it unless only its timings changed; returns what happened, to print.
+
+    Args:
+        path: of the notebook.
+        bounds: its entry of BOUNDS.
+        write: whether to write at all.
+        timings: write also if only timings changed.
 
     Raises:
         NotebookError: the notebook failed.
     """
     old = nbformat.read(path, as_version=4)
     new = execute(old, path.stem, bounds, path.parent)
-    if without_timings(new) == without_timings(old):
+    if without_timings(new) == without_timings(old) and not timings:
         if write and not pictures_are_there(new, path):
             write_pictures(new, path)
             return "pictures written"

@@ -163,6 +163,7 @@ def test_a_file_is_written_only_if_more_than_timings_changed(tmp_path):
     assert b"test acc 0.751" in kept
     assert execute.update(path, {}) == "unchanged but for timings"
     assert path.read_bytes() == kept
+    assert execute.update(path, {}, timings=True) == "written"
     path.write_bytes(re.sub(rb"0\.751(, time \d)", rb"0.752\1", kept))  # in the output, not in the cell
     assert execute.update(path, {}, write=False) == "changed"
 
