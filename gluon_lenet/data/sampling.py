@@ -2,8 +2,8 @@
 
 The pixels are those of `GridGenerator` and `BilinearSampler` of MXNet, rounded: this computes in float32 and in float64
 where MXNet does, in a fifth of the time. The last bit of MXNet's matrix product depends on the processor: with AVX-512,
-up to 3 pixels in a million differ by 1 from these, without it none (four augmentations, 15.7 million pixels each). These
-are the same everywhere.
+up to 3 pixels in a million differ by 1 from these, without it none (four augmentations, 15.7 million pixels each).
+These are the same everywhere.
 """
 
 from __future__ import annotations

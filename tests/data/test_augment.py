@@ -50,7 +50,7 @@ def sampled_by_mxnet(augmentation, images, seed):
 
 @pytest.mark.parametrize("augmentation", [HANDWRITING, CLOTHING, LECUN_1998, Augmentation(rotation=90, scale=0.9)])
 def test_pixels_are_those_of_mxnet(fashion, augmentation):
-    """But for the last bit of MXNet's matrix product, which depends on the processor: it turns a rounding now and then."""
+    """But for the last bit of MXNet's matrix product, which depends on the processor and may turn a rounding."""
     noise = np.random.default_rng(0).integers(0, 256, (100, 9, 31), dtype=np.uint8)
     for images in (fashion.test_images[:500], noise):
         sampled = augmentation(images, np.random.default_rng(1))
