@@ -14,7 +14,7 @@ import pytest
 from safetensors.numpy import load_file
 
 from chaos import Chaos, marked
-from conftest import fails_as_bad_input, module_env
+from conftest import ROOT, fails_as_bad_input, module_env
 from gluon_lenet import train
 from gluon_lenet.distributed.hosts import Host, place
 from gluon_lenet.distributed.supervision import Gang, GangError, Plan, Watcher
@@ -224,10 +224,11 @@ def test_random_processes_are_killed_or_stopped(tmp_path):
 
 
 @pytest.mark.distributed
-def test_a_stuck_worker_and_other_weights_are_noticed(tmp_path):
+def test_a_stuck_worker_and_other_weights_are_noticed(tmp_path, monkeypatch):
     """A worker that computes for ever; one whose weights change behind the others' backs."""
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
     for fault, message in (
-        ("time.sleep(60)", "worker 1 is stuck: computing for 2 s in epoch 1"),
+        ("time.sleep(60)", "worker 1 is stuck: computing for 2 s, epoch 1, batch"),
         ("trainer._params[0].data()[:] += 1", "the weights of worker 1 differ from those of worker 0"),
     ):
         (tmp_path / "faulty.py").write_text(

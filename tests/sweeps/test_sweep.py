@@ -208,7 +208,7 @@ def same(result):
 @pytest.mark.distributed
 def test_a_worker_of_dask_is_killed(tmp_path):
     """Its runs are done by the other worker."""
-    pytest.importorskip("distributed")
+    pytest.importorskip("distributed.client")
     env, quiet = module_env(), {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
     processes = []
 
@@ -241,5 +241,5 @@ def test_a_worker_of_dask_is_killed(tmp_path):
 
 @pytest.mark.distributed
 def test_no_scheduler_is_an_error(run_module):
-    pytest.importorskip("distributed")
+    pytest.importorskip("distributed.client")
     one_error_line(run_module("sweep", "--on", "tcp://127.0.0.1:1"), "there is no Dask scheduler")
