@@ -5,10 +5,10 @@
     python notebooks/execute.py --check           write nothing; status 1 if more than timings would change
     python notebooks/execute.py --timings         write new timings, too: on a quiet machine
 
-A file is otherwise written only if something besides timings changed. A notebook fails if a cell raises, writes to stderr (a
-deprecation, a missing glyph) or prints an address or a path of this machine, or if one of its results is outside
-BOUNDS. The output of the cell tagged `picture` is also written to pictures/, for the READMEs: the part of it that the
-cell's metadata names as `detail` (left, top, right, bottom, as shares), so that it can be read at a thumbnail's size.
+A file is otherwise written only if something besides timings changed. A notebook fails if a cell raises, writes to
+stderr (a deprecation, a missing glyph) or prints an address or a path of this machine, or if one of its results is
+outside BOUNDS. The output of the cell tagged `picture` is also written to pictures/, for the READMEs: the part of it
+that the cell's metadata names as `detail` (left, top, right, bottom, as shares), to be read at a thumbnail's size.
 """
 
 from __future__ import annotations
