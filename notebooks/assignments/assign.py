@@ -27,7 +27,7 @@ def _seed(text: str) -> int:
     """An argument type: a whole number; it is empty if `make assignment` is called without SEED."""
     if not text.isdecimal() or len(text) > 12:
         raise argparse.ArgumentTypeError(
-            f"{text!r} is no whole number below 10**12; choose one: make assignment SEED=20261"
+            f"{text!r} is no whole number below 10**12; choose one: make assignment SEED=730418256"
         )
     return int(text)
 
