@@ -37,18 +37,18 @@ def parse(argv: list[str] | None = None):
     add("--sample", type=cli.positive_int, metavar="N", help="draw N random combinations instead of taking all")
     add("--sample-seed", type=cli.natural_int, metavar="N", help="of the random combinations (default: 0)")
     add("--threads", type=cli.threads, metavar="N", help="CPU threads of each run (default: 1)")
-    add("--jobs", type=cli.positive_int, metavar="N", help="runs at a time (default: as many as there are cores)")
+    add("--jobs", type=cli.positive_int, metavar="N", help="runs at a time (default: one a core; of Slurm 16)")
     add("--ctx", help="the device of each run, as for train (default: cpu)")
     add("--backprop", metavar="MODE", help="auto, autograd or fused (default: auto)")
     add("--data-dir", metavar="DIR", help="folder with the four IDX files (default: found or fetched)")
     add("--folder", metavar="DIR", help="folder of results.jsonl, table.txt, plot.png (default: sweeps/<recipe>)")
-    add("--on", metavar="ADDRESS", help="run on the workers of the Dask scheduler at this address: tcp://host:8786")
+    add("--on", metavar="WHERE", help="a Dask scheduler's address, tcp://host:8786, or slurm: run on its workers")
     add("--keep", action="store_true", help="keep each run's directory, in runs/ of the folder")
     add("--retry", action="store_true", help="repeat runs that failed")
     add("--quiet", action="store_true", help="print only the table")
     args = parser.parse_args(argv)
-    if args.on is not None and args.jobs is not None:
-        parser.error("--jobs is for this machine; with --on, the workers' --nthreads says how many runs each has")
+    if args.on not in (None, "slurm") and args.jobs is not None:
+        parser.error("--jobs is for this machine or Slurm; the workers' --nthreads says how many runs each has")
     return args
 
 

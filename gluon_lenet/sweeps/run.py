@@ -24,8 +24,9 @@ class Options:
     """How trials are run.
 
     Args:
-        jobs: processes at a time; None for as many as there are physical cores for their threads.
-        on: the address of a Dask scheduler, whose workers run the trials; None runs them here.
+        jobs: processes at a time, or Slurm jobs; None for as many as there are physical cores for their threads, or
+            for `cluster.SLURM_JOBS`.
+        on: the address of a Dask scheduler, whose workers run the trials; "slurm" runs them as Slurm jobs, None here.
         keep: whether to keep each run's directory, `runs/KEY` in the folder.
         retry: whether to run trials again that failed.
     """
@@ -77,7 +78,7 @@ def sweep(
             lacking = {key: msgspec.structs.replace(trial, run_dir=str(runs / key)) for key, trial in lacking.items()}
         keys = {trial.key for trial in trials}
         watcher.begin(len(keys) - len(lacking), len(keys))
-        for result in _results(list(lacking.values()), options):
+        for result in _results(list(lacking.values()), options, Path(folder)):
             file.append(result)
             watcher.result(result)
         return [file.by_key[trial.key] for trial in trials]
@@ -87,7 +88,7 @@ def _is_lacking(result: Result | None, retry: bool) -> bool:
     return result is None or result.killed or (retry and result.error is not None)
 
 
-def _results(trials: list[Trial], options: Options) -> Iterator[Result]:
+def _results(trials: list[Trial], options: Options, folder: Path) -> Iterator[Result]:
     if not trials:
         return
     data = [msgspec.json.encode(trial) for trial in trials]
@@ -97,7 +98,7 @@ def _results(trials: list[Trial], options: Options) -> Iterator[Result]:
     else:
         from gluon_lenet.sweeps.cluster import run_on  # here: it needs Dask, an extra
 
-        answers = run_on(options.on, data)
+        answers = run_on(options.on, data, options.jobs, folder)
     for answer in answers:
         yield msgspec.json.decode(answer, type=Result)
 

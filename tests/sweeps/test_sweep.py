@@ -243,3 +243,9 @@ def test_a_worker_of_dask_is_killed(tmp_path):
 def test_no_scheduler_is_an_error(run_module):
     pytest.importorskip("distributed.client")
     one_error_line(run_module("sweep", "--on", "tcp://127.0.0.1:1"), "there is no Dask scheduler")
+
+
+def test_no_slurm_is_an_error(run_module, tmp_path):
+    pytest.importorskip("distributed.client")
+    done = run_module("sweep", "--on", "slurm", "--folder", str(tmp_path / "f"), env=module_env(PATH=str(tmp_path)))
+    one_error_line(done, "there is no sbatch here")

@@ -1,0 +1,99 @@
+"""What Slurm starts, by a real one on this machine: a sweep's jobs, and docs/distributed/train.sbatch."""
+
+import json
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from conftest import ROOT, one_error_line
+from gluon_lenet.sweeps.run import sweep
+from slurm import Slurm, why_not
+
+pytestmark = [pytest.mark.distributed, pytest.mark.skipif(why_not() is not None, reason=str(why_not()))]
+
+SMALL = ["--set", "num_train=2000", "--set", "num_epochs=1", "--set", "batch_size=50"]
+
+
+@pytest.fixture(scope="module")
+def slurm(tmp_path_factory):
+    with Slurm(tmp_path_factory.mktemp("slurm")) as slurm:
+        yield slurm
+
+
+def start(slurm, folder, *args):
+    command = [sys.executable, "-m", "gluon_lenet.sweep", *SMALL, "--folder", str(folder), "--on", "slurm", *args]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    return subprocess.Popen(command, cwd=folder.parent, env=slurm.env, text=True, **pipes)
+
+
+def wait_for(condition, process, seconds=100):
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+
+
+def test_a_sweep_whose_jobs_are_cancelled(slurm, tmp_path):
+    """Slurm gets others in their place, and the results are those of a sweep on this machine."""
+    process = start(slurm, tmp_path / "far", "--seeds", "4", "--jobs", "2")
+    results = tmp_path / "far" / "results.jsonl"
+    wait_for(lambda: results.exists() and results.read_text().count("\n"), process)
+    slurm.run("scancel", *slurm.jobs())
+    out, err = process.communicate(timeout=170)
+    assert (process.returncode, err) == (0, ""), out + err
+    assert slurm.jobs() == []
+    space = {"set": {"num_train": [2000], "num_epochs": [1], "batch_size": [50]}, "seeds": 4}
+    far, here = sweep(space, tmp_path / "far"), sweep(space, tmp_path / "here")
+    assert [result.history[-1].train_loss for result in far] == [result.history[-1].train_loss for result in here]
+    assert not list((tmp_path / "far" / "slurm").glob(".*"))  # the keys
+
+
+def test_an_interrupted_sweep_leaves_no_jobs(slurm, tmp_path):
+    process = start(slurm, tmp_path / "far", "--seeds", "50", "--jobs", "3")
+    wait_for(slurm.jobs, process)
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 130, out + err
+    assert "repeat the command to go on" in err
+    deadline = time.monotonic() + 10
+    while slurm.jobs():
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+
+
+def test_a_partition_that_is_not_there(slurm, tmp_path):
+    command = [sys.executable, "-m", "gluon_lenet.sweep", *SMALL, "--folder", str(tmp_path / "f"), "--on", "slurm"]
+    env = {**slurm.env, "SBATCH_PARTITION": "nowhere"}
+    done = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True, timeout=60)
+    one_error_line(done, "--on slurm: sbatch refuses the job", "partition")
+
+
+def test_the_script_trains_and_a_requeued_job_goes_on(slurm, tmp_path):
+    script = ROOT / "docs" / "distributed" / "train.sbatch"
+    options = ["--parsable", "--nodes=1", "--export=ALL", "--output=log"]
+    command = ["sbatch", *options, script, "--epochs", "4", "--quiet"]
+    submitted = subprocess.run(command, cwd=tmp_path, env=slurm.env, capture_output=True, text=True, check=True)
+    job = submitted.stdout.strip()
+    metrics = tmp_path / "runs" / f"slurm-{job}" / "metrics.jsonl"
+
+    def wait(condition, seconds=170):
+        deadline = time.monotonic() + seconds
+        while not condition():
+            assert job in slurm.jobs(), (tmp_path / "log").read_text()
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+
+    wait(lambda: metrics.exists() and metrics.read_text().count("\n") >= 1)
+    slurm.run("scontrol", "requeue", job)
+    while job in slurm.jobs():
+        slurm.run("scontrol", "update", f"jobid={job}", "starttime=now", check=False)  # it would wait for two minutes
+        time.sleep(0.5)
+    state = slurm.run("scontrol", "show", "job", job)
+    log = (tmp_path / "log").read_text()
+    assert {"JobState=COMPLETED", "Restarts=1"} <= set(state.split()), state + log
+    epochs = [json.loads(line)["epoch"] for line in metrics.read_text().splitlines()]
+    assert epochs == [1, 2, 3, 4]
