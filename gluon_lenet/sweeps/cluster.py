@@ -7,6 +7,7 @@ the scheduler, which hands them to another one.
 from __future__ import annotations
 
 import asyncio
+import logging
 import shutil
 import signal
 import subprocess
@@ -46,6 +47,7 @@ def run_on(where: str, data: Sequence[bytes], jobs: int | None, folder: Path) ->
         from distributed import as_completed
     except ImportError:
         raise InputError("--on needs Dask: pip install 'gluon_lenet[cluster]'") from None
+    logging.getLogger("distributed").setLevel(logging.ERROR)  # connections come and go with the workers
     with _slurm(data, jobs, folder) if where == SLURM else _scheduler(where) as client:
         futures = {client.submit(process.run, item, pure=False): item for item in data}
         try:
@@ -109,7 +111,10 @@ def _slurm(data: Sequence[bytes], jobs: int | None, folder: Path):
         security=True,  # others can reach the ports; Dask runs what it is sent
         shared_temp_directory=str(logs),  # of the keys, readable by the user alone
         log_directory=given["log-directory"] or str(logs),
-        scheduler_options={"dashboard": False, **dask.config.get("jobqueue.slurm.scheduler-options", {})},
+        scheduler_options={
+            "dashboard_address": "127.0.0.1:0",
+            **dask.config.get("jobqueue.slurm.scheduler-options", {}),
+        },
     )
     with cluster, Client(cluster, set_as_default=False) as client:
         _check(cluster.job_script())
