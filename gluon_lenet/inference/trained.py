@@ -194,5 +194,9 @@ class Trained:
 
 
 def probabilities(net: Block, batches: Iterable[nd.NDArray]) -> np.ndarray:
-    """The softmax of the outputs of `net` for the batches X (b, c, h, w), concatenated: float32 (n, classes)."""
-    return np.concatenate([nd.softmax(net(X)).asnumpy() for X in batches])
+    """The softmax of the outputs of `net` for the batches X (b, c, h, w), concatenated: float32 (n, classes).
+
+    The batches may lie on another device than the net.
+    """
+    ctx = next(iter(net.collect_params().values())).list_ctx()[0]
+    return np.concatenate([nd.softmax(net(X.as_in_context(ctx))).asnumpy() for X in batches])

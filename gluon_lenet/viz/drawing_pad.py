@@ -125,7 +125,7 @@ class DrawingPad(anywidget.AnyWidget):
         """What the widget shows now, as a PNG file."""
         outputs = self._outputs
         if self._language == "zh":
-            outputs = [(re.sub(r"[A-Za-z]\w*", lambda word: _CHINESE.get(word[0], word[0]), n), X) for n, X in outputs]
+            outputs = [(_in_chinese(name), X) for name, X in outputs]
         return _picture(outputs, self.probabilities, self.classes)
 
     def _repr_mimebundle_(self, **kwargs):
@@ -134,21 +134,30 @@ class DrawingPad(anywidget.AnyWidget):
         return {**data, "image/png": self.picture(), "text/plain": "DrawingPad"}, metadata
 
 
+def _in_chinese(name: str) -> str:
+    """A layer's name: Conv2D 5x5, tanh -> 卷积 5×5, tanh."""
+    words = re.sub(r"[A-Za-z]\w*", lambda word: _CHINESE.get(word[0], word[0]), name)
+    return re.sub(r"(\d)x(\d)", r"\1×\2", words)
+
+
 @chinese()
 def _picture(outputs: list[tuple[str, np.ndarray]], probabilities: np.ndarray, classes: list[str]) -> bytes:
-    """The layers' maps in a row, the probabilities as bars -> a PNG file."""
-    figure = Figure(figsize=(1.35 * len(outputs) + 2.6, 2.9), layout="constrained")  # inches
-    axes = figure.subplots(1, len(outputs) + 1, width_ratios=[*(1 for _ in outputs), 1.9])
+    """The layers' maps in two rows, the probabilities as bars beside them -> a PNG file."""
+    columns = -(-len(outputs) // 2)
+    figure = Figure(figsize=(1.5 * columns + 2.4, 4.2), layout="constrained")  # inches
+    grid = figure.add_gridspec(2, columns + 1, width_ratios=[*columns * [1], 1.4])
+    axes = [figure.add_subplot(grid[divmod(i, columns)]) for i in range(len(outputs))]
+    axes.append(figure.add_subplot(grid[:, -1]))
     for axis, (name, X) in zip(axes, outputs, strict=False):
         most = float(np.abs(X).max()) or 1.0
         is_input = X is outputs[0][1]
         axis.imshow(_tiled(X), cmap="gray_r" if is_input else "PuOr_r", vmin=None if is_input else -most, vmax=most)
-        axis.set_title(name.replace(", ", "\n"), fontsize=8)
+        axis.set_title(name.replace(", ", "\n"), fontsize=9)
         axis.axis("off")
     best = int(probabilities.argmax())
     colors = ["#b8125c" if i == best else "#c9c5bc" for i in range(len(classes))]
     axes[-1].barh(range(len(classes)), probabilities, color=colors)
-    axes[-1].set_yticks(range(len(classes)), classes, fontsize=8)
+    axes[-1].set_yticks(range(len(classes)), classes, fontsize=9)
     axes[-1].invert_yaxis()
     axes[-1].set(xlim=(0, 1), title=f"{classes[best]}  {probabilities[best]:.1%}")
     axes[-1].tick_params("x", labelsize=8)

@@ -13,11 +13,11 @@ from gluon_lenet.viz.fonts import chinese
 
 @chinese()
 def heat_maps(images: Sequence[np.ndarray], maps: Sequence[np.ndarray], titles: Sequence[str], label: str) -> Figure:
-    """Images, and below each a map of numbers from 0 to 1 with a common scale.
+    """Images, and below each a map of numbers from 0 to 1 with a common scale, centred as the image is.
 
     Args:
         images: (h, w), of any range.
-        maps: one for each image, of any size.
+        maps: one for each image, as large or smaller: a number stands for the place it has in the image.
         titles: one above each image.
         label: of the scale.
     """
@@ -26,8 +26,12 @@ def heat_maps(images: Sequence[np.ndarray], maps: Sequence[np.ndarray], titles: 
     for axis, image, title in zip(above, images, titles, strict=True):
         axis.imshow(image, cmap="gray")
         axis.set_title(title, fontsize=9)
-    for axis, values in zip(below, maps, strict=True):
-        shown = axis.imshow(values, cmap="viridis", vmin=0, vmax=1)
+    for axis, image, values in zip(below, images, maps, strict=True):
+        (height, width), (high, wide) = image.shape, values.shape
+        left, top = (width - wide) / 2 - 0.5, (height - high) / 2 - 0.5
+        extent = (left, left + wide, top + high, top)
+        shown = axis.imshow(values, cmap="viridis", vmin=0, vmax=1, extent=extent)
+        axis.set(xlim=(-0.5, width - 0.5), ylim=(height - 0.5, -0.5), facecolor="0.88")
     for axis in (*above, *below):
         axis.set(xticks=[], yticks=[])
     figure.colorbar(shown, ax=below, fraction=0.03, pad=0.02).set_label(label, fontsize=9)

@@ -169,7 +169,7 @@ def image_grid(
     """
     columns = min(columns, len(images))
     rows = -(-len(images) // columns)
-    tall = 1.3 if titles else 1.05
+    tall = 1.05 + 0.25 * max((1 + text.count("\n") for text in titles), default=0)
     figure = Figure(figsize=(max(1.05 * columns, 4), tall * rows + 0.4), layout="constrained")  # inches
     axes = figure.subplots(rows, columns, squeeze=False).ravel()
     bound = max(np.abs(image).max() for image in images)
@@ -253,7 +253,8 @@ def lines(
     """Several curves on one axis, to compare runs.
 
     Args:
-        series: label -> x (numbers or names) and y; if y is (seeds, x), the mean, with the range over the seeds shaded.
+        series: label -> x (numbers or names) and y; if y is (seeds, x), the mean, with the range over the seeds shaded;
+            two equal values are a level, drawn dashed.
         xlabel, ylabel, title: of the axis.
         markevery: draw a marker at every n-th point.
         limits: other properties of the axis: ylim, yscale.
@@ -262,6 +263,9 @@ def lines(
     axis = figure.subplots()
     for (label, (xs, ys)), marker in zip(series.items(), cycle("os^vD*xP"), strict=False):
         ys = np.asarray(ys, float)
+        if ys.shape == (2,) and ys[0] == ys[1]:
+            axis.plot(xs, ys, color="0.35", linestyle="--", linewidth=1.2, label=label, zorder=3)
+            continue
         middle = ys.mean(axis=0) if ys.ndim == 2 else ys
         shape = marker if len(xs) <= _MOST_MARKED * markevery else None
         (line,) = axis.plot(xs, middle, marker=shape, markersize=4, markevery=markevery, label=label)

@@ -12,11 +12,13 @@ from matplotlib.ticker import FuncFormatter
 
 from gluon_lenet.viz.fonts import chinese
 
+_COLOURS = 128  # of a film
+
 
 def film(figures: Iterable[Figure], seconds: float = 0.25, dpi: int = 65) -> bytes:
     """A GIF, repeated for ever, of figures of one size, each shown for so many seconds.
 
-    It has few colours, as it is stored in a notebook.
+    All frames have one palette, so that the file holds only what changes from one to the next.
     """
     from PIL import Image
 
@@ -24,10 +26,38 @@ def film(figures: Iterable[Figure], seconds: float = 0.25, dpi: int = 65) -> byt
     for figure in figures:
         png = io.BytesIO()
         figure.savefig(png, format="png", dpi=dpi)
-        frames.append(Image.open(png).convert("RGB").quantize(48, dither=Image.Dither.NONE))
+        frames.append(Image.open(png).convert("RGB"))
+    palette = _palette(frames)
+    frames = [_in_palette(frame, palette) for frame in frames]
     file = io.BytesIO()
     frames[0].save(file, "GIF", save_all=True, append_images=frames[1:], duration=round(1000 * seconds), loop=0)
     return file.getvalue()
+
+
+def _palette(frames: Sequence) -> np.ndarray:
+    """The colours of a film, uint8 (n, 3): chosen from every frame, rare ones as well as common ones."""
+    from PIL import Image
+
+    counts = {}
+    for frame in frames:
+        for count, colour in frame.getcolors(frame.width * frame.height):
+            counts[colour] = counts.get(colour, 0) + count
+    often = [colour for colour, count in counts.items() if count >= len(frames)]  # not the edges of letters
+    sample = Image.fromarray(np.array([often], np.uint8))
+    chosen = np.array(sample.quantize(_COLOURS - 1, kmeans=3).getpalette(), np.uint8).reshape(-1, 3)
+    return np.concatenate([chosen[: _COLOURS - 1], [[255, 255, 255]]]).astype(np.uint8)  # and the page's white
+
+
+def _in_palette(frame, palette: np.ndarray):
+    """The frame with the nearest colours of the palette."""
+    from PIL import Image
+
+    pixels = np.asarray(frame, np.int32)
+    colours, places = np.unique(pixels.reshape(-1, 3), axis=0, return_inverse=True)
+    nearest = ((colours[:, None] - palette[None].astype(np.int32)) ** 2).sum(axis=2).argmin(axis=1)
+    indexed = Image.fromarray(nearest[places].reshape(pixels.shape[:2]).astype(np.uint8)).convert("P")
+    indexed.putpalette(palette.tobytes())
+    return indexed
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from gluon_lenet.viz.films import film
 from gluon_lenet.viz.fonts import chinese
 
 _HERE = "#d62728"  # of the window, and of the number that it gives
+_INSET = 0.12  # pixels of the image
 _COLOURS = ("#e69f00", "#56b4e9", "#009e73", "#cc79a7")  # told apart by the colour-blind (Okabe and Ito 2008)
 
 
@@ -46,7 +47,7 @@ class Correlation:
         """
         row, column = divmod(number, self.result.shape[1])
         height, width = self.kernel.shape
-        products = self.image[row : row + height, column : column + width] * self.kernel + 0.0  # no -0.00
+        products = self.image[row : row + height, column : column + width] * self.kernel
         figure = Figure(figsize=(9.6, 3.5), layout="constrained")  # inches
         left, middle, right = figure.subplots(1, 3, width_ratios=[1, 1.15, 1])
         left.imshow(self.image, cmap="gray")
@@ -57,9 +58,9 @@ class Correlation:
         for (i, j), product in np.ndenumerate(products):
             pixel, weight = self.image[row + i, column + j], self.kernel[i, j]
             style = {"ha": "center", "va": "center", "color": "white" if abs(product) > 0.6 * bound else "black"}
-            middle.text(j, i - 0.16, f"{pixel:.2f} × {weight:g}", fontsize=6, **style)
-            middle.text(j, i + 0.18, f"{product:.2f}", fontsize=8, **style)
-        middle.set_title(f"窗口 × 卷积核；加起来是 {self.result[row, column]:.2f}", color=_HERE)
+            middle.text(j, i - 0.2, f"{pixel:.2f} × {_number(weight, 'g')}", fontsize=7, **style)
+            middle.text(j, i + 0.18, _number(product), fontsize=10, **style)
+        middle.set_title(f"窗口 × 卷积核；加起来是 {_number(self.result[row, column])}", color=_HERE)
         so_far = self.result.copy()
         so_far.flat[number + 1 :] = np.nan
         bound = np.abs(self.result).max()
@@ -73,18 +74,23 @@ class Correlation:
 
     def film(self, numbers: Sequence[int], seconds: float = 0.25) -> bytes:
         """A moving picture (GIF, repeated for ever) of some steps, each shown for so many seconds."""
-        return film(map(self.step, numbers), seconds)
+        return film(map(self.step, numbers), seconds, dpi=90)
 
-    def player(self):
-        """A widget that plays the steps, with a slider; where widgets are not shown, a picture of the first step."""
+    def player(self, still: int = 0):
+        """A widget that plays the steps, with a slider.
+
+        Args:
+            still: the step whose picture is shown where widgets are not.
+        """
         import ipywidgets
 
         play = ipywidgets.Play(max=len(self) - 1, interval=300)
         slider = ipywidgets.IntSlider(max=len(self) - 1, description="位置", continuous_update=True)
         picture = ipywidgets.Image(value=_png(self.step(0)), format="png")
+        shown = _png(self.step(still), dpi=150)
         ipywidgets.jslink((play, "value"), (slider, "value"))
         slider.observe(lambda change: setattr(picture, "value", _png(self.step(change.new))), names="value")
-        return _WithPicture(ipywidgets.VBox([ipywidgets.HBox([play, slider]), picture]), _png(self.step(0), dpi=150))
+        return _WithPicture(ipywidgets.VBox([ipywidgets.HBox([play, slider]), picture]), shown)
 
 
 class _WithPicture:
@@ -97,10 +103,15 @@ class _WithPicture:
         return self.widget._repr_mimebundle_() | {"image/png": self.png}
 
 
-def _frame(row, column, height, width, edgecolor=_HERE, label=None) -> Rectangle:
-    """A frame around cells of a picture."""
-    corner = column - 0.5, row - 0.5
-    return Rectangle(corner, width, height, fill=False, linewidth=2, edgecolor=edgecolor, label=label)
+def _frame(row, column, height, width, edgecolor=_HERE, label=None, inset=0.0) -> Rectangle:
+    """A frame around cells of a picture, so many cells inside of their edges."""
+    corner, size = (column - 0.5 + inset, row - 0.5 + inset), (width - 2 * inset, height - 2 * inset)
+    return Rectangle(corner, *size, fill=False, linewidth=2, edgecolor=edgecolor, label=label)
+
+
+def _number(value: float, form: str = ".2f") -> str:
+    """With a minus sign, not a hyphen; never -0.00."""
+    return f"{round(value, 2) + 0.0:{form}}".replace("-", "−")
 
 
 def _size(array) -> str:
@@ -117,16 +128,19 @@ def _png(figure: Figure, dpi: int = 100) -> bytes:
 def framed(image: np.ndarray, frames: Mapping[str, tuple[int, int, int, int]], title: str = "") -> Figure:
     """An image with frames of several colours, and a legend that names them.
 
+    Each is drawn a little inside of the next, so that edges at the same place are both seen.
+
     Args:
         image: (h, w).
-        frames: name -> (first row, first column, height, width), in pixels.
+        frames: name -> (first row, first column, height, width), in pixels; the smallest first.
         title: above it.
     """
     figure = Figure(figsize=(5.6, 3.6), layout="constrained")  # inches
     axis = figure.subplots()
     axis.imshow(image, cmap="gray")
-    for (name, (row, column, height, width)), color in zip(frames.items(), cycle(_COLOURS)):
-        axis.add_patch(_frame(row, column, height, width, edgecolor=color, label=name))
+    for number, ((name, cells), color) in enumerate(zip(frames.items(), cycle(_COLOURS))):
+        inset = _INSET * (len(frames) - 1 - number)
+        axis.add_patch(_frame(*cells, edgecolor=color, label=name, inset=inset))
     axis.set(xticks=[], yticks=[], title=title)
     axis.legend(loc="center left", bbox_to_anchor=(1.02, 0.5), frameon=False)
     return figure

@@ -11,10 +11,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import gluon_lenet
 from conftest import ROOT, fails_as_bad_input, module_env, new_directory, one_error_line
 from gluon_lenet import evaluate, predict, train
 from gluon_lenet.engines.fused.engine import Fused
-from gluon_lenet.inference.trained import WORTH_LOADING, Trained
+from gluon_lenet.inference.trained import WORTH_LOADING, Trained, probabilities
 from gluon_lenet.training import checkpoint
 from gluon_lenet.training.recipes import RECIPES
 from gluon_lenet.training.run import Run
@@ -103,6 +104,14 @@ def test_the_net_scores_what_the_run_scored(run_dir, fashion):
     assert trained.probabilities(fashion.test_images[:0]).shape == (0, 10)
     _, scores = trained.score(fashion.test_images, fashion.test_labels)
     assert scores.accuracy == pytest.approx(trained_accuracy(run_dir), abs=3e-4)
+
+
+def test_batches_may_lie_on_another_device_than_the_net():
+    net = gluon_lenet.lenet()
+    net.initialize(ctx=mx.cpu(1))
+    shares = probabilities(net, [mx.nd.zeros((2, 1, 28, 28)), mx.nd.ones((1, 1, 28, 28), ctx=mx.cpu(1))])
+    assert shares.shape == (3, 10)
+    assert shares.sum(axis=1) == pytest.approx(np.ones(3), abs=1e-5)
 
 
 def test_many_images_take_the_fused_kernels_and_come_out_the_same(run_dir, fashion, monkeypatch):

@@ -46,7 +46,7 @@ def test_a_picture_stands_beside_the_widget():
     assert "application/vnd.jupyter.widget-view+json" in data
     with Image.open(io.BytesIO(data["image/png"])) as picture:
         assert picture.format == "PNG"
-        assert picture.width > 2 * picture.height
+        assert picture.width > picture.height
 
 
 @pytest.mark.parametrize("name", ["lenet5_tanh_avgpool", "lenet5_1998"])

@@ -66,6 +66,8 @@ def test_heat_maps_have_one_scale():
     shown = [axis.images[0] for axis in figure.axes if axis.images]
     assert [image.get_clim() for image in shown[2:4]] == [(0, 1), (0, 1)]
     np.testing.assert_array_equal(shown[3].get_array(), maps[1])
+    assert shown[3].get_extent() == [0.5, 4.5, 4.5, 0.5], "in the middle of the image's 6 by 6 pixels"
+    assert figure.axes[0].get_xlim() == figure.axes[2].get_xlim()
     assert figure.axes[-1].get_ylabel() == "p"
 
 

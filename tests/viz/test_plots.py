@@ -160,6 +160,8 @@ def test_lines_bars_and_cells_hold_their_numbers():
     spread = figures.lines({"甲": ([1, 2], [[0.1, 0.4], [0.3, 0.6]])}, "", "")
     np.testing.assert_allclose(spread.axes[0].lines[0].get_ydata(), [0.2, 0.5])
     assert len(spread.axes[0].collections) == 1, "the range over the seeds"
+    level = figures.lines({"甲": ([0, 1, 2], [3, 2, 1]), "界": ([0, 2], [2.3, 2.3])}, "", "").axes[0].lines[1]
+    assert (level.get_linestyle(), level.get_marker()) == ("--", "None")
     bars = figures.bars({"大": 4.0, "小": 0.5}, "值")
     assert [bar.get_width() for bar in bars.axes[0].patches] == [4.0, 0.5]
     assert texts(bars) == ["4", "0.5"]
