@@ -222,7 +222,7 @@ def workers_as_markdown(measured: dict, words: dict) -> list[str]:
     for name, speed in NETWORKS.items():
         best = max(range(1, 1001), key=lambda count: BATCH / model(measured, count, speed))
         gain = model(measured, 1, speed) / model(measured, best, speed)
-        text.append(words["best"].format(network=name, batch=BATCH, best=best, gain=gain))
+        text.append(words["best" if best > 1 else "alone"].format(network=name, batch=BATCH, best=best, gain=gain))
     return text
 
 
@@ -262,6 +262,7 @@ WORDS = {
         "strong": "batch {batch}, {network}",
         "weak": "{batch} images a worker, {network}",
         "best": "With {network} and batches of {batch}, {best} workers are the fastest: {gain:.1f} times one.",
+        "alone": "With {network} and batches of {batch}, one worker is the fastest.",
         "modes": "**Asynchronous steps, compressed gradients**: the default recipe by 2 workers, seeds 0, 1, ...:",
         "modes head": "| mode | test accuracy of each seed | images/s |",
         "sweep": "**Runs per hour of a sweep**:",
@@ -282,6 +283,7 @@ WORDS = {
         "strong": "批量 {batch}，{network}",
         "weak": "每个工作进程 {batch} 张，{network}",
         "best": "{network}、批量大小 {batch} 时，{best} 个工作进程最快：是一个的 {gain:.1f} 倍。",
+        "alone": "{network}、批量大小 {batch} 时，一个工作进程最快。",
         "modes": "**异步更新，压缩梯度**：默认的配方，2 个工作进程，随机种子 0、1、……：",
         "modes head": "| 方式 | 各个种子的测试准确率 | 图像/秒 |",
         "sweep": "**扫描每小时完成的训练次数**：",

@@ -107,7 +107,7 @@ def speed_line(results: dict, language: str = "en") -> str:
     threads = results["machine"]["threads"]
     if language == "zh":
         return (
-            f"同一台机器上轮流运行，各用 {threads} 个线程：这一章的一个迭代周期（包括测试），"
+            f"同一台机器上轮流运行，各用 {threads} 个线程：这一节的一个迭代周期（包括测试），"
             f"d2lzh 用的时间是这里的 {d2lzh} 倍，"
             f"PyTorch（channels_last）是 {torch} 倍（`make bench`）。"
         )
