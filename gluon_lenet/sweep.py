@@ -8,7 +8,7 @@ from pathlib import Path
 import msgspec
 
 from gluon_lenet import cli
-from gluon_lenet.sweeps.space import Space, parse_set
+from gluon_lenet.sweeps.space import Space, parse_sets
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -39,7 +39,7 @@ def parse(argv: list[str] | None = None):
     add("--threads", type=cli.threads, metavar="N", help="CPU threads of each run (default: 1)")
     add("--jobs", type=cli.positive_int, metavar="N", help="runs at a time (default: one a core; of Slurm 16)")
     add("--ctx", help="the device of each run, as for train (default: cpu)")
-    add("--backprop", metavar="MODE", help="auto, autograd or fused (default: auto)")
+    add("--backprop", choices=["auto", "autograd", "fused"], help="how gradients are computed (default: auto)")
     add("--data-dir", metavar="DIR", help="folder with the four IDX files (default: found or fetched)")
     add("--folder", metavar="DIR", help="folder of results.jsonl, table.txt, plot.png (default: sweeps/<recipe>)")
     add("--on", metavar="WHERE", help="a Dask scheduler's address, tcp://host:8786, or slurm: run on its workers")
@@ -58,7 +58,7 @@ def sweep(args) -> int:
     names = ("recipe", "seeds", "sample", "sample_seed", "threads", "ctx", "backprop", "data_dir")
     given = {name: getattr(args, name) for name in names if getattr(args, name) is not None}
     if args.set:
-        given["set"] = {**space.set, **dict(map(parse_set, args.set))}
+        given["set"] = {**space.set, **parse_sets(args.set)}
     space = msgspec.structs.replace(space, **given)
     trials = space.trials()  # before MXNet is loaded
 

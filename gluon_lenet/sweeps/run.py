@@ -11,6 +11,8 @@ from pathlib import Path
 import msgspec
 
 from gluon_lenet.compat.threads import physical_cores
+from gluon_lenet.errors import InputError
+from gluon_lenet.fields import decode
 from gluon_lenet.sweeps.process import Processes
 from gluon_lenet.sweeps.results import ResultsFile
 from gluon_lenet.sweeps.space import Space
@@ -68,7 +70,7 @@ def sweep(
         DiskError: a result cannot be written.
     """
     if isinstance(what, dict):
-        what = msgspec.convert(what, Space)
+        what = decode(msgspec.json.encode(what), Space, "the space")
     trials = what.trials() if isinstance(what, Space) else list(what)
     watcher = watcher or Watcher()
     with ResultsFile(folder) as file:
@@ -91,7 +93,10 @@ def _is_lacking(result: Result | None, retry: bool) -> bool:
 def _results(trials: list[Trial], options: Options, folder: Path) -> Iterator[Result]:
     if not trials:
         return
-    data = [msgspec.json.encode(trial) for trial in trials]
+    try:
+        data = [msgspec.json.encode(trial) for trial in trials]
+    except UnicodeEncodeError:  # a trial has no other text that is not checked
+        raise InputError("the name of --data-dir or --folder is not valid UTF-8; name another") from None
     if options.on is None:
         jobs = options.jobs or max(1, physical_cores() // max(trial.threads for trial in trials))
         answers = _here(data, jobs)
