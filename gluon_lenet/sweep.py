@@ -8,6 +8,7 @@ from pathlib import Path
 import msgspec
 
 from gluon_lenet import cli
+from gluon_lenet.errors import InputError
 from gluon_lenet.sweeps.space import Space, parse_sets
 
 
@@ -63,10 +64,15 @@ def sweep(args) -> int:
     trials = space.trials()  # before MXNet is loaded
 
     from gluon_lenet.console import SweepConsole, signals_raise
+    from gluon_lenet.devices import parse_ctx
     from gluon_lenet.sweeps.report import write_report
     from gluon_lenet.sweeps.run import Options
     from gluon_lenet.sweeps.run import sweep as run_all
 
+    if args.on is None:  # other machines have other devices and folders
+        parse_ctx(space.ctx)
+        if space.data_dir is not None and not Path(space.data_dir).is_dir():
+            raise InputError(f"--data-dir {space.data_dir}: there is no such folder")
     folder = Path(args.folder or Path("sweeps", space.recipe))
     console = SweepConsole(args.quiet)
     try:
@@ -79,9 +85,10 @@ def sweep(args) -> int:
     finally:
         console.close()
     print(write_report(results, folder, space.recipe))
-    failed = sum(result.error is not None for result in results)
+    failed = [result for result in results if result.error is not None]
     if failed:
-        print(f"{failed} of {len(results)} runs failed; --retry repeats them", file=sys.stderr)
+        how = "repeat the command" if all(result.killed for result in failed) else "--retry repeats them"
+        print(f"{len(failed)} of {len(results)} runs failed; {how}", file=sys.stderr)
     return cli.FAILED if failed else 0
 
 
