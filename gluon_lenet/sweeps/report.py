@@ -80,17 +80,17 @@ def _varied(by_setting: Sequence[Row]) -> list[str]:
 
 
 def _texts(by_setting: Sequence[Row], names: Sequence[str]) -> list[list[str]]:
-    """The values of these settings, a list for each row; numbers with as many digits as tell the rows apart."""
-    for digits in (4, 17):
-        texts = [[_text(row.changes.get(name, ""), digits) for name in names] for row in by_setting]
+    """The values of these settings, a list for each row; numbers with four digits if that tells the rows apart."""
+    for form in (".4g", ""):  # the latter: as Python writes them
+        texts = [[_text(row.changes.get(name, ""), form) for name in names] for row in by_setting]
         if len(set(map(tuple, texts))) == len(texts):
             break
     return texts
 
 
-def _text(value: Any, digits: int) -> str:
+def _text(value: Any, form: str) -> str:
     if isinstance(value, float):
-        return f"{value:.{digits}g}"
+        return format(value, form)
     return value if isinstance(value, str) else json.dumps(value)
 
 

@@ -79,8 +79,9 @@ def sweep(
             runs = Path(folder).absolute() / RUNS
             lacking = {key: msgspec.structs.replace(trial, run_dir=str(runs / key)) for key, trial in lacking.items()}
         keys = {trial.key for trial in trials}
+        data = [_encoded(trial) for trial in lacking.values()]
         watcher.begin(len(keys) - len(lacking), len(keys))
-        for result in _results(list(lacking.values()), options, Path(folder)):
+        for result in _results(data, options, Path(folder)):
             file.append(result)
             watcher.result(result)
         return [file.by_key[trial.key] for trial in trials]
@@ -90,15 +91,19 @@ def _is_lacking(result: Result | None, retry: bool) -> bool:
     return result is None or result.killed or (retry and result.error is not None)
 
 
-def _results(trials: list[Trial], options: Options, folder: Path) -> Iterator[Result]:
-    if not trials:
-        return
+def _encoded(trial: Trial) -> bytes:
     try:
-        data = [msgspec.json.encode(trial) for trial in trials]
-    except UnicodeEncodeError:  # a trial has no other text that is not checked
+        return msgspec.json.encode(trial)
+    except UnicodeEncodeError:  # it has no other text that is not checked
         raise InputError("the name of --data-dir or --folder is not valid UTF-8; name another") from None
+
+
+def _results(data: list[bytes], options: Options, folder: Path) -> Iterator[Result]:
+    if not data:
+        return
     if options.on is None:
-        jobs = options.jobs or max(1, physical_cores() // max(trial.threads for trial in trials))
+        threads = max(msgspec.json.decode(item, type=Trial).threads for item in data)
+        jobs = options.jobs or max(1, physical_cores() // threads)
         answers = _here(data, jobs)
     else:
         from gluon_lenet.sweeps.cluster import run_on  # here: it needs Dask, an extra

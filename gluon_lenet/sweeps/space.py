@@ -101,8 +101,8 @@ class Space(msgspec.Struct, frozen=True, kw_only=True):
             _check(name, values, self.sample is not None)
         count = self.sample or math.prod(map(len, self.set.values()))
         if (count := count * self.seeds) > _MOST:
-            what = "sample" if self.sample else "grid"
-            raise InputError(f"the {what} has {count:,} trainings; at most {_MOST:,} are possible: draw some by --sample")
+            what, how = ("sample", "draw fewer") if self.sample else ("grid", "draw some by --sample")
+            raise InputError(f"the {what} has {count:,} trainings; at most {_MOST:,} are possible: {how}")
         if self.sample is not None:
             generator = np.random.default_rng(self.sample_seed)
             for _ in range(self.sample):
