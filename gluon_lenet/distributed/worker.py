@@ -57,6 +57,10 @@ class GangSetup(Setup):
         """This worker's part of the images that nets are tested with."""
         if batches is None:
             return None
+        if batches.num_examples < self.gang.num_workers:
+            raise InputError(
+                f"{batches.num_examples} images to test with are too few for {self.gang.num_workers} workers"
+            )
         part = share(batches.num_examples, self.gang.rank, self.gang.num_workers)
         return self._batches(batches.images[part], batches.labels[part])
 

@@ -15,7 +15,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import msgspec
@@ -101,8 +101,9 @@ def _scheduler(address: str):
             if time.monotonic() - looked < 1.0:
                 return
             looked = time.monotonic()
-            if client.status != "running" or client.scheduler_info()["workers"]:  # a lost scheduler is noticed by Dask
-                seen = looked
+            with suppress(OSError):  # of a scheduler that is lost just now, which the futures tell
+                if client.status != "running" or client.scheduler_info()["workers"]:
+                    seen = looked
             if looked - seen > _ABSENCE:
                 raise DataError(f"the scheduler at {address} has lost all workers; start some, and repeat the command")
 
@@ -162,7 +163,12 @@ def _slurm(data: Sequence[bytes], jobs: int | None, folder: Path):
         security=True,  # others can reach the ports; Dask runs what it is sent
         shared_temp_directory=str(logs),  # of the keys, readable by the user alone
         log_directory=given["log-directory"] or str(logs),
-        scheduler_options={"dashboard": False, **dask.config.get("jobqueue.slurm.scheduler-options", {})},
+        # a dashboard's server runs without one, too; its usual port may be taken, and is open to all
+        scheduler_options={
+            "dashboard": False,
+            "dashboard_address": "127.0.0.1:0",
+            **dask.config.get("jobqueue.slurm.scheduler-options", {}),
+        },
     )
     with cluster, Client(cluster, set_as_default=False) as client:
         _check(cluster.job_script())
@@ -206,7 +212,12 @@ class _Jobs:
                 f"--on slurm: {self._why(next(iter(lost.values())))}, {_RETRIES} times in a row; output of jobs is in "
                 f"{self._logs}; repeat the command to go on"
             )
-        self._cluster.loop.add_callback(self._cluster.scale_down, list(lost))  # and up again, as it adapts
+        self._cluster.loop.add_callback(self._drop, list(lost))
+
+    async def _drop(self, names: list[str]) -> None:
+        """Forget these jobs; the cluster then submits others, as it adapts."""
+        with suppress(RuntimeError):  # of sbatch, that refuses another one meanwhile
+            await self._cluster.scale_down(names)
 
     def _why(self, job) -> str:
         if job.job_id is None:

@@ -28,7 +28,14 @@ def slurm(tmp_path_factory):
 def start(slurm, folder, *args):
     command = [sys.executable, "-m", "gluon_lenet.sweep", *SMALL, "--folder", str(folder), "--on", "slurm", *args]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-    return subprocess.Popen(command, cwd=folder.parent, env=slurm.env, text=True, **pipes)
+    return subprocess.Popen(
+        command,
+        cwd=folder.parent,
+        env=slurm.env,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # ignored if the tests run in the background
+        **pipes,
+    )
 
 
 def wait_for(condition, process, seconds=100):
