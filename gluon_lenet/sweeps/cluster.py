@@ -140,12 +140,12 @@ def _slurm(data: Sequence[bytes], jobs: int | None, folder: Path):
         def job_script(self):  # the folder's name may have spaces
             return super().job_script().replace(str(logs), shlex.quote(str(logs)))
 
-        async def _submit_job(self, script_filename):
+        async def start(self):
             try:
-                return await super()._submit_job(script_filename)
-            except RuntimeError as error:
+                await super().start()
+            except RuntimeError as error:  # which Dask would only log; `_Jobs` sees that Slurm has no such job
                 Job.refused = _complaint(str(error).partition("stderr:")[2])
-                raise
+                self.status = Status.running
 
         async def close(self):
             await super().close()
@@ -212,12 +212,7 @@ class _Jobs:
                 f"--on slurm: {self._why(next(iter(lost.values())))}, {_RETRIES} times in a row; output of jobs is in "
                 f"{self._logs}; repeat the command to go on"
             )
-        self._cluster.loop.add_callback(self._drop, list(lost))
-
-    async def _drop(self, names: list[str]) -> None:
-        """Forget these jobs; the cluster then submits others, as it adapts."""
-        with suppress(RuntimeError):  # of sbatch, that refuses another one meanwhile
-            await self._cluster.scale_down(names)
+        self._cluster.loop.add_callback(self._cluster.scale_down, list(lost))  # and up again, as it adapts
 
     def _why(self, job) -> str:
         if job.job_id is None:
