@@ -153,7 +153,8 @@ def _slurm(data: Sequence[bytes], jobs: int | None, folder: Path):
 
     cluster = SLURMCluster(
         job_cls=Job,
-        python=given["python"] or shlex.quote(sys.executable),
+        # exec: a worker of Dask may hang while it ends, and Slurm kills the job's first process for certain
+        python=f"exec {given['python'] or shlex.quote(sys.executable)}",
         cores=1,  # of a worker: the trials that it runs at a time
         processes=1,
         job_cpu=threads,

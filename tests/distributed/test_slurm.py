@@ -55,11 +55,14 @@ def test_a_sweep_whose_jobs_are_cancelled(slurm, tmp_path):
     slurm.run("scancel", *slurm.jobs())
     out, err = process.communicate(timeout=170)
     assert (process.returncode, err) == (0, ""), out + err
-    assert slurm.jobs() == []
     space = {"set": {"num_train": [2000], "num_epochs": [1], "batch_size": [50]}, "seeds": 4}
     far, here = sweep(space, folder), sweep(space, tmp_path / "here")
     assert [result.history[-1].train_loss for result in far] == [result.history[-1].train_loss for result in here]
     assert not list((folder / "slurm").glob(".*"))  # the keys
+    deadline = time.monotonic() + 20
+    while slurm.jobs() or folder.name in subprocess.check_output(["ps", "-eo", "args"], text=True):
+        assert time.monotonic() < deadline, "a job or a worker is left"
+        time.sleep(0.5)
 
 
 def test_a_job_that_is_cancelled_while_it_waits(slurm, tmp_path):
