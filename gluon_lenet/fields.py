@@ -92,6 +92,8 @@ def _explain(error: msgspec.ValidationError, value: Any, kind: Any) -> str:
             kind = next(choice for choice in _choices(kind) if name in get_type_hints(choice))
             kind, value = get_type_hints(kind, include_extras=True)[name], value[name]
         elif index == "...":  # a value of a dict; msgspec does not say which
+            if not place.endswith("[...]"):
+                return f"{problem[0].lower()}{problem[1:]} in {place}"
             return f"{place} must be {_describe(get_args(kind)[-1])}"
         else:
             kind, value = get_args(kind)[0], value[int(index)]
@@ -110,5 +112,7 @@ def _describe(kind: Any) -> str:
         return kind.__metadata__[0].description
     if get_origin(kind) is Literal:
         return f"one of {', '.join(map(str, get_args(kind)))}"
+    if len(_choices(kind)) > 1:
+        return " or ".join(dict.fromkeys(map(_describe, _choices(kind))))
     names = {str: "a text", list: "a list", bool: "true or false"}
     return names.get(get_origin(kind) or kind, "an object")

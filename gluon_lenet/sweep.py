@@ -8,7 +8,8 @@ from pathlib import Path
 import msgspec
 
 from gluon_lenet import cli
-from gluon_lenet.sweeps.space import Space, parse_set
+from gluon_lenet.errors import InputError
+from gluon_lenet.sweeps.space import Space, parse_sets
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -39,7 +40,7 @@ def parse(argv: list[str] | None = None):
     add("--threads", type=cli.threads, metavar="N", help="CPU threads of each run (default: 1)")
     add("--jobs", type=cli.positive_int, metavar="N", help="runs at a time (default: one a core; of Slurm 16)")
     add("--ctx", help="the device of each run, as for train (default: cpu)")
-    add("--backprop", metavar="MODE", help="auto, autograd or fused (default: auto)")
+    add("--backprop", choices=["auto", "autograd", "fused"], help="how gradients are computed (default: auto)")
     add("--data-dir", metavar="DIR", help="folder with the four IDX files (default: found or fetched)")
     add("--folder", metavar="DIR", help="folder of results.jsonl, table.txt, plot.png (default: sweeps/<recipe>)")
     add("--on", metavar="WHERE", help="a Dask scheduler's address, tcp://host:8786, or slurm: run on its workers")
@@ -58,15 +59,20 @@ def sweep(args) -> int:
     names = ("recipe", "seeds", "sample", "sample_seed", "threads", "ctx", "backprop", "data_dir")
     given = {name: getattr(args, name) for name in names if getattr(args, name) is not None}
     if args.set:
-        given["set"] = {**space.set, **dict(map(parse_set, args.set))}
+        given["set"] = {**space.set, **parse_sets(args.set)}
     space = msgspec.structs.replace(space, **given)
     trials = space.trials()  # before MXNet is loaded
 
     from gluon_lenet.console import SweepConsole, signals_raise
+    from gluon_lenet.devices import parse_ctx
     from gluon_lenet.sweeps.report import write_report
     from gluon_lenet.sweeps.run import Options
     from gluon_lenet.sweeps.run import sweep as run_all
 
+    if args.on is None:  # other machines have other devices and folders
+        parse_ctx(space.ctx)
+        if space.data_dir is not None and not Path(space.data_dir).is_dir():
+            raise InputError(f"--data-dir {space.data_dir}: there is no such folder")
     folder = Path(args.folder or Path("sweeps", space.recipe))
     console = SweepConsole(args.quiet)
     try:
@@ -79,9 +85,10 @@ def sweep(args) -> int:
     finally:
         console.close()
     print(write_report(results, folder, space.recipe))
-    failed = sum(result.error is not None for result in results)
+    failed = [result for result in results if result.error is not None]
     if failed:
-        print(f"{failed} of {len(results)} runs failed; --retry repeats them", file=sys.stderr)
+        how = "repeat the command" if all(result.killed for result in failed) else "--retry repeats them"
+        print(f"{len(failed)} of {len(results)} runs failed; {how}", file=sys.stderr)
     return cli.FAILED if failed else 0
 
 

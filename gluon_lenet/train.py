@@ -24,8 +24,10 @@ def main(argv: list[str] | None = None) -> int:
 def train(args) -> int:
     """Train as the parsed arguments say."""
     if args.kvstore is not None:
+        from gluon_lenet.distributed.environment import config_of
         from gluon_lenet.distributed.servers import serve_if_asked
 
+        config_of(os.environ, args.kvstore, args.gradient_compression)  # before MXNet reads it, and waits
         serve_if_asked()
         return _train_in_gang(args)
     if args.resume is None:

@@ -12,6 +12,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from contextlib import ExitStack
@@ -98,6 +99,7 @@ class Agent:
         self._input, self._lock = queue.Queue(), threading.Lock()
         self._children: list[Child] = []
         self._held = ExitStack()
+        self._temporary = self._held.enter_context(tempfile.TemporaryDirectory())  # killed processes leave files there
 
     def run(self) -> None:
         """Serve the launcher; at the end nothing that was started is left."""
@@ -124,6 +126,7 @@ class Agent:
                     self._send(Here())
         finally:
             processes.end([child.process for child in self._children])
+            self._held.close()
             os._exit(0)  # the reading threads are not waited for
 
     def _listen(self) -> None:
@@ -144,6 +147,7 @@ class Agent:
         if isinstance(message, Hold):
             self._send(self._hold(message))
         elif isinstance(message, Start):
+            message.environment.setdefault("TMPDIR", self._temporary)
             child = Child(message, self._send)
             self._children.append(child)
             self._send(Started(message.name, child.process.pid))

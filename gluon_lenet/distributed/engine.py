@@ -17,6 +17,7 @@ from gluon_lenet.engines.base import Engine, Pending, StepResult, Totals
 from gluon_lenet.training.loop import DivergedError
 
 _NUMBERS = struct.Struct("<ddq")  # of Totals
+_FIRST = 3  # calls in which MXNet and the kernels still compile and allocate: `batches`, and two steps, one ahead
 
 
 class OutOfStepError(DivergedError):
@@ -52,7 +53,7 @@ class Sharing:
 
     def __init__(self, engine: Engine, gang: Gang):
         self.engine, self.gang, self.name = engine, gang, engine.name
-        self._trainer = None
+        self._trainer, self._steps = None, 0
 
     def __str__(self) -> str:
         return str(self.engine)
@@ -65,7 +66,7 @@ class Sharing:
     def batches(self, data_iter: Batches) -> Iterator[Share]:
         """See `base.Engine`; the shares of the batches."""
         self.engine.batches(data_iter)  # checks the labels
-        self.gang.enter("computing")
+        self._enter_step()
         for batch in data_iter.batches():
             rows = batch.rows[share(len(batch.rows), self.gang.rank, self.gang.num_workers)]
             yield Share(batch._replace(rows=rows), len(batch.rows))
@@ -80,7 +81,7 @@ class Sharing:
 
     def step(self, batch: Share, trainer: Trainer, batch_size: int | None = None) -> Pending:
         """See `base.Engine`; by default divides by the number of images in the whole batch."""
-        self.gang.enter("computing")
+        self._enter_step()
         batch_size = batch.whole if batch_size is None else batch_size
         if len(batch.batch.rows):
             return self.engine.step(batch.batch, trainer, batch_size)
@@ -91,6 +92,10 @@ class Sharing:
                     weight._fresh_grad = True
         base.update(trainer, batch_size, batch.whole)
         return Nothing()
+
+    def _enter_step(self) -> None:
+        self.gang.enter("computing" if self._steps > _FIRST else "starting")
+        self._steps += 1
 
     def evaluate(self, data_iter: Iterable) -> Totals:
         """See `base.Engine`; over the images of all workers, each of which has its own part of them."""

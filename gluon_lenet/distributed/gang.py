@@ -31,25 +31,27 @@ class Gang:
         config: what they agreed on; the number of workers is that of DMLC_NUM_WORKER.
 
     Attributes:
-        rank: of this worker, from 0.
+        rank: of this worker, from 0; None before `meet` if the environment does not choose it.
         num_workers: how many there are.
         config: the same.
-        state: what this worker does: "starting", "computing", "waiting" (for the others), "testing" or "ending".
+        state: what this worker does: "joining" (until all are there), "starting", "computing", "waiting" (for the
+            others), "testing" or "ending".
         since: when it began that, by `time.monotonic`.
         progress, size: of its training: how far it is, of how many batches and epochs.
-
-    Raises:
-        InputError: two workers have the same rank.
     """
 
     def __init__(self, config: GangConfig):
-        self.config, self.num_workers = config, config.workers
+        self.config, self.num_workers, self.rank = config, config.workers, rank_of(os.environ)
         self.progress, self.size = Progress(), (0, 0)
-        self.enter("starting")
-        self.kvstore = mx.kv.create(config.kvstore)  # waits until all processes are there
-        chosen = rank_of(os.environ)
-        self.rank = self.kvstore.rank if chosen is None else chosen
         self._sums = set()  # keys that the servers know
+        self.enter("joining")
+
+    def meet(self) -> None:
+        """Wait until all processes are there; raises InputError if two workers have the same rank."""
+        config = self.config
+        self.kvstore = mx.kv.create(config.kvstore)
+        self.rank = self.kvstore.rank if self.rank is None else self.rank
+        self.enter("starting")
         if config.kvstore == "dist_async":
             return  # its servers would take every number that is sent for a gradient
         if config.compression is not None:

@@ -94,6 +94,8 @@ def _address(where: str, name: str, text: str | None) -> str:
         address = ipaddress.IPv4Address(socket.gethostbyname(text or name.rpartition("@")[2]))
     except (OSError, ValueError) as error:
         raise InputError(f"{where}: {text or name} has no IPv4 address ({error}); give address=...") from None
+    if address.is_unspecified or address.is_multicast or (address.is_loopback and name != LOCAL):
+        raise InputError(f"{where}: other hosts cannot reach {name} at {address}; give its own address by address=...")
     if address.is_global:
         raise InputError(
             f"{where}: {address} is a public address, and whoever reaches a parameter server can change the weights; "

@@ -40,12 +40,18 @@ def make_plan(args: Namespace, training: Namespace) -> Plan:
     threads = training.threads
     if training.resume is not None:
         with RunDir(training.resume).lock() as directory:
-            threads = directory.read_config().threads
+            config = directory.read_config()
+        threads, batch_size = config.threads, config.settings.batch_size
     else:
         name = training.recipe or (DEFAULT_RECIPE if training.dataset is None else FOLDER_RECIPE)
-        get_recipe(name)
+        recipe = get_recipe(name)
+        # a folder's may be smaller: the workers find out
+        batch_size = training.batch_size or recipe.batch_size
         if training.run_dir is None:
             command += ["--run-dir", f"runs/{name}-{time.strftime('%Y%m%d-%H%M%S')}"]
+    num_workers = sum(name.startswith("worker") for name, _ in placed)
+    if batch_size < num_workers:
+        raise InputError(f"batch size {batch_size} is too small for {num_workers} workers")
     most = max(Counter(host for name, host in placed if name.startswith("worker")).values())
     return Plan(
         placed=placed,

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import queue
+import select
 import subprocess
 import threading
 import time
@@ -36,7 +37,8 @@ from gluon_lenet.distributed.messages import (
 )
 from gluon_lenet.errors import InputError
 
-_PATIENCE = {"starting": 600.0, "testing": 120.0, "ending": 60.0}  # seconds that a worker may take for it
+# Seconds that a worker may take for it
+_PATIENCE = {"joining": 600.0, "starting": 600.0, "testing": 120.0, "ending": 60.0}
 _CONNECT = 8.0  # seconds until an agent must answer
 _GRACE = 3.0  # seconds in which an agent must end its processes, 1 more than it gives them
 _TRIES = 5  # of finding ports that are free on every host
@@ -129,6 +131,7 @@ class _Connection:
     def _read(self, inbox: queue.Queue) -> None:
         with self.process.stdout as stream:
             for line in stream:
+                self.heard, self.has_spoken = time.monotonic(), True
                 inbox.put((self, msgspec.json.decode(line, type=FromAgent)))
         inbox.put((self, None))
 
@@ -180,7 +183,9 @@ class Gang:
         self._beats: dict[str, tuple[float, Beat]] = {}
         self._ended: dict[str, int] = {}
         self._errors: dict[str, str] = {}  # the first line of an error that each process printed
-        self._told = self._begun = time.monotonic()
+        self._begun = self._told = time.monotonic()
+        self._pause = 0.0  # the longest time in which this process did not run
+        self._is_over = threading.Event()
 
     def run(self) -> None:
         """Start everything and wait for its end; whatever happens, nothing is left running.
@@ -192,6 +197,7 @@ class Gang:
         try:
             for host in self.plan.hosts:
                 self._connections[host] = _Connection(host, self.plan.ssh, self._inbox)
+            threading.Thread(target=self._tell, daemon=True).start()
             ports = self._hold_ports()
             if self.plan.tunnel:
                 self._open_tunnels(ports)
@@ -205,19 +211,23 @@ class Gang:
         finally:
             self._end()
 
+    def _tell(self) -> None:
+        """Tell the agents that the launcher is alive, also while it waits for its terminal."""
+        while not self._is_over.wait(1.0):
+            self._pause, self._told = max(self._pause, time.monotonic() - self._told), time.monotonic()
+            for connection in self._connections.values():
+                connection.send(Here())
+
     def _messages(self, seconds: float) -> Iterator[tuple[_Connection, object]]:
         """Handle what comes within that time, and yield it; raises GangError if that is a failure."""
         deadline = time.monotonic() + seconds
         while True:
+            if (pause := max(self._pause, time.monotonic() - self._told)) > SILENCE:
+                raise GangError(f"the launcher itself was stopped for {pause:.0f} s, and the agents have given up")
             with contextlib.suppress(queue.Empty):
                 connection, message = self._inbox.get(timeout=max(0.0, deadline - time.monotonic()))
-                connection.heard, connection.has_spoken = time.monotonic(), True
                 self._note(connection, message)
                 yield connection, message
-            if time.monotonic() - self._told > 1.0:
-                self._told = time.monotonic()
-                for connection in self._connections.values():
-                    connection.send(Here())
             for connection in self._connections.values():
                 if connection.is_silent(SILENCE if connection.has_spoken else _CONNECT):
                     raise GangError(f"{_where(connection.host)} does not answer")
@@ -254,7 +264,7 @@ class Gang:
         for name, (when, beat) in self._beats.items():
             if name in self._ended:
                 continue
-            if now - when > SILENCE:
+            if now - when > SILENCE and self._inbox.empty():
                 raise GangError(
                     f"{name} has been silent for {SILENCE:.0f} s: it is stuck, or its machine is overloaded"
                 )
@@ -316,6 +326,9 @@ class Gang:
             self._tunnels.append(tunnel)
             timer = threading.Timer(_CONNECT, tunnel.kill)
             timer.start()
+            while not select.select([tunnel.stdout], [], [], 0)[0]:
+                for _ in self._messages(0.1):
+                    pass
             ready = tunnel.stdout.readline() == b"ready\n"
             timer.cancel()
             if not ready:
@@ -324,6 +337,7 @@ class Gang:
 
     def _end(self) -> None:
         """End all processes on all hosts, within some seconds."""
+        self._is_over.set()
         for connection in self._connections.values():
             connection.send(End())
         deadline = time.monotonic() + _GRACE

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import sys
 import tempfile
@@ -25,7 +26,8 @@ from gluon_lenet.training.run_dir import CONFIG, LAST, METRICS, RunDir
 from gluon_lenet.training.setup import Setup
 
 _INTERVAL = 0.5  # seconds between two reports
-_PATIENCE = 120.0  # seconds to wait for the other workers, without a launcher that watches them
+# Seconds to wait for the other processes, without a launcher that watches them
+_PATIENCE = {"joining": 600.0, "waiting": 120.0, "testing": 120.0, "ending": 120.0}
 
 
 class GangSetup(Setup):
@@ -55,6 +57,10 @@ class GangSetup(Setup):
         """This worker's part of the images that nets are tested with."""
         if batches is None:
             return None
+        if batches.num_examples < self.gang.num_workers:
+            raise InputError(
+                f"{batches.num_examples} images to test with are too few for {self.gang.num_workers} workers"
+            )
         part = share(batches.num_examples, self.gang.rank, self.gang.num_workers)
         return self._batches(batches.images[part], batches.labels[part])
 
@@ -69,6 +75,7 @@ def join(kvstore: str, compression: str | None) -> Iterator[Gang]:
     gang = Gang(config_of(os.environ, kvstore, compression))
     reporter = Reporter(gang)
     try:
+        gang.meet()
         yield gang
     finally:
         reporter.end()
@@ -121,7 +128,8 @@ def created(gang: Gang, path: str | None, name: str) -> Iterator[RunDir]:
 class Reporter:
     """Tells the launcher twice a second what this worker does and how far it has got: a marked line on stdout.
 
-    Without a launcher, it ends the process when the others have not answered for two minutes: one of them is dead.
+    Without a launcher, it ends the process when the others have not answered for two minutes, ten at the start: one of
+    them is dead.
     """
 
     def __init__(self, gang: Gang):
@@ -147,6 +155,9 @@ class Reporter:
                     num_epochs=gang.size[1],
                 )
                 os.write(1, BEAT + msgspec.json.encode(beat) + b"\n")
-            elif gang.state in ("waiting", "testing") and seconds > _PATIENCE:
-                print(f"error: worker {gang.rank}: no answer for {_PATIENCE:.0f} s; a process is dead", file=sys.stderr)
+            elif seconds > (limit := _PATIENCE.get(gang.state, math.inf)):
+                print(
+                    f"error: worker {gang.rank}: {gang.state}, no answer for {limit:.0f} s; a process is dead",
+                    file=sys.stderr,
+                )
                 os._exit(1)

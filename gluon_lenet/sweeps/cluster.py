@@ -7,12 +7,16 @@ the scheduler, which hands them to another one.
 from __future__ import annotations
 
 import asyncio
+import getpass
 import logging
+import shlex
 import shutil
 import signal
 import subprocess
+import sys
+import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import msgspec
@@ -25,6 +29,9 @@ SLURM = "slurm"  # in place of an address
 SLURM_JOBS = 16  # at a time, unless --jobs says otherwise
 _MEMORY = "2GB"  # of a job, unless Dask's configuration says otherwise; a training takes 0.4
 _PATIENCE = 30  # seconds until there must be a scheduler, and a worker
+_ABSENCE = 60  # seconds that a scheduler may be without workers
+_LOOK = 10  # seconds between two looks at Slurm's queue; its controller serves all users
+_RETRIES = 3  # of a trial whose process was killed, as of one whose worker died; of jobs that end at once
 
 
 def run_on(where: str, data: Sequence[bytes], jobs: int | None, folder: Path) -> Iterator[bytes]:
@@ -39,7 +46,7 @@ def run_on(where: str, data: Sequence[bytes], jobs: int | None, folder: Path) ->
     Raises:
         InputError: Dask is not installed here, the address is wrong, there is no scheduler or worker, or Slurm does not
             take such jobs.
-        DataError: the scheduler is lost meanwhile.
+        DataError: the scheduler or all workers are lost meanwhile, or Slurm's jobs end before they do anything.
     """
     try:
         from distributed.client import FutureCancelledError
@@ -48,10 +55,12 @@ def run_on(where: str, data: Sequence[bytes], jobs: int | None, folder: Path) ->
     except ImportError:
         raise InputError("--on needs Dask: pip install 'gluon_lenet[cluster]'") from None
     logging.getLogger("distributed").setLevel(logging.ERROR)  # connections come and go with the workers
-    with _slurm(data, jobs, folder) if where == SLURM else _scheduler(where) as client:
-        futures = {client.submit(process.run, item, pure=False): item for item in data}
+    with _slurm(data, jobs, folder) if where == SLURM else _scheduler(where) as (client, look):
+        futures = {client.submit(process.run, item, pure=False, retries=_RETRIES): item for item in data}
         try:
-            for future, answer in as_completed(list(futures), loop=client.loop, with_results=True, raise_errors=False):
+            for future, answer in _completed(
+                as_completed(list(futures), loop=client.loop, with_results=True, raise_errors=False), look
+            ):
                 if future.status == "cancelled" or isinstance(answer, FutureCancelledError):
                     raise DataError(f"the Dask scheduler at {where} is lost; repeat the command to go on")
                 if future.status == "error":  # the workers died that tried it, or lack this package
@@ -63,9 +72,17 @@ def run_on(where: str, data: Sequence[bytes], jobs: int | None, folder: Path) ->
             client.cancel(list(futures), force=True)
 
 
+def _completed(coming, look) -> Iterator[tuple]:
+    """Futures and their results as they come; meanwhile `look` is called, which raises if none can come."""
+    while not coming.is_empty():
+        yield from coming.next_batch(block=False)
+        look()
+        time.sleep(0.1)
+
+
 @contextmanager
 def _scheduler(address: str):
-    """A client of the scheduler at `address`, which has workers."""
+    """A client of the scheduler at `address`, which has workers, and what raises DataError if it has none any more."""
     from distributed import Client
 
     try:
@@ -79,20 +96,37 @@ def _scheduler(address: str):
             raise InputError(
                 f"--on {address}: the scheduler has no workers; start some: dask worker {address} --nthreads N"
             ) from None
-        yield client
+        seen = looked = time.monotonic()
+
+        def look():
+            nonlocal seen, looked
+            if time.monotonic() - looked < 1.0:
+                return
+            looked = time.monotonic()
+            with suppress(OSError):  # of a scheduler that is lost just now, which the futures tell
+                if client.status != "running" or client.scheduler_info()["workers"]:
+                    seen = looked
+            if looked - seen > _ABSENCE:
+                raise DataError(f"the scheduler at {address} has lost all workers; start some, and repeat the command")
+
+        yield client, look
 
 
 @contextmanager
 def _slurm(data: Sequence[bytes], jobs: int | None, folder: Path):
-    """A client of a scheduler in this process, whose workers are Slurm jobs of one trial at a time; they may queue."""
+    """A client of a scheduler in this process, whose workers are Slurm jobs of one trial at a time; they may queue.
+
+    Also what looks after these jobs, `_Jobs.look`.
+    """
     if shutil.which("sbatch") is None:
         raise InputError("--on slurm: there is no sbatch here; sweep from a machine that submits jobs to Slurm")
     interrupt = signal.getsignal(signal.SIGINT)
     try:
         import dask
         from dask_jobqueue import SLURMCluster
+        from dask_jobqueue.slurm import SLURMJob
 
-        from distributed import Client
+        from distributed import Client, Status
     except ImportError:
         raise InputError("--on slurm needs dask-jobqueue: pip install 'gluon_lenet[cluster]'") from None
     finally:
@@ -100,8 +134,29 @@ def _slurm(data: Sequence[bytes], jobs: int | None, folder: Path):
     logs = folder.absolute() / SLURM
     logs.mkdir(exist_ok=True)
     threads = max(msgspec.json.decode(item, type=Trial).threads for item in data)
-    given = {name: dask.config.get(f"jobqueue.slurm.{name}", None) for name in ("memory", "log-directory")}
+    given = {name: dask.config.get(f"jobqueue.slurm.{name}", None) for name in ("memory", "log-directory", "python")}
+
+    class Job(SLURMJob):
+        refused = None  # why sbatch did not take the last one
+
+        def job_script(self):  # the folder's name may have spaces
+            return super().job_script().replace(str(logs), shlex.quote(str(logs)))
+
+        async def start(self):
+            try:
+                await super().start()
+            except RuntimeError as error:  # which Dask would only log; `_Jobs` sees that Slurm has no such job
+                Job.refused = _complaint(str(error).partition("stderr:")[2])
+                self.status = Status.running
+
+        async def close(self):
+            await super().close()
+            self.status = Status.closed  # which Dask checks at the end, and dask-jobqueue forgets
+
     cluster = SLURMCluster(
+        job_cls=Job,
+        # exec: a worker of Dask may hang while it ends, and Slurm kills the job's first process for certain
+        python=f"exec {given['python'] or shlex.quote(sys.executable)}",
         cores=1,  # of a worker: the trials that it runs at a time
         processes=1,
         job_cpu=threads,
@@ -111,7 +166,9 @@ def _slurm(data: Sequence[bytes], jobs: int | None, folder: Path):
         security=True,  # others can reach the ports; Dask runs what it is sent
         shared_temp_directory=str(logs),  # of the keys, readable by the user alone
         log_directory=given["log-directory"] or str(logs),
+        # a dashboard's server runs without one, too; its usual port may be taken, and is open to all
         scheduler_options={
+            "dashboard": False,
             "dashboard_address": "127.0.0.1:0",
             **dask.config.get("jobqueue.slurm.scheduler-options", {}),
         },
@@ -120,16 +177,64 @@ def _slurm(data: Sequence[bytes], jobs: int | None, folder: Path):
         _check(cluster.job_script())
         # anew for each job that is lost or reaches its time limit, as long as there are trials to do
         cluster.adapt(minimum_jobs=0, maximum_jobs=min(jobs or SLURM_JOBS, len(data)), interval="2s")
-        yield client
+        yield client, _Jobs(cluster, Path(given["log-directory"] or logs)).look
+
+
+class _Jobs:
+    """The jobs of a cluster, looked after: Dask replaces those whose worker is lost, but not those that had none yet.
+
+    Args:
+        cluster: a SLURMCluster that adapts to its trials.
+        logs: the folder of its jobs' output.
+    """
+
+    def __init__(self, cluster, logs: Path):
+        self._cluster, self._logs = cluster, logs
+        self._looked, self._missing, self._failed = time.monotonic(), set(), 0
+
+    def look(self) -> None:
+        """Replace jobs that Slurm does not have at two looks; raise DataError if that does not help."""
+        if time.monotonic() - self._looked < _LOOK:
+            return
+        self._looked = time.monotonic()
+        command = ["squeue", "--noheader", "--user", getpass.getuser(), "--format", "%i"]
+        queue = subprocess.run(command, capture_output=True, text=True)
+        if queue.returncode:  # the controller does not answer; it may do so later
+            return
+        if self._cluster.scheduler_info["workers"]:
+            self._failed = 0
+        ids = set(queue.stdout.split())
+        gone = {name: job for name, job in list(self._cluster.workers.items()) if job.job_id not in ids}
+        lost = {name: job for name, job in gone.items() if job in self._missing}
+        self._missing = set(gone.values()) - set(lost.values())
+        if not lost:
+            return
+        self._failed += 1
+        if self._failed == _RETRIES:
+            raise DataError(
+                f"--on slurm: {self._why(next(iter(lost.values())))}, {_RETRIES} times in a row; output of jobs is in "
+                f"{self._logs}; repeat the command to go on"
+            )
+        self._cluster.loop.add_callback(self._cluster.scale_down, list(lost))  # and up again, as it adapts
+
+    def _why(self, job) -> str:
+        if job.job_id is None:
+            return f"sbatch refuses a job: {job.refused}"
+        said = [file.read_text(errors="replace") for file in self._logs.glob(f"*-{job.job_id}.err")]
+        return f"job {job.job_id} ended before its worker came: {_complaint(''.join(said), last=True)}"
 
 
 def _check(script: str) -> None:
     """Raise InputError if Slurm does not take such jobs."""
     done = subprocess.run(["sbatch", "--test-only"], input=script, capture_output=True, text=True)
     if done.returncode:
-        lines = [line for line in done.stderr.splitlines() if line.strip()] or [f"exit status {done.returncode}"]
-        why = lines[0].removeprefix("sbatch: ").removeprefix("error: ")
-        raise InputError(f"--on slurm: sbatch refuses the job: {why}")
+        raise InputError(f"--on slurm: sbatch refuses the job: {_complaint(done.stderr)}")
+
+
+def _complaint(text: str, last: bool = False) -> str:
+    """The first line of what a program said, or the last."""
+    lines = [line.strip() for line in text.splitlines() if line.strip()] or ["it said nothing"]
+    return lines[-1 if last else 0].removeprefix("sbatch: ").removeprefix("error: ")
 
 
 def _line(error: BaseException) -> str:

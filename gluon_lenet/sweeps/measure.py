@@ -52,9 +52,11 @@ def _train(trial: Trial, watcher: RunWatcher, found: dict) -> None:
     with RunDir.create(trial.run_dir, trial.name) as directory:
         run = Run.create(setup, directory)
         try:
-            run.train(watcher)
+            is_whole = run.train(watcher)
         finally:
             found["history"] = run.history
+        if not is_whole:  # by a signal: no result
+            raise KeyboardInterrupt
         watcher.finish(run)
 
 

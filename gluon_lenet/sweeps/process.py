@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -54,9 +55,17 @@ class Processes:
         processes.end(running, grace=0)
 
 
+class KilledError(Exception):
+    """A trial's process was killed, perhaps with all of its job."""
+
+
 def run(data: bytes) -> bytes:
-    """`Processes.run` for a worker of Dask, whose end the process follows."""
-    return Processes().run(data)
+    """`Processes.run` for a worker of Dask, whose end the process follows; raises KilledError, to be tried again."""
+    answer = Processes().run(data)
+    result = msgspec.json.decode(answer, type=Result)
+    if result.killed:
+        raise KilledError(result.error)
+    return answer
 
 
 def _read(trial: Trial, answer: bytes, status: int, errors) -> Result:
@@ -67,4 +76,4 @@ def _read(trial: Trial, answer: bytes, status: int, errors) -> Result:
     lines = errors.read().decode(errors="replace").split("\n")
     last = next((line.strip() for line in reversed(lines) if line.strip()), "it printed nothing")
     why = f"{processes.ending(status)}: {last.removeprefix('error: ')}" if status > 0 else processes.ending(status)
-    return result_of(trial, error=why, killed=status < 0)
+    return result_of(trial, error=why, killed=status < 0 or status == 128 + signal.SIGINT)

@@ -17,6 +17,7 @@ from gluon_lenet.viz.figures import dots, write_picture
 from gluon_lenet.viz.intervals import interval
 
 TABLE, PLOT = "table.txt", "plot.png"
+_MOST_PLOTTED = 200  # rows: thousands take a minute to draw, and nobody can read them
 
 
 class Row(NamedTuple):
@@ -50,19 +51,20 @@ def table(results: Sequence[Result]) -> str:
     by_setting = rows(results)
     names = _varied(by_setting)
     head = [*names, "runs", _what(by_setting), "parameters", "seconds", "failed"]
-    lines = [[*_texts(row, names), *_numbers(row)] for row in by_setting]
+    lines = [[*texts, *_numbers(row)] for texts, row in zip(_texts(by_setting, names), by_setting, strict=True)]
     return align([head, *lines], "<" * len(names) + ">" * (len(head) - len(names) - 1) + "<")
 
 
 def plot(results: Sequence[Result], title: str) -> Figure:
-    """The rows as points with their confidence intervals, and each run as a pale dot."""
+    """The rows as points with their confidence intervals, and each run as a pale dot; of too many, the best."""
     by_setting = rows(results)
     names = _varied(by_setting)
-    return dots({"": {_label(row, names): row.scores for row in by_setting}}, _what(by_setting), title)
-
-
-def _label(row: Row, names: Sequence[str]) -> str:
-    return ", ".join(f"{name} {text}" for name, text in zip(names, _texts(row, names), strict=True))
+    labels = [", ".join(map(" ".join, zip(names, texts, strict=True))) for texts in _texts(by_setting, names)]
+    scores = {label: row.scores for label, row in zip(labels, by_setting, strict=True)}
+    if len(scores) > _MOST_PLOTTED:
+        best = sorted(scores, key=lambda label: -statistics.mean(scores[label] or [0.0]))[:_MOST_PLOTTED]
+        scores, title = {label: scores[label] for label in best}, f"{title}: the best {_MOST_PLOTTED} of {len(scores)}"
+    return dots({"": scores}, _what(by_setting), title)
 
 
 def _what(by_setting: Sequence[Row]) -> str:
@@ -77,13 +79,18 @@ def _varied(by_setting: Sequence[Row]) -> list[str]:
     return [name for name in names if len({json.dumps(row.changes.get(name)) for row in by_setting}) > 1]
 
 
-def _texts(row: Row, names: Sequence[str]) -> list[str]:
-    return [_text(row.changes.get(name, "")) for name in names]
+def _texts(by_setting: Sequence[Row], names: Sequence[str]) -> list[list[str]]:
+    """The values of these settings, a list for each row; numbers with four digits if that tells the rows apart."""
+    for form in (".4g", ""):  # the latter: as Python writes them
+        texts = [[_text(row.changes.get(name, ""), form) for name in names] for row in by_setting]
+        if len(set(map(tuple, texts))) == len(texts):
+            break
+    return texts
 
 
-def _text(value: Any) -> str:
+def _text(value: Any, form: str) -> str:
     if isinstance(value, float):
-        return f"{value:.4g}"
+        return format(value, form)
     return value if isinstance(value, str) else json.dumps(value)
 
 

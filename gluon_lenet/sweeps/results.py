@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 from pathlib import Path
@@ -32,7 +33,7 @@ class ResultsFile:
         self.path = Path(folder, RESULTS)
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            self._file = open(self.path, "a+b")  # noqa: SIM115
+            self._file = open(self.path, "a+b", buffering=0)  # noqa: SIM115
         except OSError as error:
             raise InputError(f"{self.path} cannot be written: {error.strerror}; name another folder") from None
         try:
@@ -57,12 +58,15 @@ class ResultsFile:
         self._file.close()
 
     def append(self, result: Result) -> None:
-        """Write a result and flush it to disk; raises DiskError if that fails."""
+        """Write a result and flush it to disk; raises DiskError if that fails, and leaves no part of it."""
+        rest, before = msgspec.json.encode(result) + b"\n", self._file.seek(0, os.SEEK_END)
         try:
-            self._file.write(msgspec.json.encode(result) + b"\n")
-            self._file.flush()
+            while rest:
+                rest = rest[self._file.write(rest) :]
             os.fsync(self._file.fileno())
         except OSError as error:
+            with contextlib.suppress(OSError):
+                self._file.truncate(before)
             raise DiskError(f"{self.path} cannot be written: {error.strerror}") from error
         self.by_key[result.key] = result
 

@@ -11,6 +11,8 @@ from pathlib import Path
 import msgspec
 
 from gluon_lenet.compat.threads import physical_cores
+from gluon_lenet.errors import InputError
+from gluon_lenet.fields import decode
 from gluon_lenet.sweeps.process import Processes
 from gluon_lenet.sweeps.results import ResultsFile
 from gluon_lenet.sweeps.space import Space
@@ -68,7 +70,7 @@ def sweep(
         DiskError: a result cannot be written.
     """
     if isinstance(what, dict):
-        what = msgspec.convert(what, Space)
+        what = decode(msgspec.json.encode(what), Space, "the space")
     trials = what.trials() if isinstance(what, Space) else list(what)
     watcher = watcher or Watcher()
     with ResultsFile(folder) as file:
@@ -77,8 +79,9 @@ def sweep(
             runs = Path(folder).absolute() / RUNS
             lacking = {key: msgspec.structs.replace(trial, run_dir=str(runs / key)) for key, trial in lacking.items()}
         keys = {trial.key for trial in trials}
+        data = [_encoded(trial) for trial in lacking.values()]
         watcher.begin(len(keys) - len(lacking), len(keys))
-        for result in _results(list(lacking.values()), options, Path(folder)):
+        for result in _results(data, options, Path(folder)):
             file.append(result)
             watcher.result(result)
         return [file.by_key[trial.key] for trial in trials]
@@ -88,12 +91,19 @@ def _is_lacking(result: Result | None, retry: bool) -> bool:
     return result is None or result.killed or (retry and result.error is not None)
 
 
-def _results(trials: list[Trial], options: Options, folder: Path) -> Iterator[Result]:
-    if not trials:
+def _encoded(trial: Trial) -> bytes:
+    try:
+        return msgspec.json.encode(trial)
+    except UnicodeEncodeError:  # it has no other text that is not checked
+        raise InputError("the name of --data-dir or --folder is not valid UTF-8; name another") from None
+
+
+def _results(data: list[bytes], options: Options, folder: Path) -> Iterator[Result]:
+    if not data:
         return
-    data = [msgspec.json.encode(trial) for trial in trials]
     if options.on is None:
-        jobs = options.jobs or max(1, physical_cores() // max(trial.threads for trial in trials))
+        threads = max(msgspec.json.decode(item, type=Trial).threads for item in data)
+        jobs = options.jobs or max(1, physical_cores() // threads)
         answers = _here(data, jobs)
     else:
         from gluon_lenet.sweeps.cluster import run_on  # here: it needs Dask, an extra

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import itertools
-import json
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, fields
 from typing import Annotated, Any, Literal
 
@@ -17,7 +16,7 @@ from msgspec import Meta
 from gluon_lenet.atomic import read_regular
 from gluon_lenet.data.catalogue import get_entry
 from gluon_lenet.errors import InputError
-from gluon_lenet.fields import Count, Natural, Number, Text, decode
+from gluon_lenet.fields import Count, Natural, Text, decode
 from gluon_lenet.sweeps.trials import Trial
 from gluon_lenet.training.config import Threads
 from gluon_lenet.training.recipes import DEFAULT_RECIPE, VARIANT, Recipe, get_recipe
@@ -25,33 +24,39 @@ from gluon_lenet.training.settings import Variant
 
 _LARGEST = 2**20  # bytes of a file
 _MOST = 100_000  # trials
+_WIDEST = 1e100  # of a range's bounds, and of their reciprocals if it is logarithmic: no step to infinity
 _NET = "net."  # before the arguments of lenet_variant
 _BY_NAME = ("init", "loss", "schedule")  # settings that are objects; their "type" alone will do
 
 
-class Range(msgspec.Struct, frozen=True, tag_field="draw", tag="uniform"):
-    """Numbers between two bounds, for random samples; whole numbers if both bounds are."""
+Bound = Annotated[int | float, Meta(description="a finite number")]
 
-    low: Number
-    high: Number
+
+class Range(msgspec.Struct, frozen=True, tag_field="draw", tag="uniform"):
+    """Numbers between two bounds, for random samples; whole numbers if both bounds are written without a point."""
+
+    low: Bound
+    high: Bound
 
     def draw(self, generator: np.random.Generator) -> float | int:
         """One number."""
-        number = self._between(generator.uniform())
-        return round(number) if float(self.low).is_integer() and float(self.high).is_integer() else number
+        share = generator.uniform()
+        if isinstance(self.low, int) and isinstance(self.high, int):  # a whole number has all up to the next one
+            return min(self.high, math.floor(self._between(share, self.high + 1)))
+        return self._between(share, self.high)
 
-    def _between(self, share: float) -> float:
-        return self.low + share * (self.high - self.low)
+    def _between(self, share: float, high: float) -> float:
+        return self.low + share * (high - self.low)
 
 
 class LogRange(Range, frozen=True, tag="log"):
     """The same, with uniformly distributed logarithms; the bounds must be above 0."""
 
-    def _between(self, share: float) -> float:
-        return self.low * (self.high / self.low) ** share
+    def _between(self, share: float, high: float) -> float:
+        return self.low * (high / self.low) ** share
 
 
-Choices = Annotated[list[Any], Meta(min_length=1, description="a list of values, or a range")]
+Choices = Annotated[list[Any], Meta(min_length=1, description="a list of at least one value")]
 
 
 class Space(msgspec.Struct, frozen=True, kw_only=True):
@@ -73,7 +78,7 @@ class Space(msgspec.Struct, frozen=True, kw_only=True):
         return decode(read_regular(path, _LARGEST), cls, path)
 
     def trials(self) -> list[Trial]:
-        """All trainings, those that differ only in the seed one after the other.
+        """All trainings, each once, those that differ only in the seed one after the other.
 
         Raises:
             InputError: a setting does not exist or cannot have a value, or there are too many combinations.
@@ -81,24 +86,40 @@ class Space(msgspec.Struct, frozen=True, kw_only=True):
         recipe = get_recipe(self.recipe)
         made = [(changes, _changed(recipe, changes)) for changes in self._combinations()]
         others = {"threads": self.threads, "ctx": self.ctx, "backprop": self.backprop, "data_dir": self.data_dir}
-        return [
+        trials = (
             Trial(name=self.recipe, recipe=settings, changes=changes, seed=seed, **others)
             for changes, settings in made
             for seed in range(self.seeds)
-        ]
+        )
+        found = {}
+        for trial in trials:  # a value may stand in a list twice, or be drawn twice: that is no second run
+            found.setdefault(trial.key, trial)
+        return list(found.values())
 
     def _combinations(self) -> Iterator[dict[str, Any]]:
         for name, values in self.set.items():
             _check(name, values, self.sample is not None)
+        count = self.sample or math.prod(map(len, self.set.values()))
+        if (count := count * self.seeds) > _MOST:
+            what, how = ("sample", "draw fewer") if self.sample else ("grid", "draw some by --sample")
+            raise InputError(f"the {what} has {count:,} trainings; at most {_MOST:,} are possible: {how}")
         if self.sample is not None:
             generator = np.random.default_rng(self.sample_seed)
             for _ in range(self.sample):
                 yield {name: _draw(values, generator) for name, values in self.set.items()}
             return
-        if (count := math.prod(map(len, self.set.values())) * self.seeds) > _MOST:
-            raise InputError(f"the grid has {count:,} trainings; at most {_MOST:,} are possible: draw some by --sample")
         for values in itertools.product(*self.set.values()):
             yield dict(zip(self.set, values, strict=True))
+
+
+def parse_sets(texts: Iterable[str]) -> dict[str, list | Range]:
+    """Names and values by `parse_set`; raises InputError also if a name occurs twice."""
+    found = {}
+    for name, values in map(parse_set, texts):
+        if name in found:
+            raise InputError(f"--set {name} is given twice; name all its values in one, separated by commas")
+        found[name] = values
+    return found
 
 
 def parse_set(text: str) -> tuple[str, list | Range]:
@@ -117,10 +138,10 @@ def parse_set(text: str) -> tuple[str, list | Range]:
 
 
 def _value(text: str) -> Any:
-    """A JSON value; any other text stands for itself."""
+    """A JSON value; any other text stands for itself, also NaN."""
     try:
-        return json.loads(text)
-    except ValueError:
+        return msgspec.json.decode(text)
+    except (ValueError, RecursionError):
         return text
 
 
@@ -130,6 +151,9 @@ def _check(name: str, values, is_sample: bool) -> None:
             raise InputError(f"{name} has a range, of which a grid is made by no number: draw some by --sample N")
         if values.low >= values.high or (isinstance(values, LogRange) and values.low <= 0):
             raise InputError(f"{name}: a range must go from a number to a larger one, by logarithms both above 0")
+        least = 1 / _WIDEST if isinstance(values, LogRange) else -_WIDEST
+        if values.low < least or values.high > _WIDEST:
+            raise InputError(f"{name}: a range must lie between {least:g} and {_WIDEST:g}")
 
 
 def _draw(values, generator: np.random.Generator) -> Any:
@@ -141,7 +165,10 @@ def _changed(recipe: Recipe, changes: dict[str, Any]) -> Recipe:
     raw = msgspec.json.decode(msgspec.json.encode(asdict(recipe)))
     known = [field.name for field in fields(Recipe) if field.name not in ("source", "published", "variant")]
     known += [_NET + name for name in Variant.__struct_fields__]
-    for name, value in changes.items():
+    inner_ones = [name for name in changes if name.startswith(_NET)]
+    if inner_ones and changes.get("net", VARIANT) != VARIANT:
+        raise InputError(f"net={changes['net']} has no {inner_ones[0]}, which is an argument of {VARIANT}; drop one")
+    for name, value in sorted(changes.items(), key=lambda item: "." in item[0]):  # schedule before schedule.factor
         outer, _, inner = name.partition(".")
         if (name if outer == "net" else outer) not in known:
             raise InputError(f"unknown setting {name!r}; choose from {', '.join(known)}")
@@ -157,4 +184,6 @@ def _changed(recipe: Recipe, changes: dict[str, Any]) -> Recipe:
         else:
             raw[outer] = value
     said = ", ".join(f"{name}={value}" for name, value in changes.items())
-    return decode(msgspec.json.encode(raw), Recipe, f"the setting {said}" if said else "the recipe")
+    changed = decode(msgspec.json.encode(raw), Recipe, f"the setting {said:.200}" if said else "the recipe")
+    get_entry(changed.dataset)  # raises InputError if there is none
+    return changed

@@ -51,6 +51,10 @@ class Result(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     error: Text | None = None  # one line
     killed: bool = False  # by a signal, or with the machine: nothing is known about the trial, which is done again
 
+    def __post_init__(self):
+        if self.error is None and not self.history:
+            raise ValueError("there is neither a history nor an error")
+
     @property
     def best(self) -> EpochResult:
         """The epoch that counts: the best by validation accuracy, the last one without validation images."""

@@ -55,6 +55,8 @@ def test_a_host_file(tmp_path):
         ("a slots=2\n", "line 1: 'slots=2' must be one of workers=..., address=..., python=..., directory=..., once"),
         ("a address=10.0.0.1 workers=x\n", "workers=x must be a number"),
         ("localhost\n", "localhost needs address=..., at which the other hosts reach it"),
+        ("a address=0.0.0.0\n", "other hosts cannot reach a at 0.0.0.0; give its own address"),
+        ("a address=127.0.1.1\n", "other hosts cannot reach a at 127.0.1.1"),
         ("a address=8.8.8.8\n", "8.8.8.8 is a public address, and whoever reaches a parameter server"),
         ("a address=nowhere.invalid\n", "nowhere.invalid has no IPv4 address"),
     ],

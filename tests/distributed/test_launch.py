@@ -18,6 +18,7 @@ from conftest import ROOT, fails_as_bad_input, module_env
 from gluon_lenet import train
 from gluon_lenet.distributed.hosts import Host, place
 from gluon_lenet.distributed.supervision import Gang, GangError, Plan, Watcher
+from gluon_lenet.launch import main as launch_main
 from gluon_lenet.training.run_dir import RunDir
 
 pytestmark = pytest.mark.skipif(
@@ -80,6 +81,19 @@ def test_one_process_does_not_resume_what_two_trained(launched, capsys):
 
 def test_without_the_environment_it_says_what_is_lacking(capsys):
     fails_as_bad_input(train.main, ["--kvstore", "dist_sync"], capsys, "the environment lacks DMLC_ROLE, ")
+
+
+def test_an_environment_that_is_wrong_is_named(monkeypatch, capsys):
+    """Before MXNet waits for the others, or is the server of nobody."""
+    for name, value in dict(ROOT_URI="127.0.0.1", ROOT_PORT="9", NUM_WORKER="1", NUM_SERVER="x").items():
+        monkeypatch.setenv(f"DMLC_PS_{name}" if "ROOT" in name else f"DMLC_{name}", value)
+    for role, message in (("boss", "DMLC_ROLE is 'boss'"), ("scheduler", "DMLC_NUM_SERVER is 'x'")):
+        monkeypatch.setenv("DMLC_ROLE", role)
+        fails_as_bad_input(train.main, ["--kvstore", "dist_sync"], capsys, message)
+
+
+def test_more_workers_than_images_are_not_started(capsys):
+    fails_as_bad_input(launch_main, ["--workers", "300", "--"], capsys, "batch size 256 is too small for 300 workers")
 
 
 def launch(folder, *args, train=(), status=0, **env):
@@ -148,13 +162,13 @@ def test_a_worker_without_a_launcher_does_not_wait_for_ever():
     code = (
         "import types, time\n"
         "from gluon_lenet.distributed import worker\n"
-        "worker._PATIENCE = 0.1\n"
+        "worker._PATIENCE['waiting'] = 0.1\n"
         "worker.Reporter(types.SimpleNamespace(state='waiting', since=time.monotonic(), rank=1))\n"
         "time.sleep(60)\n"
     )
     done = subprocess.run([sys.executable, "-c", code], env=module_env(), capture_output=True, text=True, timeout=50)
     assert done.returncode == 1
-    assert done.stderr == "error: worker 1: no answer for 0 s; a process is dead\n"
+    assert done.stderr == "error: worker 1: waiting, no answer for 0 s; a process is dead\n"
 
 
 @pytest.mark.distributed
@@ -191,14 +205,14 @@ def test_a_run_directory_that_goes_ends_all_and_is_named(tmp_path):
 
 
 @pytest.mark.distributed
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGHUP, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGHUP, signal.SIGTERM, signal.SIGKILL])
 def test_the_launcher_is_interrupted(number, tmp_path):
     """Ctrl-C, a lost terminal, a batch system's end: within ten seconds nothing is left."""
     mark = f"launch{os.getpid()}x{time.monotonic_ns()}"
     process = subprocess.Popen(
         [sys.executable, "-m", "gluon_lenet.launch", "--", "--epochs", "50", "--run-dir", "run"],
         cwd=tmp_path,
-        env=module_env(GLUON_LENET_CHAOS=mark),
+        env=module_env(GLUON_LENET_CHAOS=mark, TMPDIR=str(tmp_path)),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -209,10 +223,44 @@ def test_the_launcher_is_interrupted(number, tmp_path):
     begun = time.monotonic()
     process.send_signal(number)
     process.communicate(timeout=10)
-    assert process.returncode == 128 + number
-    assert not marked(mark)
-    assert time.monotonic() - begun < 10
+    assert process.returncode == (-number if number == signal.SIGKILL else 128 + number)
+    while marked(mark):
+        assert time.monotonic() - begun < 10
+        time.sleep(0.05)
+    assert os.listdir(tmp_path) == ["run"], "temporary files"
     launch(tmp_path, train=["--resume", "run", "--epochs", "4", "--quiet"])
+
+
+@pytest.mark.distributed
+def test_a_terminal_that_waits_and_a_launcher_that_is_stopped(tmp_path):
+    """Ctrl-S, or `| less`, holds up the output for a while, not the training; Ctrl-Z ends it, and is named."""
+    command = [
+        sys.executable,
+        "-m",
+        "gluon_lenet.launch",
+        "--",
+        "--log-every",
+        "1",
+        "--epochs",
+        "8",
+        "--run-dir",
+        "run",
+    ]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    process = subprocess.Popen(command, cwd=tmp_path, env=module_env(), text=True, **pipes)
+    process.stdout.readline()
+    time.sleep(20)
+    assert process.poll() is None
+    process.communicate(timeout=100)
+    assert process.returncode == 0
+    process = subprocess.Popen([*command[:-1], "other"], cwd=tmp_path, env=module_env(), text=True, **pipes)
+    process.stdout.readline()
+    process.send_signal(signal.SIGSTOP)
+    time.sleep(8)
+    process.send_signal(signal.SIGCONT)
+    _, errors = process.communicate(timeout=10)
+    assert process.returncode == 1
+    assert "error: the launcher itself was stopped for " in errors
 
 
 @pytest.mark.distributed

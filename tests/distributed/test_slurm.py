@@ -1,6 +1,8 @@
 """What Slurm starts, by a real one on this machine: a sweep's jobs, and docs/distributed/train.sbatch."""
 
 import json
+import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -26,7 +28,14 @@ def slurm(tmp_path_factory):
 def start(slurm, folder, *args):
     command = [sys.executable, "-m", "gluon_lenet.sweep", *SMALL, "--folder", str(folder), "--on", "slurm", *args]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-    return subprocess.Popen(command, cwd=folder.parent, env=slurm.env, text=True, **pipes)
+    return subprocess.Popen(
+        command,
+        cwd=folder.parent,
+        env=slurm.env,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # ignored if the tests run in the background
+        **pipes,
+    )
 
 
 def wait_for(condition, process, seconds=100):
@@ -37,27 +46,66 @@ def wait_for(condition, process, seconds=100):
         time.sleep(0.1)
 
 
-def wait_until_none(slurm):
-    """No job is left, at the latest after Slurm's KillWait: Dask's workers may hang at SIGTERM."""
+def wait_until_none(slurm, folder):
+    """No job and no worker is left, at the latest after Slurm's KillWait: Dask's workers may hang at SIGTERM."""
     deadline = time.monotonic() + 20
-    while slurm.jobs():
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
+    while slurm.jobs() or str(folder) in subprocess.check_output(["ps", "-eo", "args"], text=True):
+        assert time.monotonic() < deadline, "a job or a worker is left"
+        time.sleep(0.5)
 
 
 def test_a_sweep_whose_jobs_are_cancelled(slurm, tmp_path):
     """Slurm gets others in their place, and the results are those of a sweep on this machine."""
-    process = start(slurm, tmp_path / "far", "--seeds", "4", "--jobs", "2")
-    results = tmp_path / "far" / "results.jsonl"
+    folder = tmp_path / "a folder's 名字"
+    process = start(slurm, folder, "--seeds", "4", "--jobs", "2")
+    results = folder / "results.jsonl"
     wait_for(lambda: results.exists() and results.read_text().count("\n"), process)
     slurm.run("scancel", *slurm.jobs())
     out, err = process.communicate(timeout=170)
     assert (process.returncode, err) == (0, ""), out + err
-    wait_until_none(slurm)
     space = {"set": {"num_train": [2000], "num_epochs": [1], "batch_size": [50]}, "seeds": 4}
-    far, here = sweep(space, tmp_path / "far"), sweep(space, tmp_path / "here")
+    far, here = sweep(space, folder), sweep(space, tmp_path / "here")
     assert [result.history[-1].train_loss for result in far] == [result.history[-1].train_loss for result in here]
-    assert not list((tmp_path / "far" / "slurm").glob(".*"))  # the keys
+    assert not list((folder / "slurm").glob(".*"))  # the keys
+    wait_until_none(slurm, folder)
+
+
+def test_a_job_that_is_cancelled_while_it_waits(slurm, tmp_path):
+    """Dask has not seen its worker; another is submitted all the same."""
+    blocker = slurm.run("sbatch", "--parsable", "-c8", "--output=/dev/null", "--wrap", "sleep 100")
+    process = start(slurm, tmp_path / "far", "--seeds", "2", "--jobs", "1")
+    wait_for(lambda: len(slurm.jobs()) == 2, process)
+    slurm.run("scancel", *set(slurm.jobs()) - {blocker})
+    wait_for(lambda: len(slurm.jobs()) == 2, process)
+    slurm.run("scancel", blocker)
+    out, err = process.communicate(timeout=170)
+    assert (process.returncode, err) == (0, ""), out + err
+
+
+@pytest.mark.parametrize(
+    ("env", "fake", "message"),
+    [
+        (
+            {"DASK_JOBQUEUE__SLURM__PYTHON": "/nowhere/python"},
+            "",
+            "ended before its worker came: .*/nowhere/python: No",
+        ),
+        ({}, "echo 'sbatch: error: no more today' >&2; exit 1", "sbatch refuses a job: no more today"),
+    ],
+    ids=["no python there", "refused later"],
+)
+def test_jobs_that_do_nothing_end_the_sweep(env, fake, message, slurm, tmp_path):
+    sbatch = shutil.which("sbatch", path=slurm.env["PATH"])
+    (tmp_path / "sbatch").write_text(
+        f'#!/bin/sh\ncase "$*" in --test-only) ;; *) {fake or ":"};; esac\n{sbatch} "$@"\n'
+    )
+    (tmp_path / "sbatch").chmod(0o755)
+    env = {**slurm.env, **env, "PATH": f"{tmp_path}:{slurm.env['PATH']}"}
+    command = [sys.executable, "-m", "gluon_lenet.sweep", *SMALL, "--folder", str(tmp_path / "f"), "--on", "slurm"]
+    done = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True, timeout=170)
+    assert done.returncode == 1, done.stderr
+    assert re.fullmatch(f"error: --on slurm: .*{message}.*, 3 times in a row; output of jobs is in .*\n", done.stderr)
+    assert slurm.jobs() == []
 
 
 def test_an_interrupted_sweep_leaves_no_jobs(slurm, tmp_path):
@@ -67,7 +115,7 @@ def test_an_interrupted_sweep_leaves_no_jobs(slurm, tmp_path):
     out, err = process.communicate(timeout=60)
     assert process.returncode == 130, out + err
     assert "repeat the command to go on" in err
-    wait_until_none(slurm)
+    wait_until_none(slurm, tmp_path / "far")
 
 
 def test_a_partition_that_is_not_there(slurm, tmp_path):

@@ -8,10 +8,10 @@ import pytest
 
 from gluon_lenet.data.catalogue import get_entry
 from gluon_lenet.errors import InputError
-from gluon_lenet.sweeps.space import Space, parse_set
+from gluon_lenet.sweeps.space import Space, parse_set, parse_sets
 from gluon_lenet.sweeps.trials import Trial
 from gluon_lenet.training.recipes import RECIPES, get_recipe
-from gluon_lenet.training.settings import Cosine, Normal, Variant
+from gluon_lenet.training.settings import Cosine, Normal, Step, Variant
 
 
 def test_a_grid_times_seeds():
@@ -57,6 +57,28 @@ def test_a_sample_is_drawn_from_lists_and_ranges():
     assert trials == Space(**space, sample=200, sample_seed=3).trials() != Space(**space, sample=200).trials()
 
 
+def test_a_training_that_is_named_or_drawn_twice_is_one():
+    assert [t.changes["lr"] for t in Space(set={"lr": [0.1, 0.3, 1e-1, 0.3]}).trials()] == [0.1, 0.3]
+    drawn = Space(set={"net.activation": ["relu", "tanh"]}, sample=20, seeds=2).trials()
+    assert len(drawn) == len({trial.key for trial in drawn}) == 4
+
+
+def test_whole_numbers_are_equally_likely_and_end_where_they_should():
+    space = {"set": dict([parse_set("num_epochs=uniform(1,3)"), parse_set("lr=uniform(1.0,3.0)")])}
+    changes = [trial.changes for trial in Space(**space, sample=300).trials()]
+    counts = [sum(c["num_epochs"] == number for c in changes) for number in (1, 2, 3)]
+    assert sum(counts) == 300
+    assert min(counts) > 70, counts
+    assert all(not c["lr"].is_integer() for c in changes)
+
+
+def test_the_order_of_settings_does_not_matter():
+    for names in (["schedule", "schedule.factor"], ["schedule.factor", "schedule"]):
+        values = {"schedule": ["step"], "schedule.factor": [0.5]}
+        (trial,) = Space(set={name: values[name] for name in names}).trials()
+        assert trial.recipe.schedule == Step(factor=0.5)
+
+
 @pytest.mark.parametrize(
     ("text", "values"),
     [
@@ -65,6 +87,8 @@ def test_a_sample_is_drawn_from_lists_and_ranges():
         ("net.units=[],[120,84]", [[], [120, 84]]),
         ("init=xavier,msra", ["xavier", "msra"]),
         ("augment=null,true", [None, True]),
+        ("num_train=NaN,Infinity,1e999", ["NaN", "Infinity", "1e999"]),
+        (f"lr={'[' * 9999}", ["[" * 9999]),
         ('init={"type":"normal","sigma":0.1},msra', [{"type": "normal", "sigma": 0.1}, "msra"]),
     ],
 )
@@ -83,6 +107,10 @@ def test_values_on_the_command_line(text, values):
         ({"set": dict([parse_set("lr=log(0.1,1)")])}, "lr has a range, of which a grid"),
         ({"set": dict([parse_set("lr=log(0,1)")]), "sample": 3}, "lr: a range must go from a number to a larger one"),
         ({"set": {"lr": [0.1] * 400, "wd": [0.1] * 400}}, "160,000 trainings; at most 100,000 are possible"),
+        ({"set": dict([parse_set("lr=uniform(0,1e200)")]), "sample": 3}, "lr: a range must lie between -1e.100 and"),
+        ({"sample": 10**9}, "the sample has 1,000,000,000 trainings; at most 100,000 are possible: draw fewer"),
+        ({"set": {"net.kernel_size": [3], "net": ["lenet5_1998"]}}, "net=lenet5_1998 has no net.kernel_size, which is"),
+        ({"set": {"dataset": ["x"]}}, "unknown data set 'x'"),
         ({"recipe": "lent"}, "unknown recipe 'lent'"),
     ],
 )
@@ -97,6 +125,8 @@ def test_a_wrong_set_is_named():
             parse_set(text)
     with pytest.raises(InputError, match=r"--set lr=log\(a,1\): low must be a finite number, not 'a'"):
         parse_set("lr=log(a,1)")
+    with pytest.raises(InputError, match="--set lr is given twice"):
+        parse_sets(["lr=0.1", "wd=0", "lr=0.9"])
 
 
 def test_a_file_says_the_same(tmp_path):
@@ -109,6 +139,13 @@ def test_a_file_says_the_same(tmp_path):
     file.write_text('{"sets": {}}')
     with pytest.raises(InputError, match=r"sweep.json: the field 'sets' is unknown"):
         Space.from_file(str(file))
+    for wrong, message in (
+        ('{"lr": 0.1}', r"set\[...\] must be a list of at least one value or an object"),
+        ('{"lr": {"draw": "x", "low": 1, "high": 2}}', r"invalid value 'x' in set\[...\].draw"),
+    ):
+        file.write_text(f'{{"set": {wrong}}}')
+        with pytest.raises(InputError, match=message):
+            Space.from_file(str(file))
 
 
 def test_the_key_depends_on_what_decides_the_result():

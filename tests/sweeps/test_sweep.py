@@ -2,6 +2,7 @@
 
 import json
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -12,7 +13,7 @@ import pytest
 
 from conftest import fails_as_bad_input, module_env, one_error_line
 from gluon_lenet import sweep
-from gluon_lenet.errors import InputError
+from gluon_lenet.errors import DiskError, InputError
 from gluon_lenet.sweeps import report
 from gluon_lenet.sweeps.results import ResultsFile
 from gluon_lenet.sweeps.run import Options
@@ -91,6 +92,27 @@ def test_a_line_that_was_cut_off_is_written_again(tmp_path):
     assert file.path.read_bytes() == whole
 
 
+def test_a_full_disk_leaves_whole_lines(tmp_path):
+    """A limit on the size of files, as a full disk: what was written before stays, of the rest nothing."""
+    with ResultsFile(tmp_path) as file:
+        file.append(result("a"))
+        whole = file.path.read_bytes()
+        limit = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (len(whole) + 50, limit[1]))
+        try:
+            with pytest.raises(DiskError, match=r"results\.jsonl cannot be written: File too large"):
+                file.append(result("b"))
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, limit)
+    assert file.path.read_bytes() == whole
+
+
+def test_a_result_without_results_is_named(tmp_path):
+    (tmp_path / "results.jsonl").write_text('{"key": "k", "name": "n", "changes": {}, "seed": 0, "threads": 1}\n')
+    with pytest.raises(InputError, match="line 1: there is neither a history nor an error"):
+        ResultsFile(tmp_path)
+
+
 def test_a_damaged_line_is_named(tmp_path):
     (tmp_path / "results.jsonl").write_text('{"key": 1}\n')
     with pytest.raises(InputError, match=r"results.jsonl, line 1: key must be a text, not 1"):
@@ -125,9 +147,30 @@ def test_the_table_has_means_and_intervals_and_what_differs():
     assert (validated.score, validated.best.test_acc) == (0.66, 0.5), "settings are not compared on the test images"
 
 
+def test_settings_that_differ_little_are_different_rows():
+    runs = [result(str(lr), changes={"lr": lr}) for lr in (0.1, 0.100001, 0.100002)]
+    assert [row.split()[0] for row in report.table(runs).splitlines()[1:]] == ["0.1", "0.100001", "0.100002"]
+    labels = [label.get_text() for label in report.plot(runs, "t").axes[0].get_yticklabels()]
+    assert len(set(labels)) == 3
+    many = [result(str(i), i / 1000, changes={"lr": i + 1}) for i in range(300)]
+    figure = report.plot(many, "t")
+    assert figure.axes[0].get_title() == "t: the best 200 of 300"
+    assert figure.axes[0].get_yticklabels()[0].get_text() == "lr 300"
+
+
+def test_a_dictionary_is_checked_like_a_file(tmp_path):
+    for space, message in (({"sets": {}}, "the field 'sets' is unknown"), ({"seeds": 0}, "seeds must be an integer")):
+        with pytest.raises(InputError, match=f"the space: {message}"):
+            run_all(space, tmp_path)
+
+
 @pytest.mark.parametrize(
     ("args", "message"),
     [
+        (["--backprop", "x"], "--backprop: invalid choice: 'x'"),
+        (["--ctx", "cuda"], "unknown context 'cuda'"),
+        (["--data-dir", "nowhere"], "--data-dir nowhere: there is no such folder"),
+        (["--keep", "--folder", "\udcff"], "not valid UTF-8"),
         (["--set", "lrr=1"], "unknown setting 'lrr'"),
         (["--seeds", "0"], "--seeds: '0' is not a whole number"),
         (["nothing.json"], "nothing.json cannot be read"),
@@ -138,6 +181,20 @@ def test_the_table_has_means_and_intervals_and_what_differs():
 def test_bad_input(args, message, capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     fails_as_bad_input(sweep.main, args, capsys, message)
+
+
+@pytest.mark.distributed
+def test_a_signalled_run_has_no_result(tmp_path):
+    """It would stop after a batch, as a training in a terminal does; a part of its epochs is no result."""
+    args = ["--set", "num_epochs=300", "--keep", "--folder", tmp_path / "f", "--jobs", "1", "--quiet"]
+    process = subprocess.Popen([sys.executable, "-m", "gluon_lenet.sweep", *args], env=module_env(), cwd=tmp_path)
+    while not list(tmp_path.glob("f/runs/*/metrics.jsonl")):
+        time.sleep(0.1)
+    (run,) = of_parent(process.pid)
+    os.kill(int(run), signal.SIGTERM)
+    assert process.wait(60) == 1
+    (line,) = (tmp_path / "f" / "results.jsonl").read_text().splitlines()
+    assert (json.loads(line)["error"], json.loads(line)["killed"]) == ("exit status 130: interrupted", True)
 
 
 @pytest.mark.distributed
@@ -207,7 +264,7 @@ def same(result):
 
 @pytest.mark.distributed
 def test_a_worker_of_dask_is_killed(tmp_path):
-    """Its runs are done by the other worker."""
+    """Its runs are done by the other worker, of which a run is killed, too: it is done again."""
     pytest.importorskip("distributed.client")
     env, quiet = module_env(), {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
     processes = []
@@ -227,6 +284,9 @@ def test_a_worker_of_dask_is_killed(tmp_path):
         sweeping = subprocess.Popen(command, cwd=tmp_path, env=env, stdout=subprocess.PIPE, text=True)
         for _ in range(2):  # "6 runs", and the first result
             sweeping.stdout.readline()
+        while not (runs := of_parent(workers[1].pid)):
+            time.sleep(0.05)
+        os.kill(int(runs.pop()), signal.SIGKILL)
         workers[0].kill()
         out, _ = sweeping.communicate(timeout=170)
         assert sweeping.returncode == 0, out
