@@ -67,7 +67,7 @@ def test_a_sweep_whose_jobs_are_cancelled(slurm, tmp_path):
     far, here = sweep(space, folder), sweep(space, tmp_path / "here")
     assert [result.history[-1].train_loss for result in far] == [result.history[-1].train_loss for result in here]
     assert not list((folder / "slurm").glob(".*"))  # the keys
-    wait_until_none(slurm, folder)
+    wait_until_none(slurm, tmp_path)
 
 
 def test_a_job_that_is_cancelled_while_it_waits(slurm, tmp_path):
@@ -115,7 +115,7 @@ def test_an_interrupted_sweep_leaves_no_jobs(slurm, tmp_path):
     out, err = process.communicate(timeout=60)
     assert process.returncode == 130, out + err
     assert "repeat the command to go on" in err
-    wait_until_none(slurm, tmp_path / "far")
+    wait_until_none(slurm, tmp_path)
 
 
 def test_a_partition_that_is_not_there(slurm, tmp_path):
