@@ -82,6 +82,7 @@ def settings_of(recipe: Recipe) -> dict:
 
     Defaults are left out, so that a new field of Recipe changes nothing.
     """
+    recipe = msgspec.convert(msgspec.to_builtins(recipe), Recipe)  # 12 is 12.0 where a float is meant
     return {
         field.name: msgspec.json.decode(msgspec.json.encode(getattr(recipe, field.name)))
         for field in fields(recipe)
@@ -212,7 +213,7 @@ RECIPES = {
         optimizer="adam",
         lr=0.002,
         batch_size=128,
-        num_epochs=30,
+        num_epochs=40,
         schedule=Cosine(),
         init=MSRA(),
         transform=Transform(mean=0.1307, std=0.3081),
