@@ -32,6 +32,8 @@ DEFAULTS = {
     "lenet5_sigmoid_avgpool": "d2l_v2_fashion",
     "lenet5_relu_maxpool": "relu_adam_mnist",
     "lenet5_relu_maxpool_wide": "better_fashion",
+    "lenet5_relu_maxpool_wide_c5": "best_fashion",
+    "lenet5_relu_maxpool_deep": "best_mnist",
     "lenet5_sigmoid_avgpool_c5": "sgd_step_mnist",
     "lenet5_tanh_avgpool": "tanh_adam_mnist",
     "lenet5_1998": "lecun1998_mnist",

@@ -97,6 +97,52 @@ def lenet5_relu_maxpool_wide(classes: int = 10) -> nn.HybridSequential:
 assert 624 + 28848 + 144120 + 10164 + 850 == 184_606
 
 
+def lenet5_relu_maxpool_wide_c5(classes: int = 10) -> nn.HybridSequential:
+    """`lenet5_relu_maxpool_wide` with C5 a convolution and dropout after it; 183,050 parameters.
+
+    C5 keeps 3 x 3 pixels of 96 maps, where 120 neurons keep no places; F6 has 128 neurons.
+    """
+    net = nn.HybridSequential()
+    net.add(
+        nn.Conv2D(channels=24, kernel_size=5, padding=2, activation="relu"),  # (b, 1, 28, 28) -> (b, 24, 28, 28)
+        nn.MaxPool2D(pool_size=2, strides=2),  # -> (b, 24, 14, 14)
+        nn.Conv2D(channels=48, kernel_size=5, activation="relu"),  # -> (b, 48, 10, 10)
+        nn.MaxPool2D(pool_size=2, strides=2),  # -> (b, 48, 5, 5)
+        nn.Conv2D(channels=96, kernel_size=3, activation="relu"),  # -> (b, 96, 3, 3)
+        nn.Dropout(0.3),  # -> (b, 96, 3, 3)
+        nn.Dense(128, activation="relu"),  # -> (b, 128), after flattening to (b, 864)
+        nn.Dense(classes),  # -> (b, classes)
+    )
+    return net
+
+
+assert 624 + 28848 + 41568 + 110720 + 1290 == 183_050
+
+
+def lenet5_relu_maxpool_deep(classes: int = 10) -> nn.HybridSequential:
+    """LeNet's stages with two convolutions in the second and dropout in place of dense layers; 49,530 parameters.
+
+    Most weights of `lenet5_relu_maxpool` are those of 120 neurons that each see all of S4. Here they are spent on small
+    windows that slide, and on more maps.
+    """
+    net = nn.HybridSequential()
+    net.add(
+        nn.Conv2D(channels=16, kernel_size=5, padding=2, activation="relu"),  # (b, 1, 28, 28) -> (b, 16, 28, 28)
+        nn.MaxPool2D(pool_size=2, strides=2),  # -> (b, 16, 14, 14)
+        nn.Conv2D(channels=40, kernel_size=3, padding=1, activation="relu"),  # -> (b, 40, 14, 14)
+        nn.Conv2D(channels=40, kernel_size=3, padding=1, activation="relu"),  # -> (b, 40, 14, 14)
+        nn.MaxPool2D(pool_size=2, strides=2),  # -> (b, 40, 7, 7)
+        nn.Conv2D(channels=64, kernel_size=3, padding=1, activation="relu"),  # -> (b, 64, 7, 7)
+        nn.MaxPool2D(pool_size=2, strides=2),  # -> (b, 64, 3, 3), without the last row and column
+        nn.Dropout(0.3),  # -> (b, 64, 3, 3)
+        nn.Dense(classes),  # -> (b, classes), after flattening to (b, 576)
+    )
+    return net
+
+
+assert 416 + 5800 + 14440 + 23104 + 5770 == 49_530
+
+
 def lenet5_sigmoid_avgpool_c5(classes: int = 10) -> nn.HybridSequential:
     """The LeNet of write-up 002: C1 S2 C3 S4 C5 F6, C5 a convolution; no activation after C5 and F6; 61,706 parameters.
 
@@ -202,6 +248,8 @@ NETS = {
     "lenet5_sigmoid_avgpool": lenet5_sigmoid_avgpool,
     "lenet5_relu_maxpool": lenet5_relu_maxpool,
     "lenet5_relu_maxpool_wide": lenet5_relu_maxpool_wide,
+    "lenet5_relu_maxpool_wide_c5": lenet5_relu_maxpool_wide_c5,
+    "lenet5_relu_maxpool_deep": lenet5_relu_maxpool_deep,
     "lenet5_sigmoid_avgpool_c5": lenet5_sigmoid_avgpool_c5,
     "lenet5_tanh_avgpool": lenet5_tanh_avgpool,
     "lenet5_1998": lenet5_1998,

@@ -12,7 +12,7 @@ from gluon_lenet.atomic import write_output
 from gluon_lenet.errors import InputError, printable
 from gluon_lenet.web.page import Shown, page
 
-# One recipe for each net; the first is open at the start: it reads drawings best.
+# One recipe for each net that a write-up or the paper tells of, and for the wide one; the first is open at the start.
 RECIPES = (
     *("augmented_mnist", "lecun1998_distorted", "tanh_adam_mnist", "sgd_step_mnist"),
     *("d2l_v1_fashion", "d2l_v2_fashion", "better_fashion"),

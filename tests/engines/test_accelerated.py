@@ -53,6 +53,9 @@ def make(name="lenet5_sigmoid_avgpool", hybridize=False):
         scale = 0.3 if len(parameter.shape) == 1 else 1.5 / np.sqrt(np.prod(parameter.shape[1:]))
         if not isinstance(parameter, gluon.Constant):
             parameter.set_data(nd.array(rng.normal(0, scale, parameter.shape)))
+    for layer in net:
+        if isinstance(layer, nn.Dropout):
+            layer._rate = 0  # MXNet would drop others
     if hybridize:
         net.hybridize()
     return net

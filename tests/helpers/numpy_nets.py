@@ -50,6 +50,20 @@ def relu_maxpool(p, X):
     return dense(relu(dense(relu(dense(X, p[4], p[5])), p[6], p[7])), p[8], p[9])
 
 
+def relu_maxpool_wide_c5(p, X):
+    X = max_pool(relu(convolve(pad(X), p[0], p[1])))
+    X = max_pool(relu(convolve(X, p[2], p[3])))
+    return dense(relu(dense(relu(convolve(X, p[4], p[5])), p[6], p[7])), p[8], p[9])
+
+
+def relu_maxpool_deep(p, X):
+    X = max_pool(relu(convolve(pad(X), p[0], p[1])))
+    X = relu(convolve(pad(X, 1), p[2], p[3]))
+    X = max_pool(relu(convolve(pad(X, 1), p[4], p[5])))
+    X = relu(convolve(pad(X, 1), p[6], p[7]))  # (b, 64, 7, 7)
+    return dense(max_pool(X[:, :, :6, :6]), p[8], p[9])
+
+
 def sigmoid_avgpool_c5(p, X):
     X = mean_pool(sigmoid(convolve(pad(X), p[0], p[1])))
     X = mean_pool(sigmoid(convolve(X, p[2], p[3])))
@@ -78,6 +92,8 @@ NETS = {
     "lenet5_sigmoid_avgpool": sigmoid_avgpool,
     "lenet5_relu_maxpool": relu_maxpool,
     "lenet5_relu_maxpool_wide": relu_maxpool,
+    "lenet5_relu_maxpool_wide_c5": relu_maxpool_wide_c5,
+    "lenet5_relu_maxpool_deep": relu_maxpool_deep,
     "lenet5_sigmoid_avgpool_c5": sigmoid_avgpool_c5,
     "lenet5_tanh_avgpool": tanh_avgpool,
     "lenet5_1998": lecun1998,
