@@ -222,17 +222,22 @@ class Gang:
         """Handle what comes within that time, and yield it; raises GangError if that is a failure."""
         deadline = time.monotonic() + seconds
         while True:
-            if (pause := max(self._pause, time.monotonic() - self._told)) > SILENCE:
-                raise GangError(f"the launcher itself was stopped for {pause:.0f} s, and the agents have given up")
+            self._check_pause()
             with contextlib.suppress(queue.Empty):
                 connection, message = self._inbox.get(timeout=max(0.0, deadline - time.monotonic()))
                 self._note(connection, message)
                 yield connection, message
             for connection in self._connections.values():
                 if connection.is_silent(SILENCE if connection.has_spoken else _CONNECT):
+                    self._check_pause()  # which may just have ended
                     raise GangError(f"{_where(connection.host)} does not answer")
             if time.monotonic() >= deadline:
                 return
+
+    def _check_pause(self) -> None:
+        """Raise GangError if the agents heard nothing of the launcher for too long."""
+        if (pause := max(self._pause, time.monotonic() - self._told)) > SILENCE:
+            raise GangError(f"the launcher itself was stopped for {pause:.0f} s, and the agents have given up")
 
     def _note(self, connection: _Connection, message) -> None:
         if message is None:
