@@ -51,8 +51,10 @@ def sequence(*layers) -> nn.HybridSequential:
     return net
 
 
-def test_the_seven_recipes_are_of_all_nets():
-    assert {RECIPES[recipe].net for recipe in files.RECIPES} == set(NETS)
+def test_the_seven_recipes_are_of_all_nets_but_the_records():
+    """Whose weights would make the page half as long again; `--run pretrained:best_mnist` shows one."""
+    records = {RECIPES[recipe].net for recipe in ("best_mnist", "best_fashion")}
+    assert {RECIPES[recipe].net for recipe in files.RECIPES} == set(NETS) - records
 
 
 def test_sizes(seven):
