@@ -246,6 +246,20 @@ def _open(browser, tmp_path, *shown) -> Page:
     return found
 
 
+def test_nets_of_records(browser, tmp_path):
+    """A convolution after a convolution, pooling of odd maps, dropout."""
+    names = ("best_mnist", "best_fashion")
+    trained = [Trained(f"pretrained:{name}", ctx="cpu") for name in names]
+    shown = files.shown(list(zip(names, trained, strict=True)))
+    found = _open(browser, tmp_path, *shown)
+    for number, one in enumerate(trained):
+        images = load_dataset(one.entry.name).test_images[:200]
+        round_to_half(one.net)
+        expected = one.net(one.transform(images)).asnumpy()
+        np.testing.assert_allclose(found.logits(number, images), expected, rtol=0, atol=1e-4)
+    assert not browser.complaints()
+
+
 @pytest.mark.parametrize("classes", [2, 26])
 def test_other_numbers_of_classes_and_every_activation(browser, tmp_path, classes):
     names = tuple(chr(97 + number) for number in range(classes))
