@@ -30,7 +30,7 @@ def test_a_saved_drawing_is_read_back(lenet, tmp_path):
     kept = path.rename(tmp_path / "drawing.png")
     lenet.browser.click("#clear")
     lenet.browser.choose_files(".open input", kept)
-    lenet.browser.until("document.querySelector('.big').textContent === '5'")
+    lenet.browser.until("lenet.answers()[0]?.image && document.querySelector('.big').textContent === '5'")
     assert lenet.browser.js("Array.from(lenet.answers()[0].image)") == seen.ravel().tolist()
 
 
