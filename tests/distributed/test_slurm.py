@@ -80,6 +80,7 @@ def test_a_job_that_is_cancelled_while_it_waits(slurm, tmp_path):
     slurm.run("scancel", blocker)
     out, err = process.communicate(timeout=170)
     assert (process.returncode, err) == (0, ""), out + err
+    wait_until_none(slurm, tmp_path)
 
 
 @pytest.mark.parametrize(

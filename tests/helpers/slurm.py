@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from conftest import module_env
@@ -84,15 +85,10 @@ class Slurm:
         try:
             # --force: pytest's folders belong to others than MUNGE expects
             self._start("munged", "--foreground", "--force", *options)
-            while not (munge / "socket").exists():
-                time.sleep(0.1)
+            self._wait((munge / "socket").exists, munge / "log")
             self._start("slurmctld", "-D")
             self._start("slurmd", "-D")
-            deadline = time.monotonic() + 30
-            while "idle" not in self.run("sinfo", "-h", "-o", "%T", check=False):
-                if time.monotonic() > deadline:
-                    raise RuntimeError((self.folder / "slurmctld.log").read_text()[-2000:])
-                time.sleep(0.2)
+            self._wait(lambda: "idle" in self.run("sinfo", "-ho", "%T", check=False), self.folder / "slurmctld.log")
         except BaseException:
             self.__exit__()
             raise
@@ -115,6 +111,13 @@ class Slurm:
     def jobs(self) -> list[str]:
         """The numbers of the jobs that wait or run."""
         return self.run("squeue", "-h", "-o", "%i").split()
+
+    def _wait(self, condition: Callable[[], bool], log: Path) -> None:
+        deadline = time.monotonic() + 30
+        while not condition():
+            if time.monotonic() > deadline:
+                raise RuntimeError(log.read_text()[-2000:])
+            time.sleep(0.2)
 
     def _start(self, name: str, *args: str) -> None:
         with open(self.folder / f"{name}.out", "w") as out:
