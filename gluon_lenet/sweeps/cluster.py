@@ -34,12 +34,13 @@ _LOOK = 10  # seconds between two looks at Slurm's queue; its controller serves 
 _RETRIES = 3  # of a trial whose process was killed, as of one whose worker died; of jobs that end at once
 
 
-def run_on(where: str, data: Sequence[bytes], jobs: int | None, folder: Path) -> Iterator[bytes]:
+def run_on(where: str, data: Sequence[bytes], threads: int, jobs: int | None, folder: Path) -> Iterator[bytes]:
     """The results of the trials `data`, both as JSON, as they come.
 
     Args:
         where: the address of a Dask scheduler, or SLURM.
         data: the trials.
+        threads: the cores that a Slurm job asks for.
         jobs: Slurm jobs at a time; None for SLURM_JOBS.
         folder: for Slurm's output and keys; the nodes must see it.
 
@@ -55,7 +56,8 @@ def run_on(where: str, data: Sequence[bytes], jobs: int | None, folder: Path) ->
     except ImportError:
         raise InputError("--on needs Dask: pip install 'gluon_lenet[cluster]'") from None
     logging.getLogger("distributed").setLevel(logging.ERROR)  # connections come and go with the workers
-    with _slurm(data, jobs, folder) if where == SLURM else _scheduler(where) as (client, look):
+    jobs = min(jobs or SLURM_JOBS, len(data))
+    with _slurm(threads, jobs, folder) if where == SLURM else _scheduler(where) as (client, look):
         futures = {client.submit(process.run, item, pure=False, retries=_RETRIES): item for item in data}
         try:
             for future, answer in _completed(
@@ -113,7 +115,7 @@ def _scheduler(address: str):
 
 
 @contextmanager
-def _slurm(data: Sequence[bytes], jobs: int | None, folder: Path):
+def _slurm(threads: int, jobs: int, folder: Path):
     """A client of a scheduler in this process, whose workers are Slurm jobs of one trial at a time; they may queue.
 
     Also what looks after these jobs, `_Jobs.look`.
@@ -133,8 +135,11 @@ def _slurm(data: Sequence[bytes], jobs: int | None, folder: Path):
         signal.signal(signal.SIGINT, interrupt)  # dask-jobqueue's import sets a handler that exits with status 0
     logs = folder.absolute() / SLURM
     logs.mkdir(exist_ok=True)
-    threads = max(msgspec.json.decode(item, type=Trial).threads for item in data)
-    given = {name: dask.config.get(f"jobqueue.slurm.{name}", None) for name in ("memory", "log-directory", "python")}
+
+    def configured(name: str, otherwise):
+        return dask.config.get(f"jobqueue.slurm.{name}", None) or otherwise
+
+    output = configured("log-directory", str(logs))
 
     class Job(SLURMJob):
         refused = None  # why sbatch did not take the last one
@@ -156,28 +161,28 @@ def _slurm(data: Sequence[bytes], jobs: int | None, folder: Path):
     cluster = SLURMCluster(
         job_cls=Job,
         # exec: a worker of Dask may hang while it ends, and Slurm kills the job's first process for certain
-        python=f"exec {given['python'] or shlex.quote(sys.executable)}",
+        python=f"exec {configured('python', shlex.quote(sys.executable))}",
         cores=1,  # of a worker: the trials that it runs at a time
         processes=1,
         job_cpu=threads,
-        memory=given["memory"] or _MEMORY,
+        memory=configured("memory", _MEMORY),
         nanny=False,
-        worker_extra_args=[*(dask.config.get("jobqueue.slurm.worker-extra-args", None) or ()), "--no-dashboard"],
+        worker_extra_args=[*configured("worker-extra-args", []), "--no-dashboard"],
         security=True,  # others can reach the ports; Dask runs what it is sent
         shared_temp_directory=str(logs),  # of the keys, readable by the user alone
-        log_directory=given["log-directory"] or str(logs),
+        log_directory=output,
         # a dashboard's server runs without one, too; its usual port may be taken, and is open to all
         scheduler_options={
             "dashboard": False,
             "dashboard_address": "127.0.0.1:0",
-            **dask.config.get("jobqueue.slurm.scheduler-options", {}),
+            **configured("scheduler-options", {}),
         },
     )
     with cluster, Client(cluster, set_as_default=False) as client:
         _check(cluster.job_script())
         # anew for each job that is lost or reaches its time limit, as long as there are trials to do
-        cluster.adapt(minimum_jobs=0, maximum_jobs=min(jobs or SLURM_JOBS, len(data)), interval="2s")
-        yield client, _Jobs(cluster, Path(given["log-directory"] or logs)).look
+        cluster.adapt(minimum_jobs=0, maximum_jobs=jobs, interval="2s")
+        yield client, _Jobs(cluster, Path(output)).look
 
 
 class _Jobs:

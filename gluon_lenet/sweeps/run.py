@@ -80,8 +80,9 @@ def sweep(
             lacking = {key: msgspec.structs.replace(trial, run_dir=str(runs / key)) for key, trial in lacking.items()}
         keys = {trial.key for trial in trials}
         data = [_encoded(trial) for trial in lacking.values()]
+        threads = max((trial.threads for trial in lacking.values()), default=1)
         watcher.begin(len(keys) - len(lacking), len(keys))
-        for result in _results(data, options, Path(folder)):
+        for result in _results(data, threads, options, Path(folder)):
             file.append(result)
             watcher.result(result)
         return [file.by_key[trial.key] for trial in trials]
@@ -98,17 +99,16 @@ def _encoded(trial: Trial) -> bytes:
         raise InputError("the name of --data-dir or --folder is not valid UTF-8; name another") from None
 
 
-def _results(data: list[bytes], options: Options, folder: Path) -> Iterator[Result]:
+def _results(data: list[bytes], threads: int, options: Options, folder: Path) -> Iterator[Result]:
     if not data:
         return
     if options.on is None:
-        threads = max(msgspec.json.decode(item, type=Trial).threads for item in data)
         jobs = options.jobs or max(1, physical_cores() // threads)
         answers = _here(data, jobs)
     else:
         from gluon_lenet.sweeps.cluster import run_on  # here: it needs Dask, an extra
 
-        answers = run_on(options.on, data, options.jobs, folder)
+        answers = run_on(options.on, data, threads, options.jobs, folder)
     for answer in answers:
         yield msgspec.json.decode(answer, type=Result)
 
