@@ -32,7 +32,7 @@ from gluon_lenet.compat.threads import physical_cores
 from gluon_lenet.data.datasets import load_dataset
 from gluon_lenet.training.recipes import DEFAULT_RECIPE, RECIPES, Recipe
 from gluon_lenet.training.settings import Cosine, CrossEntropy
-from report import CHANNELS_LAST, D2LZH, OURS, READER, SCRIPT
+from report import AUGMENTED, CHANNELS_LAST, D2LZH, OURS, READER, SCRIPT
 from reproduce import PAGES, READMES, ROOT, insert
 
 WORKERS = ROOT / "benchmarks" / "workers"
@@ -344,15 +344,17 @@ def prompt_to_prompt(command: list, settings: dict[str, str], threads: int, scra
 
 
 def recipes(jobs: Jobs, contenders: dict, threads: int, rounds: int, left_out: dict) -> dict:
-    """Epochs of every other sequential recipe, ours and PyTorch channels_last; neither augments the images."""
+    """Epochs of every other sequential recipe, ours and PyTorch channels_last, without augmentation; ours also with."""
     results = {}
     for recipe, settings in RECIPES.items():
         if recipe == DEFAULT_RECIPE or not isinstance(settings.loss, CrossEntropy):
             continue
         say(f"recipes: {recipe}")
         job = jobs.write(recipe)
-        pair = [name for name in (OURS, CHANNELS_LAST) if name in contenders]
-        with workers({name: (CONTENDERS[name], job, threads) for name in pair}, left_out) as started:
+        compared = {name: CONTENDERS[name] for name in (OURS, CHANNELS_LAST) if name in contenders}
+        if settings.augment:
+            compared[AUGMENTED] = Contender("ours.py", "augmented")
+        with workers({name: (each, job, threads) for name, each in compared.items()}, left_out) as started:
             answers = interleave(started, min(rounds, 2), left_out)
         results[recipe] = {name: given["epoch"] for name, given in answers.items()}
     return results

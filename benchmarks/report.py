@@ -13,6 +13,7 @@ from gluon_lenet.viz.fonts import chinese
 # The contenders that the tables refer to by name.
 OURS, D2LZH, CHANNELS_LAST = "gluon_lenet, fused", "d2lzh", "PyTorch channels_last"
 SCRIPT, READER = "gluon_lenet, the chapter's script", "a reader's loop, accelerated"
+AUGMENTED = "gluon_lenet, fused, augmented"
 CHAPTER_HEADS = {
     "en": [
         *("training, s/epoch", "with test pass", "ours faster: training", "with test pass", "whole job, s"),
@@ -140,15 +141,18 @@ def jobs_table(jobs: dict) -> str:
 
 
 def recipes_table(recipes: dict) -> str:
-    """One row per recipe: ours against PyTorch channels_last."""
+    """One row per recipe: ours against PyTorch channels_last, and ours with the recipe's augmentation."""
     rows = []
     for recipe, given in recipes.items():
         ours, theirs = (seconds(given.get(name, []), "train_seconds") for name in (OURS, CHANNELS_LAST))
         accuracies = [
             f"{given[name][-1]['test_acc']:.3f}" if given.get(name) else "-" for name in (OURS, CHANNELS_LAST)
         ]
-        rows.append([f"`{recipe}`", spread(ours), spread(theirs), ratio(theirs, ours), *accuracies])
+        augmented = seconds(given.get(AUGMENTED, []), "train_seconds")
+        costs = [spread(augmented), ratio(augmented, ours, decimals=2)]
+        rows.append([f"`{recipe}`", spread(ours), spread(theirs), ratio(theirs, ours), *accuracies, *costs])
     heads = ["training, s/epoch", OURS, CHANNELS_LAST, "ours faster", "test acc: ours", "PyTorch's"]
+    heads += ["ours, augmented", "times without"]
     return table(heads, rows)
 
 
@@ -234,10 +238,10 @@ def spread(values: list[float]) -> str:
     return f"{median(values):.2f} ({min(values):.2f}-{max(values):.2f})" if values else "-"
 
 
-def ratio(theirs: list[float], ours: list[float]) -> str:
+def ratio(theirs: list[float], ours: list[float], decimals: int = 1) -> str:
     """The median over the rounds of their time divided by ours."""
     pairs = [their / our for their, our in zip(theirs, ours, strict=False)]
-    return f"{median(pairs):.1f}x" if pairs else "-"
+    return f"{median(pairs):.{decimals}f}x" if pairs else "-"
 
 
 def table(heads: list[str], rows: list[list[str]]) -> str:

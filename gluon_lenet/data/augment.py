@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import functools
+import os
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 
+from gluon_lenet.compat.threads import num_threads
 from gluon_lenet.fields import NotNegative, Share
 
 
@@ -24,12 +29,21 @@ class Augmentation:
     flip: bool = False  # mirror half of the images left to right
 
     def __call__(self, images: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        """uint8 (n, h, w) -> uint8 (n, h, w); the random amounts depend on `rng` and n only."""
+        """uint8 (n, h, w) -> uint8 (n, h, w); the random amounts depend on `rng` and n only.
+
+        The images are shared out among as many threads as MXNet has.
+        """
         # imported here: recipes, which hold an Augmentation, are read before Numba is loaded
         from gluon_lenet.data.sampling import sample
 
         images = np.ascontiguousarray(images)
-        return sample(images, self.matrices(*images.shape, rng), np.empty_like(images))
+        matrices, result = self.matrices(*images.shape, rng), np.empty_like(images)
+        threads = num_threads()
+        bounds = [len(images) * i // threads for i in range(threads + 1)]
+        shares = [slice(*pair) for pair in pairwise(bounds)]
+        pool = _pool(threads, os.getpid())
+        list(pool.map(lambda share: sample(images[share], matrices[share], result[share]), shares))
+        return result
 
     def matrices(self, n: int, height: int, width: int, rng: np.random.Generator) -> np.ndarray:
         """float32 (n, 2, 3): maps a position (x, y, 1) in the result to the position (x, y) in the image.
@@ -50,6 +64,12 @@ class Augmentation:
             ]
         )
         return matrices.transpose(2, 0, 1).astype(np.float32)
+
+
+@functools.cache  # to start threads for each part of an epoch would cost an eighth of the time
+def _pool(threads: int, process: int) -> ThreadPoolExecutor:
+    """Threads of this process: one that is forked from it has none of them."""
+    return ThreadPoolExecutor(threads)
 
 
 HANDWRITING = Augmentation(rotation=25, scale=0.12, shear=0.15, shift=1.4)

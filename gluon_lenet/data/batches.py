@@ -99,7 +99,7 @@ class Batches:
             np.random.default_rng(seeds["shuffle"]).shuffle(order)
         if self.augment is not None:
             rng = np.random.default_rng(seeds["augment"])
-            # several batches at once: each call of MXNet costs half a millisecond
+            # several batches at once, so that there is something to share out among threads
             for rows in _slices(order, self.batch_size * max(1, _AUGMENTED // self.batch_size)):
                 yield self._copied(self._augmented(rows, rng), rows)
         elif self.transform.resize is None:

@@ -22,27 +22,41 @@ def sample(images, matrices, result):
     1 from the centre of the first pixel to that of the last. Pixels from outside the image are background, 0.
     """
     n, height, width = images.shape
-    across, down = positions(width), positions(height)
-    padded = np.zeros((height + 3, width + 3), np.uint8)
-    quadruples = np.empty((height + 2, width + 2), np.uint32)
-    corners, flat = np.empty(width, np.uint32), quadruples.reshape(-1)
-    right, below = np.empty(width, F32), np.empty(width, F32)
+    room = (width + 2 + 31) // 32 * 32  # of a row: whole vectors, since what is left over is done number by number
+    across, down = positions(room, width), positions(height, height)
+    padded = np.zeros((height + 3, room + 1), np.uint8)
+    quadruples = np.empty((height + 2, room), np.uint32)
+    corners, flat = np.empty(room, np.uint32), quadruples.reshape(-1)
+    near_x, near_y, pixels = np.empty(room, F32), np.empty(room, F32), np.empty(room, np.uint8)
+    along_x, along_y = np.empty(room, F64), np.empty(room, F64)
     for k in range(n):
         gather_quadruples(images[k], padded, quadruples)
+        (a, b, c), (d, e, f) = matrices[k]
+        for x in range(room):
+            along_x[x], along_y[x] = F64(a * across[x]), F64(d * across[x])
         for y in range(height):
-            locate(matrices[k], across, down[y], height, (corners, right, below))
-            for x in range(width):
+            # MXNet's matrix product adds the second product before it is rounded
+            rest = F64(b) * F64(down[y]), c, F64(e) * F64(down[y]), f
+            locate(along_x, along_y, rest, (height, width), (corners, near_x, near_y))
+            ink = np.uint32(0)
+            for x in range(room):
                 corners[x] = flat[corners[x]]
-            interpolate(corners, right, below, result[k, y])
+                ink |= corners[x]
+            if ink:
+                interpolate(corners, near_x, near_y, pixels)
+                for x in range(width):
+                    result[k, y, x] = pixels[x]
+            else:
+                result[k, y] = 0
     return result
 
 
 @njit(inline="always")
-def positions(count):
-    """The coordinates of `count` pixels."""
+def positions(count, size):
+    """The coordinates of the first `count` pixels of `size`."""
     numbers = np.empty(count, F32)
     for i in range(count):
-        numbers[i] = F32(-1) + F32(i) * F32(2.0 / (count - 1))
+        numbers[i] = F32(-1) + F32(i) * F32(2.0 / (size - 1))
     return numbers
 
 
@@ -51,31 +65,32 @@ def gather_quadruples(image, padded, quadruples):
     """For each pixel, from one above and left of the image on, itself and those right, below and right below it.
 
     A position is thus read at once, and one outside the image as well. `padded` has room for the image with a row and a
-    column of zeros before it, and two behind it.
+    column of zeros before it, and two or more behind it.
     """
     height, width = image.shape
     for y in range(height):
         padded[y + 1, 1 : width + 1] = image[y]
     for y in range(height + 2):
         upper, lower, row = padded[y], padded[y + 1], quadruples[y]
-        for x in range(width + 2):
+        for x in range(len(row)):
             top = np.uint32(upper[x]) | np.uint32(upper[x + 1]) << np.uint32(8)
             bottom = np.uint32(lower[x]) | np.uint32(lower[x + 1]) << np.uint32(8)
             row[x] = top | bottom << np.uint32(16)
 
 
 @njit
-def locate(matrix, across, down, height, row):
-    """Where the pixels of a row of the result are in the image: their quadruples' numbers, and how near they are."""
+def locate(along_x, along_y, rest, size, row):
+    """Where the pixels of a row of the result are in the image: their quadruples' numbers, and how near they are.
+
+    The position of pixel i is (along_x[i] + rest[0] + rest[1], along_y[i] + rest[2] + rest[3]).
+    """
     corners, near_x, near_y = row
-    (a, b, c), (d, e, f) = matrix
-    width = len(across)
-    one, half, columns = F32(1), F32(0.5), np.int32(width + 2)
-    # MXNet's matrix product adds the second product before it is rounded
-    to_x, to_y = F64(b) * F64(down), F64(e) * F64(down)
-    for i in range(width):
-        x = F32(F64(a * across[i]) + to_x) + c
-        y = F32(F64(d * across[i]) + to_y) + f
+    to_x, c, to_y, f = rest
+    height, width = size
+    one, half, columns = F32(1), F32(0.5), np.int32(len(corners))
+    for i in range(len(corners)):
+        x = F32(along_x[i] + to_x) + c
+        y = F32(along_y[i] + to_y) + f
         x = min(max((x + one) * F32(width - 1) * half, -one), F32(width))  # in pixels; -1 and `width` are outside
         y = min(max((y + one) * F32(height - 1) * half, -one), F32(height))
         left, top = np.floor(x), np.floor(y)

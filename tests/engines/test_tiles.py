@@ -18,7 +18,7 @@ from gluon_lenet.engines.fused import (
     maxpool,
     subsampling,
 )
-from gluon_lenet.engines.fused.sizes import GRADIENT_OUTPUTS, LANES, K
+from gluon_lenet.engines.fused.sizes import COLUMNS_OF_3, COLUMNS_OF_5, GRADIENT_OUTPUTS, KERNELS, LANES
 from gluon_lenet.engines.fused.tables import Map, Matrix, Rows
 from gluon_lenet.engines.fused.vectors import Choice, Floats, Int, tile, vector
 from gluon_lenet.nets.layers import ScaledTanh
@@ -71,29 +71,33 @@ def test_choices():
 
 
 def convolved(x, weights, bias):
-    """(channels, height, width, LANES) -> (outputs, height - 4, width - 4, LANES), in float64."""
-    windows = np.lib.stride_tricks.sliding_window_view(x.astype(np.float64), (K, K), axis=(1, 2))
+    """(channels, height, width, LANES) -> (outputs, height - k + 1, width - k + 1, LANES), in float64."""
+    windows = np.lib.stride_tricks.sliding_window_view(x.astype(np.float64), weights.shape[2:], axis=(1, 2))
     return np.einsum("cyxnkl,ockl->oyxn", windows, weights) + bias[:, None, None, None]
 
 
+@pytest.mark.parametrize("kernel", KERNELS)
 @pytest.mark.parametrize("outputs", [1, 2, 3, 4])
-def test_convolve(outputs):
-    x, weights, bias = random(3, 6, 6, LANES), random(outputs, 3, K, K), random(outputs)
+def test_convolve(outputs, kernel):
+    size = kernel + 1
+    x, weights, bias = random(3, size, size, LANES), random(outputs, 3, kernel, kernel), random(outputs)
     memory = Memory(x, weights.transpose(1, 2, 3, 0), bias, np.zeros((outputs, 2, 2, LANES)))
     at_x, at_weights, at_bias, at_y = memory.offsets
 
     @njit
     def call(floats, row, plane):
         x, y = Map(at_x, row, plane), Map(at_y, 2 * LANES, 4 * LANES)
-        convolution.convolve(outputs, floats, x, convolution.Packed(3, 1, 1, at_weights, at_bias), y)
+        convolution.convolve(kernel, outputs, floats, x, convolution.Packed(3, 1, 1, at_weights, at_bias), y)
 
-    call(memory.floats, 6 * LANES, 36 * LANES)
+    call(memory.floats, size * LANES, size * size * LANES)
     close(memory[3], convolved(x, weights, bias))
 
 
+@pytest.mark.parametrize("kernel", KERNELS)
 @pytest.mark.parametrize("outputs", [1, 4])
-def test_convolve_maxpool(outputs):
-    x, weights, bias = random(2, 6, 6, LANES), random(outputs, 2, K, K), random(outputs)
+def test_convolve_maxpool(outputs, kernel):
+    size = kernel + 1
+    x, weights, bias = random(2, size, size, LANES), random(outputs, 2, kernel, kernel), random(outputs)
     x[..., 0] = 1  # lane 0: four equal pixels, of which the first is chosen
     places = np.zeros((outputs, LANES // 4))
     memory = Memory(x, weights.transpose(1, 2, 3, 0), bias, np.zeros((outputs, LANES)), places)
@@ -102,9 +106,10 @@ def test_convolve_maxpool(outputs):
     @njit
     def call(floats, row, plane):
         x, y, chosen = Map(at_x, row, plane), Map(at_y, LANES, LANES), maxpool.Chosen(choices, 0, LANES)
-        maxpool.convolve_maxpool(outputs, floats, x, convolution.Packed(2, 1, 1, at_weights, at_bias), y, chosen)
+        packed = convolution.Packed(2, 1, 1, at_weights, at_bias)
+        maxpool.convolve_maxpool(kernel, outputs, floats, x, packed, y, chosen)
 
-    call(memory.floats, 6 * LANES, 36 * LANES)
+    call(memory.floats, size * LANES, size * size * LANES)
     pixels = convolved(x, weights, bias).reshape(outputs, 4, LANES)
     close(memory[3], pixels.max(axis=1))
     chosen = memory[4].view(np.uint8).reshape(outputs, LANES)
@@ -178,15 +183,18 @@ def test_nan_stays_nan_in_every_activation():
     assert np.isnan(memory[0]).all()
 
 
-def test_weight_gradient():
-    x, gradient, before = random(7, 9, LANES), random(3, 5, LANES), random(K, K)  # an odd width: a pair has no partner
+@pytest.mark.parametrize("kernel", KERNELS)
+def test_weight_gradient(kernel):
+    height, width = kernel + 2, kernel + 4  # of the input
+    x, gradient, before = random(height, width, LANES), random(3, 5, LANES), random(kernel, kernel)
     memory = Memory(x, gradient, before)
     at_x, at_gradient, sums = memory.offsets
 
     @njit
     def call(floats):
-        image, dy = Map(at_x, 9 * LANES, 63 * LANES), Map(at_gradient, 5 * LANES, 15 * LANES)
-        convolution.weight_gradient(floats, image, dy, 3, 5, sums)
+        image = Map(at_x, width * LANES, height * width * LANES)
+        dy = Map(at_gradient, 5 * LANES, 15 * LANES)  # an odd width: a pair has no partner
+        convolution.weight_gradient(kernel, floats, image, dy, 3, 5, sums)
 
     call(memory.floats)
     windows = np.lib.stride_tricks.sliding_window_view(x.astype(np.float64), (3, 5), axis=(0, 1))
@@ -202,8 +210,10 @@ def spread(gradient, choice):
     return full.reshape(*rest, 2 * height, 2 * width, lanes)
 
 
-def test_weight_gradient_maxpool():
-    x, gradient, before = random(8, 10, LANES), random(2, 3, LANES), random(K, K)
+@pytest.mark.parametrize("kernel", KERNELS)
+def test_weight_gradient_maxpool(kernel):
+    height, width = kernel + 3, kernel + 5  # of the input
+    x, gradient, before = random(height, width, LANES), random(2, 3, LANES), random(kernel, kernel)
     choice = np.random.default_rng(1).integers(0, 4, (2, 3, LANES))
     memory = Memory(x, gradient, before, np.zeros((6, LANES // 4)))
     memory[3].view(np.uint8)[:] = np.array(maxpool.CODES, np.uint8)[choice].reshape(6, LANES)
@@ -211,61 +221,67 @@ def test_weight_gradient_maxpool():
 
     @njit
     def call(floats):
-        image, dy = Map(at_x, 10 * LANES, 80 * LANES), Map(at_gradient, 3 * LANES, 6 * LANES)
-        maxpool.weight_gradient(floats, image, dy, maxpool.Chosen(choices, 0, 6 * LANES), 2, 3, sums)
+        image = Map(at_x, width * LANES, height * width * LANES)
+        dy, chosen = Map(at_gradient, 3 * LANES, 6 * LANES), maxpool.Chosen(choices, 0, 6 * LANES)
+        maxpool.weight_gradient(kernel, floats, image, dy, chosen, 2, 3, sums)
 
     call(memory.floats)
     windows = np.lib.stride_tricks.sliding_window_view(x.astype(np.float64), (4, 6), axis=(0, 1))
     close(memory[2], before + np.einsum("klnyx,yxn->kl", windows, spread(gradient, choice)))
 
 
-@pytest.mark.parametrize(("columns", "channels"), [(8, 2), (1, 1)])
-def test_input_gradient(columns, channels):
-    outputs, rows = 3, 5  # the input's row gets something from all 5 rows of the output above it
-    gradient, weights = random(outputs, rows, columns, LANES), random(outputs, channels, K, K)
-    before = random(channels, columns + K - 1, LANES)
+@pytest.mark.parametrize("channels", [2, 1])
+@pytest.mark.parametrize(
+    ("kernel", "columns"), [*((5, columns) for columns in COLUMNS_OF_5), *((3, columns) for columns in COLUMNS_OF_3)]
+)
+def test_input_gradient(kernel, columns, channels):
+    outputs, rows = 3, kernel  # the input's row gets something from all these rows of the output above it
+    gradient, weights = random(outputs, rows, columns, LANES), random(outputs, channels, kernel, kernel)
+    before = random(channels, columns + kernel - 1, LANES)
     memory = Memory(gradient, weights, before)
     at_gradient, at_weights, target = memory.offsets
-    address, step, plane = memory.floats.ctypes.data + 4 * at_weights, channels * K * K, rows * columns * LANES
+    address, step, plane = memory.floats.ctypes.data + 4 * at_weights, channels * kernel**2, rows * columns * LANES
 
     @njit
     def call(floats):
         dy = Map(at_gradient + (rows - 1) * columns * LANES, columns * LANES, plane)
-        dx = Map(target, (columns + K - 1) * LANES, (columns + K - 1) * LANES)
-        taps = convolution.Taps(address, 0, step, outputs, 0, K)
-        convolution.input_gradient(columns, channels, floats, taps, dy, dx)
+        dx = Map(target, (columns + kernel - 1) * LANES, (columns + kernel - 1) * LANES)
+        taps = convolution.Taps(address, 0, step, outputs, 0, kernel)
+        convolution.input_gradient(kernel, columns, channels, floats, taps, dy, dx)
 
     call(memory.floats)
     expected = before.astype(np.float64)
-    for ky in range(K):
-        for kx in range(K):
+    for ky in range(kernel):
+        for kx in range(kernel):
             part = np.einsum("oxn,oc->cxn", gradient[:, rows - 1 - ky].astype(np.float64), weights[:, :, ky, kx])
             expected[:, kx : kx + columns] += part
     close(memory[2], expected)
 
 
+@pytest.mark.parametrize("kernel", KERNELS)
 @pytest.mark.parametrize("channels", [1, 3])
-def test_input_gradient_maxpool(channels):
-    outputs = 5
-    gradient, weights = random(outputs, 1, 1, LANES), random(outputs, channels, K, K)
-    before = random(channels, 6, 6, LANES)
+def test_input_gradient_maxpool(channels, kernel):
+    outputs, size = 5, kernel + 1
+    gradient, weights = random(outputs, 1, 1, LANES), random(outputs, channels, kernel, kernel)
+    before = random(channels, size, size, LANES)
     choice = np.random.default_rng(1).integers(0, 4, (outputs, 1, 1, LANES))
-    tables = np.zeros((outputs, channels, K + 1, 16))
-    tables[:, :, :K, 1 : K + 1] = tables[:, :, 1:, 9 : K + 9] = weights
+    tables = np.zeros((outputs, channels, size, maxpool.ROW))
+    tables[:, :, :kernel, 1 : kernel + 1] = tables[:, :, 1:, 9 : kernel + 9] = weights
     memory = Memory(gradient, tables, before, np.zeros((outputs, LANES // 4)))
     memory[3].view(np.uint8)[:] = np.array(maxpool.CODES, np.uint8)[choice].reshape(outputs, LANES)
     at_gradient, table, target, choices = memory.offsets
 
     @njit
     def call(floats):
-        for i in range(K + 1):
-            dy, dx = Map(at_gradient, LANES, LANES), Map(target + i * 6 * LANES, 6 * LANES, 36 * LANES)
-            row = maxpool.Table(table + i * 16, channels * maxpool.TABLE, outputs)
-            maxpool.input_gradient(channels, floats, dy, maxpool.Chosen(choices, 0, LANES), row, dx)
+        for i in range(size):
+            dy = Map(at_gradient, LANES, LANES)
+            dx = Map(target + i * size * LANES, size * LANES, size * size * LANES)
+            row = maxpool.Table(table + i * maxpool.ROW, channels * size * maxpool.ROW, outputs)
+            maxpool.input_gradient(kernel, channels, floats, dy, maxpool.Chosen(choices, 0, LANES), row, dx)
 
     call(memory.floats)
     full, expected = spread(gradient, choice), before.astype(np.float64)
-    for y, x, ky, kx in np.ndindex(2, 2, K, K):
+    for y, x, ky, kx in np.ndindex(2, 2, kernel, kernel):
         expected[:, y + ky, x + kx] += np.einsum("on,oc->cn", full[:, y, x], weights[:, :, ky, kx])
     close(memory[2], expected)
 

@@ -29,7 +29,7 @@ THREADS = threads.num_threads()  # of this process, which resumes what others be
 
 
 # Printed once per machine, by whichever process is first
-COMPILING = "compiling the fused kernels, once on this machine (about 10 s) ..."
+COMPILING = "compiling the fused kernels, once on this machine (10 to 40 s) ..."
 
 
 @pytest.fixture(scope="module")

@@ -33,7 +33,7 @@ from gluon_lenet.engines.fused.memory import (
     count_up,
     fill,
 )
-from gluon_lenet.engines.fused.sizes import LANES, K
+from gluon_lenet.engines.fused.sizes import LANES
 from gluon_lenet.engines.fused.tables import (
     BAD_LABELS,
     BAD_ROWS,
@@ -209,7 +209,7 @@ def write_gradients(task, layers, share):
             add_shares(memories, task, layer.coefficient_sums, layer.coefficient_gradient, layer.outputs)
             add_shares(memories, task, layer.pool_bias_sums, layer.pool_bias_gradient, layer.outputs)
         if layer.weight_gradient != 0:
-            length = layer.patches * K * K if layer.kind == CONVOLUTION else layer.inputs
+            length = layer.patches * layer.kernel**2 if layer.kind == CONVOLUTION else layer.inputs
             for o in range(share * layer.outputs // task.shares, (share + 1) * layer.outputs // task.shares):
                 start, target = layer.weight_sums + o * layer.sums_row, layer.weight_gradient + o * length * 4
                 add_shares(memories, task, start, target, length)

@@ -102,7 +102,7 @@ class _Announcer(event.Listener):
 
     def on_start(self, started):
         if not self.said:
-            print("compiling the fused kernels, once on this machine (about 10 s) ...", file=sys.stderr, flush=True)
+            print("compiling the fused kernels, once on this machine (10 to 40 s) ...", file=sys.stderr, flush=True)
             self.said = True
 
     def on_end(self, ended):

@@ -1,6 +1,7 @@
-"""Convolution 5x5, stride 1: input (inputs, h + 4, w + 4) -> output (outputs, h, w), and its gradients.
+"""Convolution k x k, stride 1: input (inputs, h + k - 1, w + k - 1) -> output (outputs, h, w), and its gradients.
 
-A larger window is the sum of several of 5x5 side by side, its patches, as if each were an input channel of its own.
+k is one of KERNELS. A larger window is the sum of several k x k side by side, its patches, as if each were an input
+channel of its own; `reading.py` chooses k.
 With max pooling behind it, `maxpool.py` computes both at once.
 """
 
@@ -12,7 +13,15 @@ import numpy as np
 from numba import njit
 
 from gluon_lenet.engines.fused.memory import FLOAT32, UINT8, at_address, fill, fitting
-from gluon_lenet.engines.fused.sizes import CHANNELS, COLUMNS, LANES, OUTPUTS, STRIPS, K
+from gluon_lenet.engines.fused.sizes import (
+    CHANNELS,
+    COLUMNS_OF_3,
+    COLUMNS_OF_5,
+    KERNELS,
+    LANES,
+    OUTPUTS,
+    STRIPS,
+)
 from gluon_lenet.engines.fused.tables import (
     NOWHERE,
     Map,
@@ -38,7 +47,7 @@ from gluon_lenet.engines.fused.vectors import (
 
 
 class Packed(NamedTuple):
-    """A group of output channels' parameters in memory: weights (patches, 5, 5, outputs), biases (outputs,)."""
+    """A group of output channels' parameters in memory: weights (patches, k, k, outputs), biases (outputs,)."""
 
     channels: Int  # of the input, each of patches (down, across)
     down: Int
@@ -64,18 +73,19 @@ class Taps(NamedTuple):
 # --- forward ----------------------------------------------------------------------------------------------------------
 
 
-def window(outputs: int, memory: Floats, x: Map, packed: Packed) -> list[list[Value]]:
+def window(kernel: int, outputs: int, memory: Floats, x: Map, packed: Packed) -> list[list[Value]]:
     """`outputs` channels of the convolution in a window of 2x2 pixels: [output][pixel], pixels row by row.
 
-    The window's receptive field begins at x; a row of a patch of it, 6 vectors, serves 2 pixels and all the outputs.
+    The window's receptive field begins at x; a row of a patch of it, kernel + 1 vectors, serves 2 pixels and all the
+    outputs.
     """
     sums = [[Variable(memory.broadcast(packed.bias + o)) for _ in range(4)] for o in range(outputs)]
-    with loop(packed.channels) as channel, loop(packed.down) as down, loop(packed.across) as across, loop(K) as ky:
-        above = x.at + channel * x.plane + (down * K + ky) * x.row + across * (K * LANES)
-        field = [[memory.load(above + x.row * i + j * LANES) for j in range(K + 1)] for i in range(2)]
+    with loop(packed.channels) as channel, loop(packed.down) as down, loop(packed.across) as across, loop(kernel) as ky:
+        above = x.at + channel * x.plane + (down * kernel + ky) * x.row + across * (kernel * LANES)
+        field = [[memory.load(above + x.row * i + j * LANES) for j in range(kernel + 1)] for i in range(2)]
         patch = (channel * packed.down + down) * packed.across + across
-        taps = packed.weights + (patch * K + ky) * (K * outputs)
-        for kx in range(K):
+        taps = packed.weights + (patch * kernel + ky) * (kernel * outputs)
+        for kx in range(kernel):
             for o in range(outputs):
                 weight = memory.broadcast(taps + (kx * outputs + o))
                 for pixel in range(4):
@@ -84,9 +94,9 @@ def window(outputs: int, memory: Floats, x: Map, packed: Packed) -> list[list[Va
 
 
 @tile
-def convolve(outputs: Choice(OUTPUTS), memory: Floats, x: Map, packed: Packed, y: Map):
-    """Convolution plus bias: (channels, 6, 6) at x -> (outputs, 2, 2) at y."""
-    for o, pixels in enumerate(window(outputs, memory, x, packed)):
+def convolve(kernel: Choice(KERNELS), outputs: Choice(OUTPUTS), memory: Floats, x: Map, packed: Packed, y: Map):
+    """Convolution plus bias: (channels, kernel + 1, kernel + 1) at x -> (outputs, 2, 2) at y."""
+    for o, pixels in enumerate(window(kernel, outputs, memory, x, packed)):
         for pixel, value in enumerate(pixels):
             memory.store(y.at + y.plane * o + y.row * (pixel // 2) + (pixel % 2) * LANES, value)
 
@@ -101,15 +111,15 @@ def forward(memory, layer):
             x = min(x, layer.width - 2)
             o = 0
             while o < layer.outputs:
-                group = fitting(OUTPUTS, layer.outputs - o)
-                convolve(group, memory, moved(image, 0, y, x), packed_from(layer, o), moved(result, o, y, x))
+                group, field = fitting(OUTPUTS, layer.outputs - o), moved(image, 0, y, x)
+                convolve(layer.kernel, group, memory, field, packed_from(layer, o), moved(result, o, y, x))
                 o += group
 
 
 @njit
 def pack(memory, layer):
     """Copy the weights into the order in which `window` reads them, group by group."""
-    taps = layer.patches * K * K
+    taps = layer.patches * layer.kernel**2
     weights = at_address(FLOAT32, layer.weight, layer.outputs * taps)
     first = 0
     while first < layer.outputs:
@@ -124,7 +134,7 @@ def pack(memory, layer):
 @njit
 def packed_from(layer, output):
     """The packed parameters of the group that begins with an output channel."""
-    weights = layer.packed_weight + output * layer.patches * K * K
+    weights = layer.packed_weight + output * layer.patches * layer.kernel**2
     return Packed(layer.inputs, layer.patches_down, layer.patches_across, weights, layer.packed_bias + output)
 
 
@@ -132,23 +142,23 @@ def packed_from(layer, output):
 
 
 @tile
-def weight_gradient(memory: Floats, x: Map, gradient: Map, height: Int, width: Int, sums: Int):
-    """The gradient of the 25 weights between a patch and an output map, added to the 25 floats at `sums`.
+def weight_gradient(kernel: Choice(KERNELS), memory: Floats, x: Map, gradient: Map, height: Int, width: Int, sums: Int):
+    """The gradient of the weights between a patch and an output map, added to as many floats at `sums`.
 
     sums[ky, kx] += sum over images and pixels of gradient[y, x] * input[y + ky, x + kx].
     `height` and `width` are the gradient's.
     """
-    for strip in STRIPS:
-        taps = [Variable(vector(0)) for _ in range(len(strip) * K)]
+    for strip in STRIPS[kernel]:
+        taps = [Variable(vector(0)) for _ in range(len(strip) * kernel)]
 
         def pixels(at, gradient_at, count, strip=strip, taps=taps):  # side by side: they share what they read
             gradients = [memory.load(gradient_at + i * LANES) for i in range(count)]
             for j, ky in enumerate(strip):
-                for column in range(K + count - 1):
+                for column in range(kernel + count - 1):
                     value = memory.load(at + x.row * ky + column * LANES)
                     for i in range(count):
-                        if 0 <= column - i < K:
-                            taps[j * K + column - i].add_product(gradients[i], value)
+                        if 0 <= column - i < kernel:
+                            taps[j * kernel + column - i].add_product(gradients[i], value)
 
         with loop(height) as y:
             at, gradient_at = x.at + x.row * y, gradient.at + gradient.row * y
@@ -157,7 +167,7 @@ def weight_gradient(memory: Floats, x: Map, gradient: Map, height: Int, width: I
                 pixels(at + pair * (2 * LANES), gradient_at + pair * (2 * LANES), 2)
             with loop(width, start=pairs * 2) as column:
                 pixels(at + column * LANES, gradient_at + column * LANES, 1)
-        add_taps(memory, taps, sums + strip[0] * K)
+        add_taps(memory, taps, sums + strip[0] * kernel)
 
 
 def add_taps(memory: Floats, taps: list[Variable], sums: Value):
@@ -170,13 +180,13 @@ def add_taps(memory: Floats, taps: list[Variable], sums: Value):
 
 @njit
 def add_weight_gradient(memory, layer):
-    """Add the block's gradient of the weights to `weight_sums`: (outputs, patches, 25)."""
+    """Add the block's gradient of the weights to `weight_sums`: (outputs, patches, k * k)."""
     image, gradient = input_map(layer), convolved_gradient(layer)
     for patch in range(layer.patches):  # outermost, so that its map stays in the cache
         for o in range(layer.outputs):
             if is_connected(layer, o, patch):
                 x, dy, sums = patch_of(image, layer, patch), moved(gradient, o, 0, 0), sums_of(layer, o, patch)
-                weight_gradient(memory, x, dy, layer.height, layer.width, sums)
+                weight_gradient(layer.kernel, memory, x, dy, layer.height, layer.width, sums)
 
 
 @njit(inline="always")
@@ -189,8 +199,8 @@ def is_connected(layer, output, patch):
 
 @njit(inline="always")
 def sums_of(layer, output, patch):
-    """The place of the sums of the 25 weights between an output and a patch."""
-    return layer.weight_sums + (output * layer.patches + patch) * (K * K)
+    """The place of the sums of the weights between an output and a patch."""
+    return layer.weight_sums + (output * layer.patches + patch) * layer.kernel**2
 
 
 @njit(inline="always")
@@ -204,28 +214,36 @@ def patches_fitting(sizes, layer, patch):
 
 @tile
 def input_gradient(
-    columns: Choice(COLUMNS), channels: Choice(CHANNELS), memory: Floats, taps: Taps, gradient: Map, x_gradient: Map
+    kernel: Choice(KERNELS),
+    columns: Choice(COLUMNS_OF_3),
+    channels: Choice(CHANNELS),
+    memory: Floats,
+    taps: Taps,
+    gradient: Map,
+    x_gradient: Map,
 ):
     """What `columns` pixels of the output's gradient add to one row of the input's, in `channels` input channels.
 
     x_gradient[c, x + kx] += gradient[o, y - ky, x] * weight[o, c, ky, kx], over the outputs o, the rows ky of `taps`,
     all kx and the columns x; `gradient` is at [0, y, x], `x_gradient` at [c, x].
     """
+    if kernel == 5 and columns not in COLUMNS_OF_5:
+        return  # never asked for, see `columns_fitting`
     sums = [
-        [Variable(memory.load(x_gradient.at + x_gradient.plane * c + j * LANES)) for j in range(columns + K - 1)]
+        [Variable(memory.load(x_gradient.at + x_gradient.plane * c + j * LANES)) for j in range(columns + kernel - 1)]
         for c in range(channels)
     ]
     with loop(taps.stop, start=taps.first) as ky, loop(taps.outputs) as output:
-        weights = taps.at + output * taps.step + ky * K
+        weights = taps.at + output * taps.step + ky * kernel
         at = gradient.at + gradient.plane * output - gradient.row * ky
         values = [memory.load(at + column * LANES) for column in range(columns)]
-        for kx in range(K):
+        for kx in range(kernel):
             for c in range(channels):
-                factor = taps.address.floats().broadcast(weights + (c * K * K + kx))
+                factor = taps.address.floats().broadcast(weights + (c * kernel * kernel + kx))
                 for column in range(columns):
                     sums[c][column + kx].add_product(values[column], factor)
     for c in range(channels):
-        for j in range(columns + K - 1):
+        for j in range(columns + kernel - 1):
             memory.store(x_gradient.at + x_gradient.plane * c + j * LANES, sums[c][j].get())
 
 
@@ -233,7 +251,7 @@ def input_gradient(
 def write_input_gradient(memory, layer):
     """The gradient of the padded input, from that of the output, or of `map` before SUM_POOLING."""
     fill(memory, layer.input_gradient, layer.input_size, np.float32(0))
-    for y in range(layer.height + K - 1):
+    for y in range(layer.height + layer.kernel - 1):
         patch = 0
         while patch < layer.patches:
             group = patches_fitting(CHANNELS, layer, patch) if layer.connected == 0 else 1
@@ -263,14 +281,22 @@ def add_row_gradient(memory, layer, inputs, outputs, y):
     (patch, group), (output, count) = inputs, outputs
     gradient = moved(convolved_gradient(layer), output, y, 0)
     target = moved(patch_of(input_gradient_map(layer), layer, patch), 0, y, 0)
-    first, stop = max(0, y - layer.height + 1), min(K, y + 1)  # rows of the kernel that lie within the output
-    step = layer.patches * K * K
-    taps = Taps(layer.weight, output * step + patch * K * K, step, count, first, stop)
+    first, stop = max(0, y - layer.height + 1), min(layer.kernel, y + 1)  # rows of the kernel within the output
+    size = layer.kernel**2
+    step = layer.patches * size
+    taps = Taps(layer.weight, output * step + patch * size, step, count, first, stop)
     x = 0
     while x < layer.width:
-        columns = fitting(COLUMNS, layer.width - x)
-        input_gradient(columns, group, memory, taps, moved(gradient, 0, 0, x), moved(target, 0, 0, x))
+        columns = columns_fitting(layer, layer.width - x)
+        dy, dx = moved(gradient, 0, 0, x), moved(target, 0, 0, x)
+        input_gradient(layer.kernel, columns, group, memory, taps, dy, dx)
         x += columns
+
+
+@njit(inline="always")
+def columns_fitting(layer, left):
+    """The largest size of `input_gradient` for a row of which `left` columns are left."""
+    return fitting(COLUMNS_OF_5, left) if layer.kernel == 5 else fitting(COLUMNS_OF_3, left)
 
 
 @njit

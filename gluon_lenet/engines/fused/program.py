@@ -14,11 +14,11 @@ from mxnet.gluon.loss import Loss
 
 from gluon_lenet.engines.fused.activations import NO_ACTIVATION
 from gluon_lenet.engines.fused.dropout import CHANCES
-from gluon_lenet.engines.fused.maxpool import TABLE
+from gluon_lenet.engines.fused.maxpool import table_size
 from gluon_lenet.engines.fused.memory import whole_vectors
 from gluon_lenet.engines.fused.reading import Step, Unsupported, read_loss, read_net
 from gluon_lenet.engines.fused.receptive import field_steps
-from gluon_lenet.engines.fused.sizes import GRADIENT_OUTPUTS, LANES, K
+from gluon_lenet.engines.fused.sizes import GRADIENT_OUTPUTS, LANES
 from gluon_lenet.engines.fused.tables import (
     CONVOLUTION,
     DENSE,
@@ -134,6 +134,7 @@ def _sizes(step: Step) -> dict[str, int]:
         "dropout": round(step.dropout * CHANCES),
         "inputs": step.in_shape[0],
         "outputs": step.out_shape[0],
+        "kernel": step.kernel,
         "patches": step.in_shape[0] * prod(step.patches),
         "patches_down": step.patches[0],
         "patches_across": step.patches[1],
@@ -157,7 +158,7 @@ def _place_sums(step: Step, arena: Arena) -> dict[str, int]:
     if step.kind == DENSE:
         rows, fields["sums_row"] = whole_vectors(outputs, GRADIENT_OUTPUTS), whole_vectors(inputs, LANES)
     else:
-        rows, fields["sums_row"] = outputs, inputs * prod(step.patches) * K * K
+        rows, fields["sums_row"] = outputs, inputs * prod(step.patches) * step.kernel**2
     return fields | {"weight_sums": arena.take(rows * fields["sums_row"])}
 
 
@@ -214,12 +215,12 @@ def _place_transposed(step: Step, arena: Arena) -> dict[str, int]:
 def _place_packed(step: Step, its_input: dict[str, int], arena: Arena) -> dict[str, int]:
     """Copies of the parameters."""
     outputs = step.out_shape[0]
-    kernels = outputs * step.in_shape[0] * prod(step.patches)  # of 5x5, of a convolution
+    kernels = outputs * step.in_shape[0] * prod(step.patches)  # of a convolution
     fields = {name: arena.take(outputs) for name in ("packed_bias", "packed_coefficient", "packed_pool_bias")}
     if step.kind == CONVOLUTION:
-        fields["packed_weight"] = arena.take(kernels * K * K)
+        fields["packed_weight"] = arena.take(kernels * step.kernel**2)
     if step.pooling == MAX_POOLING and "input_gradient" in its_input:
-        fields["tables"] = arena.take(kernels * TABLE)
+        fields["tables"] = arena.take(kernels * table_size(step.kernel))
     return fields
 
 

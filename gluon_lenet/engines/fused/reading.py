@@ -11,7 +11,7 @@ from mxnet.gluon import Parameter, nn
 from mxnet.gluon.loss import Loss, SoftmaxCrossEntropyLoss
 
 from gluon_lenet.engines.fused.activations import NO_ACTIVATION, NUMBERS
-from gluon_lenet.engines.fused.sizes import LANES, K
+from gluon_lenet.engines.fused.sizes import KERNELS, LANES
 from gluon_lenet.engines.fused.tables import CONVOLUTION, DENSE, DISTANCES, MAX_POOLING, NO_POOLING, SUM_POOLING
 from gluon_lenet.engines.proof import Record
 from gluon_lenet.nets.layers import RBFOutput, ScaledTanh, Subsampling, TableConv2D
@@ -40,7 +40,8 @@ class Step:
     width: int = 1
     padded: tuple[int, int] = (1, 1)  # height and width of the input with what a convolution reads around it
     padding: tuple[int, int] = (0, 0)  # rows above the input, and columns to its left
-    patches: tuple[int, int] = (1, 1)  # of 5x5, down and across, that a convolution's window is cut into
+    kernel: int = KERNELS[0]  # height and width of the tiles' kernel
+    patches: tuple[int, int] = (1, 1)  # of kernel x kernel, down and across, that a convolution's window is cut into
     map_activation: int = NO_ACTIVATION  # before SUM_POOLING
     pooling: int = NO_POOLING
     activation: int = NO_ACTIVATION
@@ -52,8 +53,8 @@ class Step:
 
     @property
     def kernel_shape(self) -> tuple[int, int]:
-        """The shape of the kernel that is put together of `parts`: (outputs * inputs, 25 for each patch)."""
-        return self.out_shape[0] * self.in_shape[0], prod(self.patches) * K * K
+        """The shape of the kernel that is put together of `parts`: (outputs * inputs, weights of all patches)."""
+        return self.out_shape[0] * self.in_shape[0], prod(self.patches) * self.kernel**2
 
 
 def read_net(net: nn.Block, input_shape: tuple[int, int, int], record: Record) -> list[Step]:
@@ -116,10 +117,11 @@ def _read_convolution(block, name, steps, shape):
     _check_shape(name, block.weight.shape, outputs, shape[0])
     step = _add_convolution(block, name, steps, shape, (outputs, *kernel), padding)
     step.parameters = _weight_and_bias(block)
-    if step.kind == CONVOLUTION and kernel != (K, K):
+    if step.kind == CONVOLUTION and kernel != (step.kernel, step.kernel):
         # in the upper left of patches that are 0 elsewhere, it computes the same
-        (down, y), (across, x) = (np.divmod(np.arange(size), K) for size in kernel)
-        taps = ((down[:, None] * step.patches[1] + across) * K + y[:, None]) * K + x  # (kernel height, width)
+        (down, y), (across, x) = (np.divmod(np.arange(size), step.kernel) for size in kernel)
+        patch = down[:, None] * step.patches[1] + across
+        taps = (patch * step.kernel + y[:, None]) * step.kernel + x  # (kernel height, width)
         step.parts = [(step.parameters.pop("weight"), (slice(None), taps))]
     _add_activation(block.act and block.act._act_type, name, steps)
     return step.out_shape
@@ -128,10 +130,10 @@ def _read_convolution(block, name, steps, shape):
 def _read_table_convolution(block, name, steps, shape):
     _check_maps(name, shape)
     outputs, inputs, *kernel = block.kernel_shape
-    if kernel != [K, K]:
-        raise Unsupported(f"{name} is not a 5x5 convolution; {SERVED}")
+    if kernel[0] != kernel[1] or kernel[0] not in KERNELS:
+        raise Unsupported(f"{name} is a convolution neither 3x3 nor 5x5; {SERVED}")
     _check_shape(name, block.kernel_shape, outputs, shape[0])
-    step = _add_convolution(block, name, steps, shape, (outputs, K, K), padding=(0, 0))
+    step = _add_convolution(block, name, steps, shape, (outputs, *kernel), padding=(0, 0))
     step.parameters, step.connected = {"bias": block.bias}, np.zeros(outputs * inputs, np.uint8)
     for fan_in, pairs in block.pairs.items():
         rows = np.array([o * inputs + i for o, i in pairs])
@@ -150,10 +152,17 @@ def _add_convolution(block, name, steps, shape, kernel, padding) -> Step:
     elif min(height, width) < 2:
         raise Unsupported(f"{name} gets an input of {shape}, too small for it")
     else:
-        patches = tuple(-(-size // K) for size in window)
-        padded = height + patches[0] * K - 1, width + patches[1] * K - 1
-        steps.append(Step(block, CONVOLUTION, shape, (outputs, height, width), height, width, padded, padding, patches))
+        kernel = min(KERNELS, key=lambda kernel: prod(_patches(window, kernel)) * kernel**2)
+        patches = _patches(window, kernel)
+        padded = tuple(n + number * kernel - 1 for n, number in zip((height, width), patches, strict=True))
+        shapes = shape, (outputs, height, width)
+        steps.append(Step(block, CONVOLUTION, *shapes, height, width, padded, padding, kernel, patches))
     return steps[-1]
+
+
+def _patches(window, kernel) -> tuple[int, int]:
+    """How many kernels, down and across, it takes to cover a window."""
+    return tuple(-(-size // kernel) for size in window)
 
 
 def _read_dense(block, name, steps, shape):

@@ -16,7 +16,7 @@ from numba import njit
 
 from gluon_lenet.engines.fused.memory import fill
 from gluon_lenet.engines.fused.reading import Step
-from gluon_lenet.engines.fused.sizes import LANES, K
+from gluon_lenet.engines.fused.sizes import LANES
 from gluon_lenet.engines.fused.tables import CONVOLUTION, NO_POOLING
 
 
@@ -44,7 +44,7 @@ def _of_one_pixel(steps: Sequence[Step]) -> list[Step]:
     fields, height, width = [], 1, 1
     for step in reversed(steps):
         pooled, height, width = (height, width), 2 * height, 2 * width
-        down, across = (K * patches for patches in step.patches)
+        down, across = (step.kernel * patches for patches in step.patches)
         padded = height + down - 1, width + across - 1
         channels, outputs = step.in_shape[0], step.out_shape[0]
         fields.append(
@@ -75,7 +75,7 @@ def _work(fields: list[Step], steps: Sequence[Step]) -> int:
 def _products(step: Step) -> int:
     if step.kind != CONVOLUTION:
         return 0
-    return step.height * step.width * step.out_shape[0] * step.in_shape[0] * prod(step.patches) * K * K
+    return step.height * step.width * step.out_shape[0] * step.in_shape[0] * prod(step.patches) * step.kernel**2
 
 
 @njit

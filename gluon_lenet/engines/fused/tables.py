@@ -40,7 +40,7 @@ from typing import NamedTuple
 import numpy as np
 from numba import from_dtype, njit
 
-from gluon_lenet.engines.fused.sizes import LANES, K
+from gluon_lenet.engines.fused.sizes import LANES
 from gluon_lenet.engines.fused.vectors import Address, Int
 
 NOWHERE = -1  # the place of what a layer does not have
@@ -61,8 +61,9 @@ SIZES = [
     "number",  # of the layer, from 0
     "inputs",  # channels of a convolution, neurons of another layer
     "outputs",
-    # of a convolution: a window larger than 5x5 is cut into patches of 5x5
-    "patches",  # of all input channels: how many 5x5 kernels an output has
+    # of a convolution: its window is cut into patches of kernel x kernel
+    "kernel",  # one of KERNELS
+    "patches",  # of all input channels: how many such kernels an output has
     "patches_down",  # of one input channel
     "patches_across",
     "height",  # of the convolution's output, as far as pooling uses it
@@ -96,8 +97,8 @@ PLACES = [
     "pool_bias_sums",
     "output_bias_sums",  # bias_sums or pool_bias_sums: where the gradient before `activation` is added up
     # each thread's copies of the parameters
-    "packed_weight",  # convolution: (groups of OUTPUTS[0] or the rest, patches, 5, 5, outputs of the group)
-    "tables",  # max pooling: (outputs, patches, 6, 16), see maxpool.input_gradient
+    "packed_weight",  # convolution: (groups of OUTPUTS[0] or the rest, patches, k, k, outputs of the group)
+    "tables",  # max pooling: (outputs, patches, k + 1, 16), see maxpool.input_gradient
     "packed_bias",  # zeros without a bias
     "packed_coefficient",  # SUM_POOLING: (outputs,), 1/4 each for average pooling
     "packed_pool_bias",
@@ -163,7 +164,7 @@ def patch_of(start, layer, patch):
     """A `Map` from where the first window's part in a patch begins; `start` is the layer's padded input."""
     channel, rest = divmod(patch, layer.patches_down * layer.patches_across)
     down, across = divmod(rest, layer.patches_across)
-    return moved(start, channel, down * K, across * K)
+    return moved(start, channel, down * layer.kernel, across * layer.kernel)
 
 
 @njit
