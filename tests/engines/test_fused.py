@@ -503,6 +503,27 @@ def test_what_mxnet_does_in_between_does_no_harm():
             np.testing.assert_array_equal(gradient, wanted[name])
 
 
+def test_gradients_made_again_between_forward_passes_are_written():
+    net, shape = build("sigmoid_maxpool")
+    images, labels = data(shape, 10)
+    fused = FusedNet(net, shape)
+    fused.backprop(images, np.arange(32), labels)
+    wanted, parameters = gradients(net), net.collect_params().values()
+    before = [parameter.grad() for parameter in parameters]  # kept, so that the new ones are elsewhere
+    for parameter in parameters:
+        parameter.grad_req = "null"
+    fused.forward(images)
+    for parameter in parameters:
+        parameter.grad_req = "write"
+    fused.forward(images)
+    for gradient in before:
+        gradient[:] = 0
+    fused.backprop(images, np.arange(32), labels)
+    for name, gradient in gradients(net).items():
+        np.testing.assert_array_equal(gradient, wanted[name])
+    assert not any(gradient.asnumpy().any() for gradient in before)
+
+
 def test_weights_set_again_are_used():
     net, shape = build("sigmoid_maxpool")
     images, _ = data(shape, 10)

@@ -35,7 +35,7 @@ class Task:
 
     def __init__(self, kind: int, shares: int):
         self._array, self._shares = np.zeros(1, _TABLES[kind]), shares
-        self._fields = self._array[0]  # a view of it
+        self._fields, self._values = self._array[0], {}  # a view of it, and what was written there
         self._address = self._array.ctypes.data
         self._counters = np.zeros(tables.COUNTERS, np.int64)
         self.totals = np.zeros((shares, tables.TOTALS))
@@ -44,7 +44,8 @@ class Task:
     def set(self, **fields):
         """Give fields of the task their values."""
         for name, value in fields.items():
-            self._fields[name] = value
+            if self._values.get(name) != value:  # to write takes ten times as long
+                self._fields[name] = self._values[name] = value
 
     def run(self, shares: int | None = None):
         """Do it, compiling the kernel if it must be; returns when all threads are done.
@@ -53,7 +54,7 @@ class Task:
             shares: fewer than otherwise, for this time; `totals` has as many rows that count.
         """
         shares = shares or self._shares
-        self._fields["shares"] = shares
+        self.set(shares=shares)
         self._counters[:] = 0
         threads.run(address(), self._address, shares)
 

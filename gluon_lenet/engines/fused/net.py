@@ -81,7 +81,7 @@ class FusedNet:
             for weight in self._weights:
                 weight.check_gradient()
 
-    def _follow(self):
+    def _follow(self, train=True):
         if self._program is None or not self._program.record.is_current():
             self._program = None  # if reading fails now, it is tried again at the next call
             self._read()
@@ -89,11 +89,15 @@ class FusedNet:
         # for each array to be written costs a round trip to a thread of MXNet's an array.)
         mx.nd.waitall()
         if any([weight.look_up() for weight in self._weights]):  # all of them
-            self._weights_memory = arrays.Memory(array for weight in self._weights for array in weight.arrays())
-        if self._weights_memory.moved():
-            addresses = iter(self._weights_memory.addresses)
+            self._weights_memory = arrays.Memory(array for weight in self._weights for array in weight.data())
+            self._gradients_memory = arrays.Memory(array for weight in self._weights for array in weight.gradients())
+        moved = self._weights_memory.moved()
+        if train or moved:  # a forward pass alone does without: to ask takes longer than an eighth of a single image
+            moved = self._gradients_memory.moved() or moved
+        if moved:
+            addresses, gradients = iter(self._weights_memory.addresses), iter(self._gradients_memory.addresses)
             for weight in self._weights:
-                weight.place(addresses)
+                weight.place(addresses, gradients)
             check_apart(self._weights)
             self._why_untrainable = None
             if not any(weight.has_gradient for weight in self._weights):
@@ -162,7 +166,7 @@ class FusedNet:
     ) -> tuple[float, int]:
         """The forward pass alone: loss sum and number of correct predictions; memory does not grow with the batch."""
         with self._lock:
-            self._follow()
+            self._follow(train=False)
             return self._run(images, rows, labels, transform)
 
     def forward(self, images: np.ndarray, rows: np.ndarray | None = None, transform: Transform = _PLAIN) -> np.ndarray:
@@ -170,7 +174,7 @@ class FusedNet:
         if rows is None:
             rows = np.arange(len(images))
         with self._lock:
-            self._follow()
+            self._follow(train=False)
             return self._run(images, rows, None, transform)
 
     def _run(self, images, rows, labels, transform, train=False, seed=0):

@@ -51,13 +51,17 @@ class Weight:
         self._look_up()
         return True
 
-    def arrays(self) -> list[NDArray]:
-        """The weight and, if it is trained, its gradient."""
-        return [self._arrays[0]] if self._gradients is None else [self._arrays[0], self._gradients[0]]
+    def data(self) -> list[NDArray]:
+        """The weight."""
+        return [self._arrays[0]]
 
-    def place(self, addresses: Iterator[int]) -> None:
-        """Put the addresses of `arrays`, in that order, into the table."""
-        self._addresses = [next(addresses) for _ in self.arrays()]
+    def gradients(self) -> list[NDArray]:
+        """Its gradient; nothing if it is not trained."""
+        return [] if self._gradients is None else [self._gradients[0]]
+
+    def place(self, addresses: Iterator[int], gradients: Iterator[int]) -> None:
+        """Put the addresses of `data` and of `gradients`, each in that order, into the table."""
+        self._addresses = [next(addresses), *(next(gradients) for _ in self.gradients())]
         self.layer[self.name], self.layer[f"{self.name}_gradient"] = (*self._addresses, 0)[:2]
 
     def check_gradient(self) -> None:
@@ -91,7 +95,7 @@ class Weight:
 
 
 class BuiltKernel:
-    """A convolution's kernel 5x5 that is put together of `Step.parts`, zeros elsewhere."""
+    """A convolution's kernels, of the sizes there are tiles for, put together of `Step.parts`; zeros elsewhere."""
 
     def __init__(self, step: Step, layer: np.void):
         self._kernel, self._gradient = (arrays.aligned_zeros(step.kernel_shape) for _ in range(2))
@@ -106,14 +110,18 @@ class BuiltKernel:
         """See `Weight.look_up`."""
         return any([weight.look_up() for weight, _ in self._parts])  # all of them
 
-    def arrays(self) -> list[NDArray]:
-        """See `Weight.arrays`, for one part after the other."""
-        return [array for weight, _ in self._parts for array in weight.arrays()]
+    def data(self) -> list[NDArray]:
+        """See `Weight.data`, for one part after the other."""
+        return [array for weight, _ in self._parts for array in weight.data()]
 
-    def place(self, addresses: Iterator[int]) -> None:
+    def gradients(self) -> list[NDArray]:
+        """See `Weight.gradients`, for one part after the other."""
+        return [array for weight, _ in self._parts for array in weight.gradients()]
+
+    def place(self, addresses: Iterator[int], gradients: Iterator[int]) -> None:
         """See `Weight.place`."""
         for weight, _ in self._parts:
-            weight.place(addresses)
+            weight.place(addresses, gradients)
 
     def gather(self) -> None:
         """Copy the weights as they are now."""
