@@ -15,8 +15,8 @@ only from those above it:
                            JavaScript is in client/
     viz/                   fonts, figures, architecture, films, windows, evidence, intervals, animator, drawings,
                            drawing_pad
-    engines/               a batch -> gradients: base (what an engine promises), proof, autograd, choice; recorded,
-                           accelerated (the reader's own loop by the kernels)
+    engines/               a batch -> gradients: base (what an engine promises), proof, reasons (why not the kernels),
+                           autograd, choice; recorded, accelerated (the reader's own loop by the kernels)
       fused/               the CPU kernels: sizes, vectors, memory, tables; images, convolution, maxpool, subsampling,
                            dense, distances, activations, dropout, loss (each forward and backward), receptive, blocks,
                            rules; compiled, threads; reading, program, arrays, weights, updater, net, function, engine

@@ -27,6 +27,7 @@ from gluon_lenet.engines.fused.arrays import Memory
 from gluon_lenet.engines.fused.function import NetFunction
 from gluon_lenet.engines.fused.net import new_seed
 from gluon_lenet.engines.fused.reading import Unsupported
+from gluon_lenet.engines.reasons import Reason, in_chinese
 from gluon_lenet.engines.recorded import record
 from gluon_lenet.errors import InputError
 
@@ -82,7 +83,7 @@ class _Served:
 class _Refused:
     """Why the kernels cannot serve a net for one image shape, and the net as it was then."""
 
-    def __init__(self, net: Block, why: str):
+    def __init__(self, net: Block, why: Reason):
         self.why, self._blocks, self._snapshot = why, [], proof.Snapshot()
         net.apply(self._blocks.append)
         self._types = list(map(type, self._blocks))
@@ -164,15 +165,15 @@ def explain(net: Block) -> str:
         return f"{name} is computed by MXNet: {_WRAPPED}.\n{name} 由 MXNet 计算：Block.__call__ 已被替换。"
     shapes = [shape for shape, found in known.by_shape.items() if isinstance(found, _Served) and found.is_current()]
     if shapes:
-        images = " and ".join(map(str, shapes))
+        english, chinese = (separator.join(map(str, shapes)) for separator in (" and ", " 和 "))
         return (
-            f"{name} is computed by the fused kernels, forward and backward, for images of shape {images}.\n"
-            f"{name} 由融合内核计算（前向与反向），图像形状 {images}。"
+            f"{name} is computed by the fused kernels, forward and backward, for images of shape {english}.\n"
+            f"{name} 由融合内核计算（前向与反向），图像形状 {chinese}。"
         )
     if known.has_served_parts:
         return f"Parts of {name} are computed by the fused kernels.\n{name} 的一部分由融合内核计算。"
     if known.why is not None:
-        return f"{name} is computed by MXNet: {known.why}.\n{name} 由 MXNet 计算，原因：{known.why}。"
+        return f"{name} is computed by MXNet: {known.why}.\n{name} 由 MXNet 计算，原因：{in_chinese(known.why)}。"
     return f"{name} has not been called yet.\n{name} 尚未被调用。"
 
 
@@ -220,14 +221,15 @@ def _call(self, *args):
         return _original(self, *args)
     strict = _nets[self] if self in _nets else _all[0]
     if type(self) not in (nn.Sequential, nn.HybridSequential):
-        return _leave_to_mxnet(self, args, f"it is a {type(self).__name__}, not a Sequential", strict)
+        why = Reason("it is a {type}, not a Sequential", type=type(self).__name__)
+        return _leave_to_mxnet(self, args, why, strict)
     with _comparing():
         try:
             result = _serve(self, args)
         except _NotInitializedError as error:
-            why, strict = str(error), False
+            why, strict = error.args[0], False
         except Unsupported as error:
-            why = str(error)
+            why = error.args[0]
         else:
             _say(self, "computed by the fused kernels")
             _thread.num_served += 1
@@ -242,7 +244,7 @@ def _update(self, *args, **kwargs):
     return _original_update(self, *args, **kwargs)
 
 
-def _leave_to_mxnet(net: Block, args: tuple, why: str, strict: bool):
+def _leave_to_mxnet(net: Block, args: tuple, why: Reason, strict: bool):
     """The original call; said and, if strict, refused unless the kernels served a part of it."""
     if _thread.depth > 0:
         return _original(net, *args)
@@ -293,14 +295,20 @@ def _serve(net: Block, args: tuple) -> mx.nd.NDArray:
         Unsupported: the kernels cannot serve this call; the message says why.
     """
     if isinstance(threading.current_thread(), threading._DummyThread):  # waiting for MXNet there would wait for itself
-        raise Unsupported("it is called by a thread of MXNet's own, in a custom operator or its backward pass")
+        raise Unsupported(Reason("it is called by a thread of MXNet's own, in a custom operator or its backward pass"))
     if len(args) != 1 or type(args[0]) is not mx.nd.NDArray:
-        raise Unsupported("it is called with something else than one array")
+        raise Unsupported(Reason("it is called with something else than one array"))
     X = args[0]
     if X.context != mx.cpu() or X.dtype != np.float32 or X.stype != "default":
-        raise Unsupported(f"its input is {np.dtype(X.dtype)} on {X.context}, not dense float32 on cpu(0)")
+        raise Unsupported(
+            Reason(
+                "its input is {dtype} on {context}, not dense float32 on cpu(0)",
+                dtype=np.dtype(X.dtype),
+                context=X.context,
+            )
+        )
     if X.ndim not in (2, 3, 4) or not X.size:
-        raise Unsupported(f"its input has the shape {X.shape}")
+        raise Unsupported(Reason("its input has the shape {shape}", shape=X.shape))
     if why := proof.why_not_default_mode():
         raise Unsupported(why)
     found = _find(net, X.shape[1:])
@@ -344,7 +352,7 @@ def _find(net: Block, shape: tuple[int, ...]) -> _Served:
         except _NotInitializedError:
             raise
         except Unsupported as error:
-            found = _Refused(net, str(error))
+            found = _Refused(net, error.args[0])
         by_shape[shape] = found
         if len(by_shape) > _MOST_SHAPES:
             by_shape.popitem(last=False)
@@ -367,12 +375,12 @@ def _record(function: NetFunction, X, output, values, store, seed) -> None:
 def _read(net: Block, shape: tuple[int, ...]) -> NetFunction:
     for parameter in net.collect_params().values():
         if parameter._data is None:
-            raise _NotInitializedError("its parameters are not initialized yet")
+            raise _NotInitializedError(Reason("its parameters are not initialized yet"))
     if why := proof.half_frozen(net):
         raise Unsupported(why)
     function = NetFunction(net, shape if len(shape) == 3 else (1, 1, int(np.prod(shape))))
     if len(shape) != 3 and function.begins_with_maps:
-        raise Unsupported(f"its input has the shape (b, {', '.join(map(str, shape))})")
+        raise Unsupported(Reason("its input has the shape {shape}", shape=f"(b, {', '.join(map(str, shape))})"))
     return function
 
 
@@ -392,7 +400,7 @@ class _Store:
             self._function.free_store(self.array)
 
 
-def _difference(net: Block, function: NetFunction, X, values, images) -> str | None:
+def _difference(net: Block, function: NetFunction, X, values, images) -> Reason | None:
     """Compute a call by MXNet and by the kernels, without dropout, and compare; None if they are close."""
     again = mx.nd.array(X.asnumpy(), ctx=mx.cpu())
     again.attach_grad()
@@ -401,7 +409,9 @@ def _difference(net: Block, function: NetFunction, X, values, images) -> str | N
     store = _Store(function, len(X))
     logits = function.forward(values, images, len(X), store.array)
     if expected.shape != logits.shape:
-        return f"its output has the shape {expected.shape}, not {logits.shape}"
+        return Reason(
+            "its output has the shape {expected}, not {computed}", expected=expected.shape, computed=logits.shape
+        )
     weight = np.random.default_rng(0).normal(size=logits.shape).astype(np.float32)  # of the logits in a sum
     places = zip(function.parameters, function.parts, strict=True)
     trained = [(parameter, part) for parameter, part in places if parameter.data(mx.cpu()).grad is not None]
@@ -410,9 +420,13 @@ def _difference(net: Block, function: NetFunction, X, values, images) -> str | N
     flat, of_images = function.backward(values, store.array, weight, with_images=True)
     has_maxpool = any(isinstance(block, nn.MaxPool2D) for block in net._children.values())
     close, close_images = (_CLOSE_MAXPOOL, _CLOSE_MAXPOOL_IMAGES) if has_maxpool else (_CLOSE, _CLOSE)
-    compared = [("its output", logits, expected, _CLOSE), ("its input's gradient", of_images, of_input, close_images)]
+    compared = [
+        (Reason("its output"), logits, expected, _CLOSE),
+        (Reason("its input's gradient"), of_images, of_input, close_images),
+    ]
     for (parameter, part), gradient in zip(trained, gradients, strict=True):
-        compared.append((f"the gradient of {parameter.name}", flat[part], gradient, close))
+        name = Reason("the gradient of {parameter}", parameter=parameter.name)
+        compared.append((name, flat[part], gradient, close))
     numbers = [(ours.ravel().astype(np.float64), theirs.asnumpy().ravel()) for _, ours, theirs, _ in compared]
     if not all(np.isfinite(theirs).all() for _, theirs in numbers):
         return None  # nothing to compare
@@ -422,7 +436,12 @@ def _difference(net: Block, function: NetFunction, X, values, images) -> str | N
     for (name, _, _, bound), (ours, theirs), size, floor in zip(compared, numbers, sizes, least, strict=True):
         distance = np.linalg.norm(ours - theirs)
         if not distance <= bound * max(size, floor):
-            return f"the kernels' result differs from MXNet's: {name}, by {distance:.1e} of {size:.1e}"
+            return Reason(
+                "the kernels' result differs from MXNet's: {name}, by {distance:.1e} of {size:.1e}",
+                name=name,
+                distance=distance,
+                size=size,
+            )
     return None
 
 

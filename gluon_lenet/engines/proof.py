@@ -16,6 +16,7 @@ from mxnet.gluon import Block, Constant, HybridBlock, Parameter, nn
 
 from gluon_lenet.data.batches import Batches
 from gluon_lenet.data.transforms import Transform
+from gluon_lenet.engines.reasons import Reason
 
 # The operations that Gluon's layers and losses call, by these names in `F`, which is mx.nd or mx.sym.
 _OPERATIONS = {
@@ -30,7 +31,7 @@ ACCEPTED = []  # functions that replace a method of MXNet's and do the same (eng
 _USED = {"__call__", "__iter__", "__len__", "__getattr__", "__getattribute__", "__setattr__"}
 
 
-def why_not_genuine(thing: object) -> str | None:
+def why_not_genuine(thing: object) -> Reason | None:
     """Why `thing` may compute something else than its type says; None if it does not.
 
     Its class must have its original methods, and the object itself must not override any.
@@ -47,11 +48,11 @@ def why_not_genuine(thing: object) -> str | None:
                 and not any(function is other for other in ACCEPTED)
                 and getattr(function, "__globals__", 0) is not home
             ):
-                return f"{cls.__name__}.{name} was replaced"
+                return Reason("{owner}.{name} was replaced", owner=cls.__name__, name=name)
     for name in vars(thing):
         replaced = next((vars(cls)[name] for cls in type(thing).__mro__ if name in vars(cls)), None)
         if callable(replaced) or isinstance(replaced, property):
-            return f"it has a {name} of its own"
+            return Reason("it has a {name} of its own", name=name)
     return None
 
 
@@ -101,19 +102,20 @@ class Record:
         """Add a block, without its children.
 
         Raises:
-            ValueError: it may not compute what its type says, or shares a parameter with another; the message says
-                why.
+            ValueError: it may not compute what its type says, or shares a parameter with another; the message, a
+                `Reason`, says why.
         """
         why = why_not_genuine(block) or _why_watched(block) or _why_stale(block)
         if why is not None:
             raise ValueError(why)
         for parameter in block._reg_params.values():
-            if type(parameter) not in (Parameter, Constant):
-                raise ValueError(f"its parameter {parameter.name} is a {type(parameter).__name__}")
+            name, kind = parameter.name, type(parameter)
+            if kind not in (Parameter, Constant):
+                raise ValueError(Reason("its parameter {parameter} is a {type}", parameter=name, type=kind.__name__))
             if why := why_not_genuine(parameter):
-                raise ValueError(f"its parameter {parameter.name} is changed: {why}")
+                raise ValueError(Reason("its parameter {parameter} is changed: {why}", parameter=name, why=why))
             if self._parameters.setdefault(id(parameter), block) is not block or block in self._blocks:
-                raise ValueError(f"its parameter {parameter.name} is used by another layer, too")
+                raise ValueError(Reason("its parameter {parameter} is used by another layer, too", parameter=name))
             self._declared.add(vars(parameter))
             self._declared.add_classes(parameter)
         self._blocks.append(block)
@@ -133,7 +135,7 @@ class Record:
         return self._declared.is_current()
 
     def check_caches(self) -> None:
-        """Raise ValueError if a hybridized block would run a graph that no longer matches it and its children.
+        """Raise ValueError, with a `Reason`, if a hybridized block would run a graph that no longer matches it.
 
         MXNet caches the graph of a hybridized block; changes that bypass Gluon's own methods do not update it.
         """
@@ -141,27 +143,29 @@ class Record:
             if not isinstance(block, HybridBlock) or not block._active:
                 continue
             if block._cached_graph and block._cached_graph[1].tojson() != _trace(block).tojson():
-                raise ValueError(f"{block.name} was hybridized as another net than it is now")
+                raise ValueError(Reason("{block} was hybridized as another net than it is now", block=block.name))
             bound = [parameter for is_input, parameter in block._cached_op_args if not is_input]
             if any(id(parameter) not in self._parameters for parameter in bound):
-                raise ValueError(f"{block.name} was hybridized with other parameters than it has now")
+                raise ValueError(
+                    Reason("{block} was hybridized with other parameters than it has now", block=block.name)
+                )
 
 
-def _why_watched(block: Block) -> str | None:
+def _why_watched(block: Block) -> Reason | None:
     """Which hook of the block the kernels would bypass; None if it has none."""
     if block._forward_hooks or block._forward_pre_hooks:
-        return "it has a forward hook"
+        return Reason("it has a forward hook")
     if getattr(block, "_callback", None) is not None:
-        return "it has an operator hook"
+        return Reason("it has an operator hook")
     return None
 
 
-def _why_stale(block: Block) -> str | None:
+def _why_stale(block: Block) -> Reason | None:
     if getattr(block, "_backend", None) is not None:
-        return f"it is optimized for the backend {block._backend}"
+        return Reason("it is optimized for the backend {backend}", backend=block._backend)
     for name, value in block._reg_params.items():
         if getattr(block, name, None) is not value:
-            return f"its {name} is not the parameter it was made with"
+            return Reason("its {name} is not the parameter it was made with", name=name)
     return None
 
 
@@ -173,16 +177,16 @@ def _trace(block: HybridBlock) -> mx.sym.Symbol:
         return mx.sym.Group([block.hybrid_forward(mx.sym, *inputs, **parameters)])
 
 
-def why_not_default_mode() -> str | None:
+def why_not_default_mode() -> Reason | None:
     """Which global mode or change keeps MXNet's operations from their default behaviour; None if there is none."""
     if mx.util.is_np_array() or mx.util.is_np_shape():
-        return "MXNet is in NumPy mode (npx.set_np)"
+        return Reason("MXNet is in NumPy mode (npx.set_np)")
     precision = sys.modules.get("mxnet.contrib.amp.amp")
     if precision is not None and precision._amp_initialized:
-        return "MXNet computes in mixed precision (amp.init)"
+        return Reason("MXNet computes in mixed precision (amp.init)")
     for (module, name), operation in _OPERATIONS.items():
         if getattr(module, name) is not operation:
-            return f"{module.__name__}.{name} was replaced"
+            return Reason("{owner}.{name} was replaced", owner=module.__name__, name=name)
     return None
 
 
@@ -200,7 +204,7 @@ def why_not_served(data_iter: Iterable) -> str | None:
     return None
 
 
-def half_frozen(net: Block) -> str | None:
+def half_frozen(net: Block) -> Reason | None:
     """Which layer of the net MXNet would train with uninitialized gradients; None if there is none.
 
     For a Dense with a frozen weight, MXNet 1.9.1 never writes the gradient of the bias (oneDNN computes both together,
@@ -211,8 +215,9 @@ def half_frozen(net: Block) -> str | None:
     for block in blocks:
         frozen = isinstance(block, nn.Dense) and block.weight.grad_req == "null"
         if frozen and block.bias is not None and block.bias.grad_req != "null":
-            return (
-                f"{block.bias.name} is trained and {block.weight.name} is frozen, for which MXNet has no gradient; "
-                "freeze both or none"
+            return Reason(
+                "{bias} is trained and {weight} is frozen, for which MXNet has no gradient; freeze both or none",
+                bias=block.bias.name,
+                weight=block.weight.name,
             )
     return None

@@ -18,6 +18,7 @@ from gluon_lenet.engines.fused.reading import Unsupported
 from gluon_lenet.engines.fused.sizes import LANES
 from gluon_lenet.engines.fused.weights import BuiltKernel, Weight, check_apart
 from gluon_lenet.engines.proof import half_frozen, why_not_default_mode
+from gluon_lenet.engines.reasons import Reason
 
 _PLAIN = Transform()
 
@@ -101,7 +102,7 @@ class FusedNet:
             check_apart(self._weights)
             self._why_untrainable = None
             if not any(weight.has_gradient for weight in self._weights):
-                self._why_untrainable = "all parameters are frozen"
+                self._why_untrainable = Reason("all parameters are frozen")
             elif half := half_frozen(self.net):
                 self._why_untrainable = half
         for kernel in self._kernels:

@@ -63,7 +63,7 @@ class Program:
         try:
             self.record.check_caches()
         except ValueError as error:
-            raise Unsupported(str(error)) from None
+            raise Unsupported(error.args[0]) from None
         arena = Arena()
         sums = [_place_sums(step, arena) for step in self.steps]  # the first, so that one `fill` clears them
         self.sums_size = arena.size

@@ -14,18 +14,20 @@ from gluon_lenet.engines.fused.activations import NO_ACTIVATION, NUMBERS
 from gluon_lenet.engines.fused.sizes import KERNELS, LANES
 from gluon_lenet.engines.fused.tables import CONVOLUTION, DENSE, DISTANCES, MAX_POOLING, NO_POOLING, SUM_POOLING
 from gluon_lenet.engines.proof import Record
+from gluon_lenet.engines.reasons import Reason, enumerated
 from gluon_lenet.nets.layers import RBFOutput, ScaledTanh, Subsampling, TableConv2D
 from gluon_lenet.nets.losses import MAPLoss, SmoothedCrossEntropy
 
-SERVED = (
+SERVED = Reason(
     "the fused kernels serve a flat Sequential of Conv2D (stride 1), MaxPool2D and AvgPool2D 2x2 "
-    f"(stride 2, after a convolution), {', '.join(kind for kind in NUMBERS if isinstance(kind, str))}, Flatten, Dense, "
-    "Dropout, and LeNet-5's TableConv2D, Subsampling, ScaledTanh and RBFOutput"
+    "(stride 2, after a convolution), {activations}, Flatten, Dense, Dropout, and LeNet-5's TableConv2D, Subsampling, "
+    "ScaledTanh and RBFOutput",
+    activations=enumerated(kind for kind in NUMBERS if isinstance(kind, str)),
 )
 
 
 class Unsupported(ValueError):
-    """The fused kernels cannot serve this net; the message names the layer that stands in the way."""
+    """The fused kernels cannot serve this net; the message, a `Reason`, names the layer that stands in the way."""
 
 
 @dataclass
@@ -64,43 +66,62 @@ def read_net(net: nn.Block, input_shape: tuple[int, int, int], record: Record) -
         Unsupported: the kernels cannot serve the net, or it may not compute what its layers' types say.
     """
     if type(net) not in (nn.Sequential, nn.HybridSequential):
-        raise Unsupported(f"{type(net).__name__} is not a Sequential; {SERVED}")
-    _add_to(record, net, "the net")
+        raise _unserved(Reason("{type} is not a Sequential", type=type(net).__name__))
+    _add_to(record, net, Reason("the net"))
     steps: list[Step] = []
     shape = tuple(input_shape)
     for number, block in enumerate(net._children.values()):
         described = " ".join(repr(block).split())
-        shape = _read(block, f"layer {number}, {described},", steps, shape, record)
+        shape = _read(block, Reason("layer {number}, {layer},", number=number, layer=described), steps, shape, record)
     if not steps or steps[-1].kind == CONVOLUTION:
-        raise Unsupported(f"the last layer must be a Dense or RBFOutput that gives the logits; {SERVED}")
+        raise _unserved(Reason("the last layer must be a Dense or RBFOutput that gives the logits"))
     if steps[-1].activation != NO_ACTIVATION or steps[-1].dropout:
-        raise Unsupported(f"the last layer, {described}, has an activation or dropout; the kernels want logits")
+        raise Unsupported(
+            Reason("the last layer, {layer}, has an activation or dropout; the kernels want logits", layer=described)
+        )
     if len(shape) != 1:
-        raise Unsupported(f"the last layer, {described}, gives maps of shape {shape}; the kernels want logits")
+        raise Unsupported(
+            Reason(
+                "the last layer, {layer}, gives maps of shape {shape}; the kernels want logits",
+                layer=described,
+                shape=shape,
+            )
+        )
     if np.prod(input_shape) < LANES:
-        raise Unsupported(f"images of shape {tuple(input_shape)} are too small: at least {LANES} pixels")
+        raise Unsupported(
+            Reason(
+                "images of shape {shape} are too small: at least {least} pixels", shape=tuple(input_shape), least=LANES
+            )
+        )
     return steps
+
+
+def _unserved(why: Reason) -> Unsupported:
+    """An error that also says what the kernels serve."""
+    return Unsupported(Reason("{why}; {served}", why=why, served=SERVED))
 
 
 def _add_to(record, block, name):
     try:
         record.add(block)
     except ValueError as error:
-        raise Unsupported(f"{name} may not compute what its type says: {error}") from None
+        why = error.args[0]
+        raise Unsupported(Reason("{name} may not compute what its type says: {why}", name=name, why=why)) from None
 
 
 def _read(block, name, steps, shape, record):
     """Add a layer to the steps: its input's shape -> its output's."""
     if steps and steps[-1].kind == DISTANCES:
-        raise Unsupported(f"{name} comes after an RBFOutput; {SERVED}")
+        raise _unserved(Reason("{name} comes after an RBFOutput", name=name))
     if type(block) not in _READERS:
-        raise Unsupported(f"{name} is of a kind the kernels do not know; {SERVED}")
+        raise _unserved(Reason("{name} is of a kind the kernels do not know", name=name))
     _add_to(record, block, name)
     activation = getattr(block, "act", None)
     if activation is not None:
         if type(activation) is not nn.Activation:
-            raise Unsupported(f"{name} has the activation {type(activation).__name__}; {SERVED}")
-        _add_to(record, activation, f"the activation of {name}")
+            kind = type(activation).__name__
+            raise _unserved(Reason("{name} has the activation {activation}", name=name, activation=kind))
+        _add_to(record, activation, Reason("the activation of {name}", name=name))
     return _READERS[type(block)](block, name, steps, shape)
 
 
@@ -109,11 +130,13 @@ def _read_convolution(block, name, steps, shape):
     options = dict(block._kwargs)
     outputs, kernel, padding = (options.pop(option) for option in ("num_filter", "kernel", "pad"))
     if len(kernel) != 2 or options.pop("stride") != (1, 1) or options.pop("dilate") != (1, 1):
-        raise Unsupported(f"{name} has a stride or a dilation other than 1; {SERVED}")
+        raise _unserved(Reason("{name} has a stride or a dilation other than 1", name=name))
     if options != {"num_group": 1, "layout": "NCHW", "no_bias": block.bias is None}:
-        raise Unsupported(f"{name} has groups, a layout other than NCHW or options the kernels do not know; {SERVED}")
+        raise _unserved(
+            Reason("{name} has groups, a layout other than NCHW or options the kernels do not know", name=name)
+        )
     if block._op_name != "Convolution":
-        raise Unsupported(f"{name} computes {block._op_name}; {SERVED}")
+        raise _unserved(Reason("{name} computes {operation}", name=name, operation=block._op_name))
     _check_shape(name, block.weight.shape, outputs, shape[0])
     step = _add_convolution(block, name, steps, shape, (outputs, *kernel), padding)
     step.parameters = _weight_and_bias(block)
@@ -131,7 +154,7 @@ def _read_table_convolution(block, name, steps, shape):
     _check_maps(name, shape)
     outputs, inputs, *kernel = block.kernel_shape
     if kernel[0] != kernel[1] or kernel[0] not in KERNELS:
-        raise Unsupported(f"{name} is a convolution neither 3x3 nor 5x5; {SERVED}")
+        raise _unserved(Reason("{name} is a convolution neither 3x3 nor 5x5", name=name))
     _check_shape(name, block.kernel_shape, outputs, shape[0])
     step = _add_convolution(block, name, steps, shape, (outputs, *kernel), padding=(0, 0))
     step.parameters, step.connected = {"bias": block.bias}, np.zeros(outputs * inputs, np.uint8)
@@ -144,13 +167,13 @@ def _read_table_convolution(block, name, steps, shape):
 
 def _add_convolution(block, name, steps, shape, kernel, padding) -> Step:
     if steps and steps[-1].kind == DENSE:  # a convolution whose kernel is as large as its input
-        raise Unsupported(f"{name} is a convolution of 1x1 maps; {SERVED}")
+        raise _unserved(Reason("{name} is a convolution of 1x1 maps", name=name))
     (channels, *size), (outputs, *window) = shape, kernel
     height, width = (n + 2 * p - k + 1 for n, p, k in zip(size, padding, window, strict=True))
     if window == size and padding == (0, 0):  # a dense layer in disguise: the kernel is as large as the input
         steps.append(Step(block, DENSE, (channels * prod(window), 1, 1), (outputs, 1, 1)))
     elif min(height, width) < 2:
-        raise Unsupported(f"{name} gets an input of {shape}, too small for it")
+        raise Unsupported(Reason("{name} gets an input of {shape}, too small for it", name=name, shape=shape))
     else:
         kernel = min(KERNELS, key=lambda kernel: prod(_patches(window, kernel)) * kernel**2)
         patches = _patches(window, kernel)
@@ -168,7 +191,7 @@ def _patches(window, kernel) -> tuple[int, int]:
 def _read_dense(block, name, steps, shape):
     inputs = int(np.prod(shape))
     if not block._flatten:
-        raise Unsupported(f"{name} does not flatten its input; {SERVED}")
+        raise _unserved(Reason("{name} does not flatten its input", name=name))
     _check_shape(name, block.weight.shape, block._units, inputs)
     parameters = _weight_and_bias(block)
     steps.append(Step(block, DENSE, (inputs, 1, 1), (block._units, 1, 1), parameters=parameters))
@@ -178,7 +201,7 @@ def _read_dense(block, name, steps, shape):
 
 def _read_distances(block, name, steps, shape):
     if len(shape) != 1:
-        raise Unsupported(f"{name} gets maps of shape {shape}, not a vector")
+        raise Unsupported(Reason("{name} gets maps of shape {shape}, not a vector", name=name, shape=shape))
     (inputs,), centres = shape, block.centres
     _check_shape(name, centres.shape, block._classes, inputs)
     steps.append(Step(block, DISTANCES, (inputs, 1, 1), (block._classes, 1, 1), parameters={"weight": centres}))
@@ -195,11 +218,11 @@ def _read_pooling(block, name, steps, shape):
     options.pop("count_include_pad", None)  # there is no padding to count
     window = [options.pop(option) for option in ("kernel", "stride", "pad", "global_pool")]
     if window != [(2, 2), (2, 2), (0, 0), False]:
-        raise Unsupported(f"{name} does not pool 2x2 with stride 2 and padding 0; {SERVED}")
+        raise _unserved(Reason("{name} does not pool 2x2 with stride 2 and padding 0", name=name))
     pooling, pool_type = (MAX_POOLING, "max") if type(block) is nn.MaxPool2D else (SUM_POOLING, "avg")
     if options != {"pool_type": pool_type, "pooling_convention": "valid", "layout": "NCHW"}:
-        raise Unsupported(
-            f"{name} has ceil_mode, a layout other than NCHW or options the kernels do not know; {SERVED}"
+        raise _unserved(
+            Reason("{name} has ceil_mode, a layout other than NCHW or options the kernels do not know", name=name)
         )
     return _add_pooling(pooling, name, steps)
 
@@ -214,7 +237,7 @@ def _read_subsampling(block, name, steps, shape):
 
 def _add_pooling(pooling, name, steps):
     if not steps or steps[-1].kind != CONVOLUTION or steps[-1].pooling != NO_POOLING or steps[-1].dropout:
-        raise Unsupported(f"{name} does not follow a convolution; {SERVED}")
+        raise _unserved(Reason("{name} does not follow a convolution", name=name))
     step = steps[-1]
     channels, height, width = step.out_shape
     step.pooling = pooling
@@ -230,20 +253,22 @@ def _add_activation(kind: str | type | None, name, steps):
     if not kind:
         return
     if kind not in NUMBERS:
-        raise Unsupported(f"{name} has the activation {kind}; {SERVED}")
+        raise _unserved(Reason("{name} has the activation {activation}", name=name, activation=kind))
     if not steps:
-        raise Unsupported(f"{name} is an activation before the first convolution or dense layer; {SERVED}")
+        raise _unserved(Reason("{name} is an activation before the first convolution or dense layer", name=name))
     if steps[-1].activation != NO_ACTIVATION or steps[-1].dropout:
-        raise Unsupported(f"{name} comes right after an activation or dropout; {SERVED}")
+        raise _unserved(Reason("{name} comes right after an activation or dropout", name=name))
     steps[-1].activation = NUMBERS[kind]
 
 
 def _read_dropout(block, name, steps, shape):
     if block._axes or not 0 <= block._rate < 1:
-        raise Unsupported(f"{name} has axes, or a rate that is not from 0 to 1; {SERVED}")
+        raise _unserved(Reason("{name} has axes, or a rate that is not from 0 to 1", name=name))
     if block._rate > 0:
         if not steps or steps[-1].dropout or steps[-1].kind == DISTANCES:
-            raise Unsupported(f"{name} does not follow a convolution, pooling, dense layer or activation; {SERVED}")
+            raise _unserved(
+                Reason("{name} does not follow a convolution, pooling, dense layer or activation", name=name)
+            )
         steps[-1].dropout = block._rate
     return shape
 
@@ -279,15 +304,24 @@ _READERS = {  # of a layer: its input's shape -> its output's
 
 def _check_maps(name, shape):
     if len(shape) != 3:
-        raise Unsupported(f"{name} gets a vector of {shape[0]} numbers, not maps")
+        raise Unsupported(Reason("{name} gets a vector of {length} numbers, not maps", name=name, length=shape[0]))
 
 
 def _check_shape(name, shape, outputs, inputs):
     """Whether weights of this shape, where 0 is what is not known yet, are for so many outputs and inputs."""
     if shape and shape[0] not in (0, outputs):
-        raise Unsupported(f"{name} has weights for {shape[0]} outputs, and {outputs} outputs")
+        raise Unsupported(
+            Reason(
+                "{name} has weights for {expected} outputs, and {outputs} outputs",
+                name=name,
+                expected=shape[0],
+                outputs=outputs,
+            )
+        )
     if shape and shape[1] not in (0, inputs):
-        raise Unsupported(f"{name} expects {shape[1]} inputs but gets {inputs}")
+        raise Unsupported(
+            Reason("{name} expects {expected} inputs but gets {inputs}", name=name, expected=shape[1], inputs=inputs)
+        )
 
 
 class LossNumbers(NamedTuple):
@@ -303,20 +337,28 @@ def read_loss(loss: Loss, record: Record) -> LossNumbers:
     Raises:
         Unsupported: the kernels cannot compute this loss, or it may not compute what its type says.
     """
-    name = type(loss).__name__
+    kind = type(loss).__name__
     if type(loss) not in (MAPLoss, SmoothedCrossEntropy, SoftmaxCrossEntropyLoss):
         raise Unsupported(
-            f"they compute softmax cross-entropy of class numbers, SmoothedCrossEntropy or MAPLoss, not {name}"
+            Reason(
+                "they compute softmax cross-entropy of class numbers, SmoothedCrossEntropy or MAPLoss, not {loss}",
+                loss=kind,
+            )
         )
-    _add_to(record, loss, f"the loss, {name},")
+    name = Reason("the loss, {loss},", loss=kind)
+    _add_to(record, loss, name)
     if (loss._weight, loss._batch_axis) != (None, 0):
-        raise Unsupported(f"the loss, {name}, has a weight, or a batch axis other than 0")
+        raise Unsupported(Reason("{name} has a weight, or a batch axis other than 0", name=name))
     if type(loss) is MAPLoss:
         return LossNumbers(rubbish=-loss.j)
     if type(loss) is SmoothedCrossEntropy:
         if not 0 <= loss.smoothing <= 1:
-            raise Unsupported(f"the loss, {name}, has a smoothing that is not from 0 to 1, {loss.smoothing}")
+            raise Unsupported(
+                Reason(
+                    "{name} has a smoothing that is not from 0 to 1, {smoothing}", name=name, smoothing=loss.smoothing
+                )
+            )
         return LossNumbers(smoothing=loss.smoothing)
     if (loss._sparse_label, loss._from_logits, loss._axis) != (True, False, -1):
-        raise Unsupported(f"they compute {name} of class numbers along the last axis of logits only")
+        raise Unsupported(Reason("they compute {loss} of class numbers along the last axis of logits only", loss=kind))
     return LossNumbers()

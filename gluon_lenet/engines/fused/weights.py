@@ -14,19 +14,24 @@ from mxnet.ndarray import NDArray
 
 from gluon_lenet.engines.fused import arrays
 from gluon_lenet.engines.fused.reading import Step, Unsupported
+from gluon_lenet.engines.reasons import Reason
 
 _set_is_fresh = _LIB.MXNDArraySetGradState
 
 
 def data_of(parameter: Parameter) -> NDArray:
     """The parameter's array, whatever the current context; raises Unsupported if the kernels cannot read it."""
-    if parameter.list_ctx() != [mx.cpu()]:  # raises what Gluon raises for a parameter that is not initialized
-        raise Unsupported(f"{parameter.name} is on {parameter.list_ctx()}; the kernels run on cpu(0)")
+    name, contexts = parameter.name, parameter.list_ctx()  # raises Gluon's error for one that is not initialized
+    if contexts != [mx.cpu()]:
+        raise Unsupported(
+            Reason("{parameter} is on {contexts}; the kernels run on cpu(0)", parameter=name, contexts=contexts)
+        )
     data = parameter.data(mx.cpu())
     if data.dtype != np.float32:
-        raise Unsupported(f"{parameter.name} is {np.dtype(data.dtype)}; the kernels compute in float32")
+        dtype = np.dtype(data.dtype)
+        raise Unsupported(Reason("{parameter} is {dtype}; the kernels compute in float32", parameter=name, dtype=dtype))
     if type(data) is not NDArray:
-        raise Unsupported(f"{parameter.name} is no dense array")
+        raise Unsupported(Reason("{parameter} is no dense array", parameter=name))
     return data
 
 
@@ -67,7 +72,12 @@ class Weight:
     def check_gradient(self) -> None:
         """Raise Unsupported if MXNet would write the gradient elsewhere than where the trainer reads it."""
         if self._gradients is not None and not _is_same(self._arrays[0].grad, self._gradients[0]):
-            raise Unsupported(f"{self.parameter.name} has a gradient that the trainer does not know (attach_grad)")
+            raise Unsupported(
+                Reason(
+                    "{parameter} has a gradient that the trainer does not know (attach_grad)",
+                    parameter=self.parameter.name,
+                )
+            )
 
     def places(self) -> list[tuple[int, int, str]]:
         """First byte, end and name of the memory of the weight and of its gradient."""
@@ -83,9 +93,11 @@ class Weight:
         parameter = self.parameter
         data_of(parameter)
         if parameter.grad_req == "add":
-            raise Unsupported(f"{parameter.name} has grad_req 'add'; the kernels serve 'write' and 'null'")
+            raise Unsupported(
+                Reason("{parameter} has grad_req 'add'; the kernels serve 'write' and 'null'", parameter=parameter.name)
+            )
         if parameter._grad is not None and type(parameter._grad[0]) is not NDArray:
-            raise Unsupported(f"the gradient of {parameter.name} is no dense array")
+            raise Unsupported(Reason("the gradient of {parameter} is no dense array", parameter=parameter.name))
         self._arrays, self._gradients = parameter._data, parameter._grad
 
     def finish(self):
@@ -155,7 +167,13 @@ def check_apart(weights: list[Weight | BuiltKernel]) -> None:
     places = sorted(place for weight in weights for place in weight.places())
     for (_, end, name), (start, _, other) in pairwise(places):
         if start < end:
-            raise Unsupported(f"{name} and {other} share memory; the kernels serve parameters that do not")
+            raise Unsupported(
+                Reason(
+                    "{parameter} and {other} share memory; the kernels serve parameters that do not",
+                    parameter=name,
+                    other=other,
+                )
+            )
 
 
 def _is_same(array: NDArray | None, other: NDArray) -> bool:
