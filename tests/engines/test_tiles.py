@@ -19,7 +19,7 @@ from gluon_lenet.engines.fused import (
     subsampling,
 )
 from gluon_lenet.engines.fused.sizes import COLUMNS_OF_3, COLUMNS_OF_5, GRADIENT_OUTPUTS, KERNELS, LANES
-from gluon_lenet.engines.fused.tables import Map, Matrix, Rows
+from gluon_lenet.engines.fused.tables import Map, Matrix, Rows, Size
 from gluon_lenet.engines.fused.vectors import Choice, Floats, Int, tile, vector
 from gluon_lenet.nets.layers import ScaledTanh
 
@@ -194,7 +194,7 @@ def test_weight_gradient(kernel):
     def call(floats):
         image = Map(at_x, width * LANES, height * width * LANES)
         dy = Map(at_gradient, 5 * LANES, 15 * LANES)  # an odd width: a pair has no partner
-        convolution.weight_gradient(kernel, floats, image, dy, 3, 5, sums)
+        convolution.weight_gradient(kernel, floats, image, dy, Size(3, 5), sums)
 
     call(memory.floats)
     windows = np.lib.stride_tricks.sliding_window_view(x.astype(np.float64), (3, 5), axis=(0, 1))
@@ -223,7 +223,7 @@ def test_weight_gradient_maxpool(kernel):
     def call(floats):
         image = Map(at_x, width * LANES, height * width * LANES)
         dy, chosen = Map(at_gradient, 3 * LANES, 6 * LANES), maxpool.Chosen(choices, 0, 6 * LANES)
-        maxpool.weight_gradient(kernel, floats, image, dy, chosen, 2, 3, sums)
+        maxpool.weight_gradient(kernel, floats, image, dy, chosen, Size(2, 3), sums)
 
     call(memory.floats)
     windows = np.lib.stride_tricks.sliding_window_view(x.astype(np.float64), (4, 6), axis=(0, 1))

@@ -25,6 +25,7 @@ from gluon_lenet.engines.fused.sizes import (
 from gluon_lenet.engines.fused.tables import (
     NOWHERE,
     Map,
+    Size,
     convolved,
     convolved_gradient,
     input_gradient_map,
@@ -142,11 +143,11 @@ def packed_from(layer, output):
 
 
 @tile
-def weight_gradient(kernel: Choice(KERNELS), memory: Floats, x: Map, gradient: Map, height: Int, width: Int, sums: Int):
+def weight_gradient(kernel: Choice(KERNELS), memory: Floats, x: Map, gradient: Map, size: Size, sums: Int):
     """The gradient of the weights between a patch and an output map, added to as many floats at `sums`.
 
     sums[ky, kx] += sum over images and pixels of gradient[y, x] * input[y + ky, x + kx].
-    `height` and `width` are the gradient's.
+    `size` is the gradient's.
     """
     for strip in STRIPS[kernel]:
         taps = [Variable(vector(0)) for _ in range(len(strip) * kernel)]
@@ -160,12 +161,12 @@ def weight_gradient(kernel: Choice(KERNELS), memory: Floats, x: Map, gradient: M
                         if 0 <= column - i < kernel:
                             taps[j * kernel + column - i].add_product(gradients[i], value)
 
-        with loop(height) as y:
+        with loop(size.height) as y:
             at, gradient_at = x.at + x.row * y, gradient.at + gradient.row * y
-            pairs = width // 2
+            pairs = size.width // 2
             with loop(pairs) as pair:
                 pixels(at + pair * (2 * LANES), gradient_at + pair * (2 * LANES), 2)
-            with loop(width, start=pairs * 2) as column:
+            with loop(size.width, start=pairs * 2) as column:
                 pixels(at + column * LANES, gradient_at + column * LANES, 1)
         add_taps(memory, taps, sums + strip[0] * kernel)
 
@@ -186,7 +187,7 @@ def add_weight_gradient(memory, layer):
         for o in range(layer.outputs):
             if is_connected(layer, o, patch):
                 x, dy, sums = patch_of(image, layer, patch), moved(gradient, o, 0, 0), sums_of(layer, o, patch)
-                weight_gradient(layer.kernel, memory, x, dy, layer.height, layer.width, sums)
+                weight_gradient(layer.kernel, memory, x, dy, Size(layer.height, layer.width), sums)
 
 
 @njit(inline="always")

@@ -25,6 +25,7 @@ from gluon_lenet.engines.fused.sizes import KERNELS, LANES, MAXPOOL_CHANNELS, OU
 from gluon_lenet.engines.fused.tables import (
     NOWHERE,
     Map,
+    Size,
     convolved_gradient,
     input_gradient_map,
     input_map,
@@ -115,22 +116,21 @@ def weight_gradient(
     x: Map,
     gradient: Map,
     chosen: Chosen,
-    height: Int,
-    width: Int,
+    size: Size,
     sums: Int,
 ):
     """The gradient of the weights between an input map and an output map, added to as many floats at `sums`.
 
     Only one pixel of each window has a gradient: the lanes pick the input under that pixel (two selections per tap),
-    and the taps need one multiplication per window instead of four. `height` and `width` are the pooled map's, whose
-    gradient this takes.
+    and the taps need one multiplication per window instead of four. `size` is the pooled map's, whose gradient this
+    takes.
     """
     codes = memory.bytes_at(chosen.start)
     for strip in STRIPS[kernel]:
         taps = [Variable(vector(0)) for _ in range(len(strip) * kernel)]
-        with loop(height) as y, loop(width) as column:
+        with loop(size.height) as y, loop(size.width) as column:
             value = memory.load(gradient.at + gradient.row * y + column * LANES)
-            code = codes.load(chosen.at + (y * width + column) * LANES)
+            code = codes.load(chosen.at + (y * size.width + column) * LANES)
             left, below = (code & 1) > 0, (code & 8) > 0
             at = x.at + x.row * (y * 2) + column * (2 * LANES)
             upper = None
@@ -153,8 +153,8 @@ def add_weight_gradient(memory, layer):
         for o in range(layer.outputs):
             if is_connected(layer, o, patch):
                 x, dy, choices = patch_of(image, layer, patch), moved(gradient, o, 0, 0), chosen(layer, o, 0, 0)
-                height, width, sums = layer.pooled_height, layer.pooled_width, sums_of(layer, o, patch)
-                weight_gradient(layer.kernel, memory, x, dy, choices, height, width, sums)
+                size, sums = Size(layer.pooled_height, layer.pooled_width), sums_of(layer, o, patch)
+                weight_gradient(layer.kernel, memory, x, dy, choices, size, sums)
 
 
 # --- gradient of the input --------------------------------------------------------------------------------------------

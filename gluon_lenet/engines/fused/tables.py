@@ -138,6 +138,13 @@ class Map(NamedTuple):
     plane: Int
 
 
+class Size(NamedTuple):
+    """Height and width of a map, in pixels."""
+
+    height: Int
+    width: Int
+
+
 class Rows(NamedTuple):
     """Where a matrix is, and how far it is from one of its rows to the next."""
 
