@@ -156,6 +156,14 @@ NETS = {  # name: input shape, net
         (1, 18, 18),
         lambda: sequential(conv(3, "tanh"), avg_pool(), nn.Conv2D(20, 7, activation="sigmoid"), nn.Dense(10)),
     ),
+    "a_table_as_large_as_its_input": (
+        (1, 14, 14),
+        lambda: sequential(
+            nn.Conv2D(2, 3, activation="tanh"), max_pool(), nn.Conv2D(3, 4, activation="tanh"),
+            TableConv2D(((0,), (1, 2), (0, 1, 2), (2,)), in_channels=3, kernel_size=3), nn.Activation("tanh"),
+            nn.Dense(10),
+        ),
+    ),
     "dense_only": ((1, 28, 28), lambda: sequential(nn.Dense(16, activation="relu"), nn.Dense(10))),
     "1998": ((1, 32, 32), lenet5_1998),
     "layers_of_1998_otherwise": (
