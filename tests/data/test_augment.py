@@ -59,6 +59,16 @@ def test_pixels_are_those_of_mxnet(fashion, augmentation):
         assert np.count_nonzero(difference) <= difference.size / 50_000
 
 
+def test_pixels_without_a_position_are_background():
+    """They were read from anywhere in memory."""
+    images = np.full((50, 28, 28), 255, np.uint8)
+    with np.errstate(all="ignore"):
+        for rows in (images[:, :1], images[:, :, :1], images[:, :1, :1]):
+            assert not HANDWRITING(rows, np.random.default_rng(0)).any()
+        for endless in (Augmentation(shear=1e39), Augmentation(shift=1e39), Augmentation(rotation=np.inf)):
+            assert not endless(images, np.random.default_rng(0)).any()
+
+
 def test_no_bound_changes_nothing(fashion):
     images = fashion.test_images[:100]
     assert (Augmentation()(images, np.random.default_rng(0)) == images).all()
