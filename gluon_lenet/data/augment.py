@@ -31,18 +31,23 @@ class Augmentation:
     def __call__(self, images: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         """uint8 (n, h, w) -> uint8 (n, h, w); the random amounts depend on `rng` and n only.
 
-        The images are shared out among as many threads as MXNet has.
+        The images are shared out among as many threads as MXNet has, if there are enough of them for that to pay.
         """
         # imported here: recipes, which hold an Augmentation, are read before Numba is loaded
         from gluon_lenet.data.sampling import sample
 
         images = np.ascontiguousarray(images)
         matrices, result = self.matrices(*images.shape, rng), np.empty_like(images)
-        threads = num_threads()
+        threads = min(num_threads(), images.size // _SHARE)
+        if threads <= 1:
+            return sample(images, matrices, result)
         bounds = [len(images) * i // threads for i in range(threads + 1)]
         shares = [slice(*pair) for pair in pairwise(bounds)]
-        pool = _pool(threads, os.getpid())
-        list(pool.map(lambda share: sample(images[share], matrices[share], result[share]), shares))
+        pool = _pool(num_threads(), os.getpid())
+        try:
+            list(pool.map(lambda share: sample(images[share], matrices[share], result[share]), shares))
+        except RuntimeError:  # Python starts no threads when it ends, which this thread may outlast
+            return sample(images, matrices, np.empty_like(images))  # a share may still be written
         return result
 
     def matrices(self, n: int, height: int, width: int, rng: np.random.Generator) -> np.ndarray:
@@ -64,6 +69,9 @@ class Augmentation:
             ]
         )
         return matrices.transpose(2, 0, 1).astype(np.float32)
+
+
+_SHARE = 2**15  # pixels for each thread at least: to hand them over takes as long
 
 
 @functools.cache  # to start threads for each part of an epoch would cost an eighth of the time

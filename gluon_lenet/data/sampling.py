@@ -19,7 +19,8 @@ def sample(images, matrices, result):
     """Write to `result`, uint8 (n, h, w), what the maps make of the images.
 
     A map, float32, takes a position (x, y, 1) in the result to the position (x, y) in the image; coordinates are -1 to
-    1 from the centre of the first pixel to that of the last. Pixels from outside the image are background, 0.
+    1 from the centre of the first pixel to that of the last. Pixels from outside the image are background, 0, and so
+    are those that have no position: where a map is not finite, or an image has one row or column.
     """
     n, height, width = images.shape
     room = (width + 2 + 31) // 32 * 32  # of a row: whole vectors, since what is left over is done number by number
@@ -91,8 +92,9 @@ def locate(along_x, along_y, rest, size, row):
     for i in range(len(corners)):
         x = F32(along_x[i] + to_x) + c
         y = F32(along_y[i] + to_y) + f
-        x = min(max((x + one) * F32(width - 1) * half, -one), F32(width))  # in pixels; -1 and `width` are outside
-        y = min(max((y + one) * F32(height - 1) * half, -one), F32(height))
+        # in pixels; -1, which `max` takes rather than NaN, and `width` are outside
+        x = min(max(-one, (x + one) * F32(width - 1) * half), F32(width))
+        y = min(max(-one, (y + one) * F32(height - 1) * half), F32(height))
         left, top = np.floor(x), np.floor(y)
         near_x[i] = one - (x - left)
         near_y[i] = one - (y - top)

@@ -1,13 +1,19 @@
 """data/augment.py: the effect of a random distortion, and that a pass can be repeated."""
 
+import subprocess
+import sys
+
 import mxnet as mx
 import numpy as np
 import pytest
 from PIL import Image
 
+from conftest import ROOT
 from gluon_lenet import train
+from gluon_lenet.data import augment
 from gluon_lenet.data.augment import CLOTHING, HANDWRITING, LECUN_1998, Augmentation
 from gluon_lenet.data.batches import Batches
+from gluon_lenet.data.sampling import sample
 from gluon_lenet.training.run_dir import RunDir
 
 
@@ -57,6 +63,55 @@ def test_pixels_are_those_of_mxnet(fashion, augmentation):
         difference = abs(sampled.astype(int) - sampled_by_mxnet(augmentation, images, seed=1))
         assert difference.max() <= 1
         assert np.count_nonzero(difference) <= difference.size / 50_000
+
+
+def test_pixels_without_a_position_are_background():
+    """They were read from anywhere in memory."""
+    images = np.full((50, 28, 28), 255, np.uint8)
+    with np.errstate(all="ignore"):
+        for rows in (images[:, :1], images[:, :, :1], images[:, :1, :1]):
+            assert not HANDWRITING(rows, np.random.default_rng(0)).any()
+        for endless in (Augmentation(shear=1e39), Augmentation(shift=1e39), Augmentation(rotation=np.inf)):
+            assert not endless(images, np.random.default_rng(0)).any()
+
+
+def test_images_are_the_same_however_many_threads_share_them(fashion, monkeypatch):
+    images = fashion.test_images[:500]
+    matrices = HANDWRITING.matrices(*images.shape, np.random.default_rng(0))
+    expected = sample(images, matrices, np.empty_like(images))
+    for number in (1, 2, 7):
+        monkeypatch.setattr(augment, "num_threads", lambda number=number: number)
+        assert (HANDWRITING(images, np.random.default_rng(0)) == expected).all()
+
+
+def test_a_few_images_are_not_handed_to_other_threads(fashion, monkeypatch):
+    monkeypatch.setattr(augment, "num_threads", lambda: 8)
+    monkeypatch.setattr(augment, "_pool", None)
+    for n in (0, 1, 30):
+        assert len(HANDWRITING(fashion.test_images[:n], np.random.default_rng(0))) == n
+
+
+@pytest.mark.parametrize("is_warm", [False, True])
+def test_a_thread_that_outlasts_the_main_one(is_warm):
+    code = f"""
+import atexit, threading
+import numpy as np
+from gluon_lenet.data import augment
+augment.num_threads = lambda: 2
+images = np.full((300, 28, 28), 255, np.uint8)
+def distort(name):
+    print(name, augment.HANDWRITING(images, np.random.default_rng(0)).shape, flush=True)
+def outlast():
+    threading.main_thread().join()
+    distort("thread")
+if {is_warm}:
+    distort("main")
+threading.Thread(target=outlast).start()
+atexit.register(distort, "at exit")
+"""
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60)
+    names = ["main"] * is_warm + ["thread", "at exit"]
+    assert done.stdout.splitlines() == [f"{name} (300, 28, 28)" for name in names], done.stderr
 
 
 def test_no_bound_changes_nothing(fashion):

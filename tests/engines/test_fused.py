@@ -156,6 +156,14 @@ NETS = {  # name: input shape, net
         (1, 18, 18),
         lambda: sequential(conv(3, "tanh"), avg_pool(), nn.Conv2D(20, 7, activation="sigmoid"), nn.Dense(10)),
     ),
+    "a_table_as_large_as_its_input": (
+        (1, 14, 14),
+        lambda: sequential(
+            nn.Conv2D(2, 3, activation="tanh"), max_pool(), nn.Conv2D(3, 4, activation="tanh"),
+            TableConv2D(((0,), (1, 2), (0, 1, 2), (2,)), in_channels=3, kernel_size=3), nn.Activation("tanh"),
+            nn.Dense(10),
+        ),
+    ),
     "dense_only": ((1, 28, 28), lambda: sequential(nn.Dense(16, activation="relu"), nn.Dense(10))),
     "1998": ((1, 32, 32), lenet5_1998),
     "layers_of_1998_otherwise": (
@@ -545,6 +553,31 @@ def test_nan_in_a_weight_shows_in_the_loss():
     weight = net[4].weight.data()
     weight[0, 0] = np.nan
     assert np.isnan(FusedNet(net, shape).backprop(images, np.arange(20), labels)[0])
+
+
+def test_parameters_that_share_memory_are_refused_again_and_again():
+    net = sequential(*(nn.Dense(784, in_units=784) for _ in range(2)))
+    net.initialize()
+    fused = FusedNet(net)
+    apart = net[1].weight._data
+    net[1].weight._data = list(net[0].weight._data)
+    for _ in range(2):
+        with pytest.raises(Unsupported, match="share memory"):
+            fused.forward(IMAGES[:3])
+    net[1].weight._data = apart
+    np.testing.assert_allclose(fused.forward(IMAGES[:3]), net(nd.array(IMAGES[:3] / 255)).asnumpy(), atol=1e-5)
+
+
+def test_a_parameter_replaced_while_another_was_refused():
+    net = sequential(nn.Dense(12, in_units=784), nn.Dense(10, in_units=12))
+    net.initialize()
+    fused, served = FusedNet(net), net[1].weight._data
+    net[0].initialize(mx.init.Normal(0.3), force_reinit=True)
+    net[1].weight._data = [served[0].astype("float64")]
+    with pytest.raises(Unsupported, match="float64"):
+        fused.forward(IMAGES[:3])
+    net[1].weight._data = served
+    np.testing.assert_allclose(fused.forward(IMAGES[:3]), net(nd.array(IMAGES[:3] / 255)).asnumpy(), atol=1e-5)
 
 
 def test_a_net_that_has_not_seen_an_image_yet():

@@ -89,7 +89,8 @@ class FusedNet:
         # Whatever MXNet still does with weights or gradients, the trainer's last step for one, must be done. (Waiting
         # for each array to be written costs a round trip to a thread of MXNet's an array.)
         mx.nd.waitall()
-        if any([weight.look_up() for weight in self._weights]):  # all of them
+        is_placed, self._is_placed = self._is_placed, False  # if something is refused now, it is looked at again
+        if any([weight.look_up() for weight in self._weights]) or not is_placed:  # all of them
             self._weights_memory = arrays.Memory(array for weight in self._weights for array in weight.data())
             self._gradients_memory = arrays.Memory(array for weight in self._weights for array in weight.gradients())
         moved = self._weights_memory.moved()
@@ -105,6 +106,7 @@ class FusedNet:
                 self._why_untrainable = Reason("all parameters are frozen")
             elif half := half_frozen(self.net):
                 self._why_untrainable = half
+        self._is_placed = True
         for kernel in self._kernels:
             kernel.gather()
 
@@ -120,6 +122,7 @@ class FusedNet:
         self._weights += self._kernels
         self._task = RunTask(program, program.layers, self._threads)
         self._described = ()  # the images and the transform that the task knows of
+        self._is_placed = False  # whether the table has the addresses of the parameters, which were checked
         self._program = program
 
     @property

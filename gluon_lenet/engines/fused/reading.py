@@ -55,8 +55,11 @@ class Step:
 
     @property
     def kernel_shape(self) -> tuple[int, int]:
-        """The shape of the kernel that is put together of `parts`: (outputs * inputs, weights of all patches)."""
-        return self.out_shape[0] * self.in_shape[0], prod(self.patches) * self.kernel**2
+        """The shape of the kernel that is put together of `parts`: (outputs * channels, weights of all patches)."""
+        size = prod(self.patches) * self.kernel**2
+        # a dense layer in disguise has as many neurons as there are weights
+        channels = self.in_shape[0] if self.kind == CONVOLUTION else self.in_shape[0] // size
+        return self.out_shape[0] * channels, size
 
 
 def read_net(net: nn.Block, input_shape: tuple[int, int, int], record: Record) -> list[Step]:
@@ -157,6 +160,7 @@ def _read_table_convolution(block, name, steps, shape):
         raise _unserved(Reason("{name} is a convolution neither 3x3 nor 5x5", name=name))
     _check_shape(name, block.kernel_shape, outputs, shape[0])
     step = _add_convolution(block, name, steps, shape, (outputs, *kernel), padding=(0, 0))
+    step.kernel = kernel[0]  # also of a dense layer in disguise
     step.parameters, step.connected = {"bias": block.bias}, np.zeros(outputs * inputs, np.uint8)
     for fan_in, pairs in block.pairs.items():
         rows = np.array([o * inputs + i for o, i in pairs])
