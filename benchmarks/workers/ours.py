@@ -38,10 +38,11 @@ class Ours(Contender):
         self.net(nd.zeros((1, *batches["train"].image_shape)))
         self.net.hybridize(static_alloc=True, static_shape=True)
         trainer = recipe.build_trainer(self.net, len(batches["train"]))
-        backprop = "autograd" if self.mode == "autograd" else "fused"
+        self.is_fused = self.mode != "autograd"
+        backprop = "fused" if self.is_fused else "autograd"
         engine = choose(self.net, [mx.cpu()], batches["train"], backprop, recipe.loss.build())
         self.epochs = Loop(trainer, engine).epochs(Data(batches["train"], batches["test"]), num_epochs=1000)
-        if backprop == "fused":
+        if self.is_fused:
             self.fused, self.transform, self.test_images = engine.fused, transform, next(batches["test"].parts()).images
         else:
             self.test_images = nd.array(self.floats("test")[0])
@@ -56,7 +57,7 @@ class Ours(Contender):
         }
 
     def logits(self, first, last):
-        if self.mode != "autograd":
+        if self.is_fused:
             return self.fused.forward(self.test_images, np.arange(first, last), self.transform)
         return self.net(self.test_images[first:last]).asnumpy()
 

@@ -6,7 +6,6 @@ import functools
 import os
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from itertools import pairwise
 
 import numpy as np
 
@@ -41,11 +40,10 @@ class Augmentation:
         threads = min(num_threads(), images.size // _SHARE)
         if threads <= 1:
             return sample(images, matrices, result)
-        bounds = [len(images) * i // threads for i in range(threads + 1)]
-        shares = [slice(*pair) for pair in pairwise(bounds)]
+        shares = (np.array_split(array, threads) for array in (images, matrices, result))  # views
         pool = _pool(num_threads(), os.getpid())
         try:
-            list(pool.map(lambda share: sample(images[share], matrices[share], result[share]), shares))
+            list(pool.map(sample, *shares))
         except RuntimeError:  # Python starts no threads when it ends, which this thread may outlast
             return sample(images, matrices, np.empty_like(images))  # a share may still be written
         return result
