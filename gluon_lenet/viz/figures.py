@@ -202,26 +202,34 @@ def feature_maps(
     if classes:
         heights[-1] = 2.2
     figure = Figure(figsize=(11, 0.8 * sum(heights) + 0.5), layout="constrained")  # inches
-    parts = figure.subfigures(len(outputs), 3, width_ratios=[1.3, 10, 0.9], height_ratios=heights, squeeze=False)
-    for (left, middle, right), (name, output) in zip(parts, outputs, strict=True):
+    axes = figure.subplots(len(outputs), 1, height_ratios=heights, squeeze=False)[:, 0]
+    for axis, (name, output) in zip(axes, outputs, strict=True):
         count = f"\n{most} / {len(output)}" if output.ndim == 3 and len(output) > most else ""
-        left.text(0.98, 0.5, name + count, ha="right", va="center", fontsize=9)
+        axis.set_ylabel(name + count, rotation=0, ha="right", va="center", fontsize=9)
         if classes and output is outputs[-1][1]:
-            _class_bars(middle.subplots(), output, classes)
+            _class_bars(axis, output, classes)
             continue
-        is_vector = output.ndim == 1 or output.shape[-1] == 1
-        maps = [output.reshape(1, -1)] if is_vector else output[:most]
-        axes = middle.subplots(1, 1 if is_vector else most, squeeze=False).ravel()
-        for axis in axes:
-            axis.axis("off")
-        for axis, image in zip(axes, maps, strict=False):
-            aspect = "auto" if is_vector else "equal"
-            shown = axis.imshow(image, cmap="gray", vmin=output.min(), vmax=output.max(), aspect=aspect)
-            axis.add_patch(_frame(image))
-        bar = figure.colorbar(shown, cax=right.add_axes((0.05, 0.15, 0.16, 0.7)))
+        _row_of_maps(axis, output, most)
+        bar = figure.colorbar(axis.images[0], cax=axis.inset_axes((1.008, 0.15, 0.014, 0.7)))
         bar.set_ticks([output.min(), output.max()], labels=[f"{output.min():.2f}", f"{output.max():.2f}"], fontsize=8)
     figure.suptitle(title)
     return figure
+
+
+def _row_of_maps(axis: Axes, output: np.ndarray, most: int) -> None:
+    """A layer's output, framed: up to `most` maps side by side, or a strip as wide as these.
+
+    One axis holds them all, since matplotlib takes seconds for a hundred axes.
+    """
+    is_vector = output.ndim == 1 or output.shape[-1] == 1
+    for left, image in enumerate([output.reshape(1, -1)] if is_vector else output[:most]):
+        width, height = (most, 0.9) if is_vector else 0.9 * np.array(image.shape[::-1]) / max(image.shape)
+        bottom = (1 - height) / 2
+        place = (left, left + width, bottom, bottom + height)
+        axis.imshow(image, cmap="gray", vmin=output.min(), vmax=output.max(), extent=place)
+        frame = {"fill": False, "edgecolor": "0.5", "linewidth": 1, "clip_on": False}
+        axis.add_patch(Rectangle((left, bottom), width, height, **frame))
+    axis.set(xlim=(0, most), ylim=(0, 1), xticks=[], yticks=[], frame_on=False)
 
 
 def _class_bars(axis: Axes, values: np.ndarray, classes: Sequence[str]) -> None:

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import io
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from itertools import cycle
 
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.image import AxesImage
 from matplotlib.patches import Rectangle
 
-from gluon_lenet.viz.films import film
+from gluon_lenet.viz.films import film, fix_layout
 from gluon_lenet.viz.fonts import chinese
 
 _HERE = "#d62728"  # of the window, and of the number that it gives
@@ -31,47 +34,73 @@ class Correlation:
 
     def __init__(self, image: np.ndarray, kernel: np.ndarray):
         self.image, self.kernel = np.asarray(image, np.float64), np.asarray(kernel, np.float64)
-        windows = np.lib.stride_tricks.sliding_window_view(self.image, self.kernel.shape)  # (rows, columns, k, l)
-        self.result = (windows * self.kernel).sum(axis=(2, 3))
+        self._windows = np.lib.stride_tricks.sliding_window_view(self.image, self.kernel.shape)  # (rows, columns, k, l)
+        self.result = (self._windows * self.kernel).sum(axis=(2, 3))
 
     def __len__(self) -> int:
         """The number of steps, from left to right and from top to bottom."""
         return self.result.size
 
-    @chinese()
     def step(self, number: int) -> Figure:
         """The picture of a step: the image with the window, the window's products, the result so far.
+
+        It is always the same figure, changed.
 
         Args:
             number: from 0.
         """
         row, column = divmod(number, self.result.shape[1])
+        drawn = self._drawn
+        drawn.window.set_xy((column - 0.5, row - 0.5))
+        drawn.cell.set_xy((column - 0.5, row - 0.5))
+        products = self._windows[row, column] * self.kernel
+        drawn.products.set_data(products)
+        for (i, j), product in np.ndenumerate(products):
+            colour = "white" if abs(product) > 0.6 * drawn.products.norm.vmax else "black"
+            pixel, weight = self._windows[row, column, i, j], self.kernel[i, j]
+            drawn.factors[i, j].set(text=f"{pixel:.2f} × {_number(weight, 'g')}", color=colour)
+            drawn.numbers[i, j].set(text=_number(product), color=colour)
+        drawn.products.axes.set_title(f"窗口 × 卷积核；加起来是 {_number(self.result[row, column])}", color=_HERE)
+        so_far = self.result.copy()
+        so_far.flat[number + 1 :] = np.nan
+        drawn.so_far.set_data(so_far)
+        drawn.so_far.axes.set_title(f"输出 {_size(self.result)}：第 {row} 行，第 {column} 列")
+        return drawn.figure
+
+    @cached_property
+    @chinese()
+    def _drawn(self) -> _Drawn:
+        """The picture without its numbers."""
         height, width = self.kernel.shape
-        products = self.image[row : row + height, column : column + width] * self.kernel
         figure = Figure(figsize=(9.6, 3.5), layout="constrained")  # inches
         left, middle, right = figure.subplots(1, 3, width_ratios=[1, 1.15, 1])
         left.imshow(self.image, cmap="gray")
-        left.add_patch(_frame(row, column, height, width))
         left.set_title(f"输入 {_size(self.image)}")
         bound = max(np.abs(self.kernel).max() * self.image.max(), 1e-9)
-        middle.imshow(products, cmap="RdBu_r", vmin=-bound, vmax=bound)
-        for (i, j), product in np.ndenumerate(products):
-            pixel, weight = self.image[row + i, column + j], self.kernel[i, j]
-            style = {"ha": "center", "va": "center", "color": "white" if abs(product) > 0.6 * bound else "black"}
-            middle.text(j, i - 0.2, f"{pixel:.2f} × {_number(weight, 'g')}", fontsize=7, **style)
-            middle.text(j, i + 0.18, _number(product), fontsize=10, **style)
-        middle.set_title(f"窗口 × 卷积核；加起来是 {_number(self.result[row, column])}", color=_HERE)
-        so_far = self.result.copy()
-        so_far.flat[number + 1 :] = np.nan
+        products = middle.imshow(np.zeros((height, width)), cmap="RdBu_r", vmin=-bound, vmax=bound)
+        middle.set_title("窗口 × 卷积核")
         bound = np.abs(self.result).max()
-        right.imshow(so_far, cmap="RdBu_r", vmin=-bound, vmax=bound)
+        so_far = right.imshow(np.zeros(self.result.shape), cmap="RdBu_r", vmin=-bound, vmax=bound)
         right.set_facecolor("0.88")  # of what is still to come
-        right.add_patch(_frame(row, column, 1, 1))
-        right.set_title(f"输出 {_size(self.result)}：第 {row} 行，第 {column} 列")
+        right.set_title("输出")
         for axis in (left, middle, right):
             axis.set(xticks=[], yticks=[])
-        return figure
+        fix_layout(figure)
+        factors, numbers = np.empty((2, height, width), object)
+        for i, j in np.ndindex(height, width):
+            factors[i, j] = middle.text(j, i - 0.2, "", fontsize=7, ha="center", va="center")
+            numbers[i, j] = middle.text(j, i + 0.18, "", fontsize=10, ha="center", va="center")
+        return _Drawn(
+            figure=figure,
+            window=left.add_patch(_frame(0, 0, height, width)),
+            products=products,
+            factors=factors,
+            numbers=numbers,
+            so_far=so_far,
+            cell=right.add_patch(_frame(0, 0, 1, 1)),
+        )
 
+    @chinese()
     def film(self, numbers: Sequence[int], seconds: float = 0.25) -> bytes:
         """A moving picture (GIF, repeated for ever) of some steps, each shown for so many seconds."""
         return film(map(self.step, numbers), seconds, dpi=90)
@@ -91,6 +120,19 @@ class Correlation:
         ipywidgets.jslink((play, "value"), (slider, "value"))
         slider.observe(lambda change: setattr(picture, "value", _png(self.step(change.new))), names="value")
         return _WithPicture(ipywidgets.VBox([ipywidgets.HBox([play, slider]), picture]), shown)
+
+
+@dataclass(frozen=True)
+class _Drawn:
+    """What changes from one step's picture to the next."""
+
+    figure: Figure
+    window: Rectangle  # in the image
+    products: AxesImage
+    factors: np.ndarray  # (k, l) of texts
+    numbers: np.ndarray  # (k, l) of texts: the products
+    so_far: AxesImage
+    cell: Rectangle  # in the result
 
 
 class _WithPicture:

@@ -101,10 +101,14 @@ def test_an_image_grid_shows_each_image_on_its_own_scale_or_all_signed_on_one():
 def test_feature_maps_are_a_row_a_layer():
     maps, vector = np.arange(20 * 4 * 4.0).reshape(20, 4, 4), np.arange(7.0)
     figure = figures.feature_maps([("卷积层", maps), ("C5", maps[:5, :1, :1]), ("全连接层", vector)], "逐层", most=16)
-    shown = [axis.images[0] for axis in figure.axes if axis.images]
-    assert [image.get_array().shape for image in shown] == 16 * [(4, 4)] + [(1, 5), (1, 7)]
+    rows = [axis.images for axis in figure.axes]
+    assert [[image.get_array().shape for image in row] for row in rows] == [16 * [(4, 4)], [(1, 5)], [(1, 7)]]
+    shown = rows[0]
+    places = np.array([image.get_extent() for image in shown])  # left, right, bottom, top
+    assert (places[1:, 0] > places[:-1, 1]).all(), "side by side"
+    np.testing.assert_allclose(places[:, 1] - places[:, 0], places[:, 3] - places[:, 2], err_msg="square")
     assert shown[3].get_array().tolist() == maps[3].tolist()
-    assert {image.get_clim() for image in shown[:16]} == {(0, 319)}, "one scale per layer"
+    assert {image.get_clim() for image in shown} == {(0, 319)}, "one scale per layer"
     assert any("16" in text.get_text() and "20" in text.get_text() for text in figure.findobj(Text)), (
         "says what is left out"
     )

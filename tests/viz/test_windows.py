@@ -40,6 +40,17 @@ def test_a_step_shows_the_products_and_their_sum(correlation):
     assert np.isfinite(np.ma.filled(so_far, np.nan)).sum() == 12, "what has been computed so far"
 
 
+def test_a_step_keeps_nothing_of_the_one_before(correlation):
+    def png(number):
+        file = io.BytesIO()
+        correlation.step(number).savefig(file, format="png", dpi=60)
+        return file.getvalue()
+
+    first = png(11)
+    assert png(30) != first
+    assert png(11) == first
+
+
 def test_the_film_and_the_widget(correlation):
     film = Image.open(io.BytesIO(correlation.film(range(0, 40, 10))))
     assert (film.format, film.n_frames, film.info["loop"]) == ("GIF", 4, 0)
