@@ -34,6 +34,7 @@ WORDS = {  # language -> what stands on the axes
     },
 }
 PERCENT = FuncFormatter(lambda share, _: f"{100 * share:.3g}%")
+PLAIN = FuncFormatter(lambda value, _: np.format_float_positional(value, precision=12, trim="-"))  # never 1e-05
 
 
 def get_fashion_mnist_labels(labels) -> list[str]:
@@ -317,7 +318,7 @@ def _plain_numbers(axis: Axes) -> None:
     """Write 0.01 beside a logarithmic scale: formulas such as 10^-2 need a mathematical font."""
     for scale in (axis.xaxis, axis.yaxis):
         if scale.get_scale() == "log":
-            scale.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+            scale.set_major_formatter(PLAIN)
             scale.set_minor_formatter(LogFormatter(minor_thresholds=(2, 0.6)))
 
 

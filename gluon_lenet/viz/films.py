@@ -9,8 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 from matplotlib.figure import Figure, SubFigure
 from matplotlib.image import AxesImage
-from matplotlib.ticker import FuncFormatter
 
+from gluon_lenet.viz.figures import PLAIN
 from gluon_lenet.viz.fonts import chinese
 
 _COLOURS = 128  # of a film
@@ -109,7 +109,7 @@ class Training:
         self._bars = gradients.bar(list(first.gradients), list(first.gradients.values()), color="C1")
         norms = [norm for shot in snapshots for norm in shot.gradients.values()]
         gradients.set(yscale="log", ylim=(min(norms) / 1.5, max(norms) * 1.5), title="各层梯度的大小（对数坐标）")
-        gradients.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        gradients.yaxis.set_major_formatter(PLAIN)
         for axis in (self._loss, gradients):
             axis.title.set_fontsize(10)
             axis.tick_params(labelsize=9)
