@@ -116,7 +116,6 @@ class Training:
             axis.grid(axis="y", alpha=0.3)
         fix_layout(self._figure)
 
-    @chinese()
     def film(self, seconds: float = 0.2) -> bytes:
         """A GIF of all snapshots."""
         return film((self.picture(number) for number in range(len(self.snapshots))), seconds, dpi=80)

@@ -100,7 +100,6 @@ class Correlation:
             cell=right.add_patch(_frame(0, 0, 1, 1)),
         )
 
-    @chinese()
     def film(self, numbers: Sequence[int], seconds: float = 0.25) -> bytes:
         """A moving picture (GIF, repeated for ever) of some steps, each shown for so many seconds."""
         return film(map(self.step, numbers), seconds, dpi=90)
