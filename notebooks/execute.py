@@ -213,11 +213,14 @@ def main(argv: list[str] | None = None) -> int:
 
     # Two at a time to check them, while one draws the other computes; one, if the times that it prints may be kept.
     with ThreadPoolExecutor(2 if args.check else 1) as pool:
-        for done in as_completed(pool.submit(said_of, name) for name in args.names or names()):
-            name, said, lasted = done.result()
-            if said.startswith("failed") or (args.check and said == "changed"):
-                status = 1
-            print(f"{name}: {said}, {lasted:.1f} s", flush=True)
+        try:
+            for done in as_completed(pool.submit(said_of, name) for name in args.names or names()):
+                name, said, lasted = done.result()
+                if said.startswith("failed") or (args.check and said == "changed"):
+                    status = 1
+                print(f"{name}: {said}, {lasted:.1f} s", flush=True)
+        except KeyboardInterrupt:  # Python would wait for all notebooks; their kernels end with this process
+            os._exit(130)
     seconds = sum(resource.getrusage(resource.RUSAGE_CHILDREN)[:2])  # user and system, of the kernels
     print(f"{time.perf_counter() - began:.0f} s in total, {seconds:.0f} s of CPU time (limit: {MOST_SECONDS} s)")
     return status or int(seconds > MOST_SECONDS)

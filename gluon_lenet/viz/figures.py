@@ -179,7 +179,7 @@ def image_grid(
         axis.axis("off")
     for axis, image, text in zip(axes, images, titles or [""] * len(images), strict=False):
         shown = axis.imshow(image, **scale)
-        axis.add_patch(_frame(image))
+        axis.add_patch(_frame(-0.5, -0.5, *np.shape(image)[1::-1]))
         axis.set_title(text, fontsize=9)
     if signed:
         figure.colorbar(shown, ax=axes, fraction=0.03, pad=0.02).ax.tick_params(labelsize=8)
@@ -212,7 +212,8 @@ def feature_maps(
             continue
         _row_of_maps(axis, output, most)
         bar = figure.colorbar(axis.images[0], cax=axis.inset_axes((1.008, 0.15, 0.014, 0.7)))
-        bar.set_ticks([output.min(), output.max()], labels=[f"{output.min():.2f}", f"{output.max():.2f}"], fontsize=8)
+        ends = axis.images[0].get_clim()
+        bar.set_ticks(ends, labels=[f"{end:.2f}" for end in ends], fontsize=8)
     figure.suptitle(title)
     return figure
 
@@ -222,14 +223,14 @@ def _row_of_maps(axis: Axes, output: np.ndarray, most: int) -> None:
 
     One axis holds them all, since matplotlib takes seconds for a hundred axes.
     """
+    low, high = output.min(), output.max()
     is_vector = output.ndim == 1 or output.shape[-1] == 1
     for left, image in enumerate([output.reshape(1, -1)] if is_vector else output[:most]):
         width, height = (most, 0.9) if is_vector else 0.9 * np.array(image.shape[::-1]) / max(image.shape)
         bottom = (1 - height) / 2
         place = (left, left + width, bottom, bottom + height)
-        axis.imshow(image, cmap="gray", vmin=output.min(), vmax=output.max(), extent=place)
-        frame = {"fill": False, "edgecolor": "0.5", "linewidth": 1, "clip_on": False}
-        axis.add_patch(Rectangle((left, bottom), width, height, **frame))
+        axis.imshow(image, cmap="gray", vmin=low, vmax=high, extent=place)
+        axis.add_patch(_frame(left, bottom, width, height))
     axis.set(xlim=(0, most), ylim=(0, 1), xticks=[], yticks=[], frame_on=False)
 
 
@@ -244,10 +245,9 @@ def _class_bars(axis: Axes, values: np.ndarray, classes: Sequence[str]) -> None:
     axis.spines[["top", "right"]].set_visible(False)
 
 
-def _frame(image: np.ndarray) -> Rectangle:
+def _frame(left: float, bottom: float, width: float, height: float) -> Rectangle:
     """The outline of an image that `imshow` drew, which is seen on a white page whatever the image's edge."""
-    height, width = np.shape(image)[:2]
-    return Rectangle((-0.5, -0.5), width, height, fill=False, edgecolor="0.5", linewidth=1, clip_on=False)
+    return Rectangle((left, bottom), width, height, fill=False, edgecolor="0.5", linewidth=1, clip_on=False)
 
 
 @chinese()

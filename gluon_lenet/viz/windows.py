@@ -78,7 +78,7 @@ class Correlation:
         left.set_title(f"输入 {_size(self.image)}")
         bound = max(np.abs(self.kernel).max() * self.image.max(), 1e-9)
         products = middle.imshow(np.zeros((height, width)), cmap="RdBu_r", vmin=-bound, vmax=bound)
-        middle.set_title("窗口 × 卷积核")
+        middle.set_title("窗口 × 卷积核")  # as high as what `step` writes there, for the layout
         bound = np.abs(self.result).max()
         so_far = right.imshow(np.zeros(self.result.shape), cmap="RdBu_r", vmin=-bound, vmax=bound)
         right.set_facecolor("0.88")  # of what is still to come

@@ -9,6 +9,7 @@ from PIL import Image
 
 from gluon_lenet.viz.evidence import heat_maps, patches, scatter
 from gluon_lenet.viz.films import Snapshot, Training
+from tests.helpers.figures import check_nothing_stays, png
 
 LAYERS = ("卷积层 1", "输出层")
 
@@ -51,14 +52,7 @@ def test_all_pictures_have_one_scale(training):
 
 
 def test_a_picture_keeps_nothing_of_the_one_before(training):
-    def png(number):
-        file = io.BytesIO()
-        training.picture(number).savefig(file, format="png", dpi=60)
-        return file.getvalue()
-
-    first = png(0)
-    assert png(2) != first
-    assert png(0) == first
+    check_nothing_stays(training.picture, 0, 2)
 
 
 def test_every_frame_of_the_film_has_the_colours_of_its_picture(training):
@@ -67,9 +61,7 @@ def test_every_frame_of_the_film_has_the_colours_of_its_picture(training):
     for number in range(film.n_frames):  # a GIF's first frame once lost its palette
         film.seek(number)
         frame = np.asarray(film.convert("RGB"), int)
-        png = io.BytesIO()
-        training.picture(number).savefig(png, format="png", dpi=80)
-        picture = np.asarray(Image.open(png).convert("RGB"), int)
+        picture = np.asarray(Image.open(io.BytesIO(png(training.picture(number), dpi=80))).convert("RGB"), int)
         assert frame.shape == picture.shape
         assert np.abs(frame - picture).mean() < 6, number
 

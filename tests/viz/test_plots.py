@@ -1,7 +1,5 @@
 """viz/: figures contain their data, and Chinese text is drawn."""
 
-import io
-
 import mxnet as mx
 import numpy as np
 import pytest
@@ -17,13 +15,7 @@ from gluon_lenet.nets.table import layer_rows
 from gluon_lenet.training.metrics import EpochResult
 from gluon_lenet.viz import figures, fonts
 from gluon_lenet.viz.intervals import interval
-
-
-def png(figure: Figure) -> bytes:
-    """The figure as PNG; a missing glyph is a warning, and warnings are errors in this suite."""
-    data = io.BytesIO()
-    figure.savefig(data, format="png")
-    return data.getvalue()
+from tests.helpers.figures import png
 
 
 def texts(figure: Figure) -> list[str]:

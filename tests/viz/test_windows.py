@@ -8,6 +8,7 @@ import pytest
 from PIL import Image
 
 from gluon_lenet.viz.windows import Correlation, framed
+from tests.helpers.figures import check_nothing_stays
 
 KERNEL = np.arange(-3.0, 3.0).reshape(2, 3)
 
@@ -41,14 +42,7 @@ def test_a_step_shows_the_products_and_their_sum(correlation):
 
 
 def test_a_step_keeps_nothing_of_the_one_before(correlation):
-    def png(number):
-        file = io.BytesIO()
-        correlation.step(number).savefig(file, format="png", dpi=60)
-        return file.getvalue()
-
-    first = png(11)
-    assert png(30) != first
-    assert png(11) == first
+    check_nothing_stays(correlation.step, 11, 30)
 
 
 def test_the_film_and_the_widget(correlation):
