@@ -155,8 +155,8 @@ def test_lines_bars_and_cells_hold_their_numbers():
     png(figures.lines({"甲": ([1, 2], [0.02, 0.09])}, "", "错误率", yscale="log"))
     wide = figures.lines({"甲": ([1, 2], [2e-6, 3e6])}, "", "", yscale="log")
     png(wide)
-    ticks = [text.get_text() for text in wide.axes[0].get_yticklabels()]
-    assert {"0.000001", "1000000"} <= set(ticks), ticks
+    written = wide.axes[0].yaxis.get_major_formatter()  # which ticks are chosen differs between versions of Matplotlib
+    assert [written(value) for value in (1e-6, 0.1, 1e6)] == ["0.000001", "0.1", "1000000"]
     spread = figures.lines({"甲": ([1, 2], [[0.1, 0.4], [0.3, 0.6]])}, "", "")
     np.testing.assert_allclose(spread.axes[0].lines[0].get_ydata(), [0.2, 0.5])
     assert len(spread.axes[0].collections) == 1, "the range over the seeds"
