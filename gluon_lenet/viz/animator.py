@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import io
 import sys
 from collections.abc import Sequence
 
 from matplotlib.figure import Figure
 
+from gluon_lenet.viz.figures import as_bytes
 from gluon_lenet.viz.fonts import chinese
 
 
@@ -54,9 +54,7 @@ class Animator:
         if self._display is None:
             return
         self._draw()
-        png = io.BytesIO()
-        self.figure.savefig(png, format="png", dpi=200)
-        picture = self._display.Image(png.getvalue(), width=round(100 * self.figure.get_figwidth()))
+        picture = self._display.Image(as_bytes(self.figure), width=round(100 * self.figure.get_figwidth()))
         if self._shown is None:
             self._shown = self._display.display(picture, display_id=True)
         else:

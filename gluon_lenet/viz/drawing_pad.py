@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import re
 from collections.abc import Iterable, Iterator
 from typing import TypeVar
@@ -16,6 +15,7 @@ from gluon_lenet.data.catalogue import get_entry
 from gluon_lenet.data.transforms import Transform
 from gluon_lenet.errors import InputError
 from gluon_lenet.nets.inspect import layer_outputs
+from gluon_lenet.viz.figures import as_bytes
 from gluon_lenet.viz.fonts import chinese
 from gluon_lenet.web import sources
 from gluon_lenet.web.samples import sample_images
@@ -161,9 +161,7 @@ def _picture(outputs: list[tuple[str, np.ndarray]], probabilities: np.ndarray, c
     axes[-1].invert_yaxis()
     axes[-1].set(xlim=(0, 1), title=f"{classes[best]}  {probabilities[best]:.1%}")
     axes[-1].tick_params("x", labelsize=8)
-    file = io.BytesIO()
-    figure.savefig(file, format="png", dpi=200)
-    return file.getvalue()
+    return as_bytes(figure)
 
 
 def _tiled(X: np.ndarray) -> np.ndarray:

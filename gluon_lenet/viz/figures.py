@@ -381,6 +381,13 @@ def cells(marks: np.ndarray, xlabel: str, ylabel: str, title: str = "") -> Figur
     return figure
 
 
+def as_bytes(figure: Figure, kind: str = "png", dpi: int = 200) -> bytes:
+    """A figure as a picture file of this kind."""
+    file = io.BytesIO()
+    figure.savefig(file, format=kind, dpi=dpi)
+    return file.getvalue()
+
+
 def check_picture_path(path: str | Path) -> None:
     """Check, before the work, whether a picture can be written there.
 
@@ -402,6 +409,4 @@ def write_picture(figure: Figure, path: str | Path) -> None:
         DiskError: the disk is full, or fails.
     """
     check_picture_path(path)
-    data = io.BytesIO()
-    figure.savefig(data, format=Path(path).suffix[1:].lower(), dpi=200)
-    write_output(path, data.getvalue())
+    write_output(path, as_bytes(figure, Path(path).suffix[1:].lower()))

@@ -10,7 +10,7 @@ import numpy as np
 from matplotlib.figure import Figure, SubFigure
 from matplotlib.image import AxesImage
 
-from gluon_lenet.viz.figures import PLAIN
+from gluon_lenet.viz.figures import PLAIN, as_bytes
 from gluon_lenet.viz.fonts import chinese
 
 _COLOURS = 128  # of a film
@@ -23,11 +23,7 @@ def film(figures: Iterable[Figure], seconds: float = 0.25, dpi: int = 65) -> byt
     """
     from PIL import Image
 
-    frames = []
-    for figure in figures:
-        png = io.BytesIO()
-        figure.savefig(png, format="png", dpi=dpi)
-        frames.append(Image.open(png).convert("RGB"))
+    frames = [Image.open(io.BytesIO(as_bytes(figure, dpi=dpi))).convert("RGB") for figure in figures]
     palette = _palette(frames)
     frames = [_in_palette(frame, palette) for frame in frames]
     file = io.BytesIO()

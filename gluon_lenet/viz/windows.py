@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -13,6 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 from matplotlib.patches import Rectangle
 
+from gluon_lenet.viz.figures import as_bytes
 from gluon_lenet.viz.films import film, fix_layout
 from gluon_lenet.viz.fonts import chinese
 
@@ -114,10 +114,14 @@ class Correlation:
 
         play = ipywidgets.Play(max=len(self) - 1, interval=300)
         slider = ipywidgets.IntSlider(max=len(self) - 1, description="位置", continuous_update=True)
-        picture = ipywidgets.Image(value=_png(self.step(0)), format="png")
-        shown = _png(self.step(still), dpi=150)
+        picture = ipywidgets.Image(value=as_bytes(self.step(0), dpi=100), format="png")
+        shown = as_bytes(self.step(still), dpi=150)
         ipywidgets.jslink((play, "value"), (slider, "value"))
-        slider.observe(lambda change: setattr(picture, "value", _png(self.step(change.new))), names="value")
+
+        def show(change):
+            picture.value = as_bytes(self.step(change.new), dpi=100)
+
+        slider.observe(show, names="value")
         return _WithPicture(ipywidgets.VBox([ipywidgets.HBox([play, slider]), picture]), shown)
 
 
@@ -157,12 +161,6 @@ def _number(value: float, form: str = ".2f") -> str:
 
 def _size(array) -> str:
     return "×".join(map(str, array.shape))
-
-
-def _png(figure: Figure, dpi: int = 100) -> bytes:
-    file = io.BytesIO()
-    figure.savefig(file, format="png", dpi=dpi)
-    return file.getvalue()
 
 
 @chinese()

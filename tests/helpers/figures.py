@@ -1,16 +1,15 @@
 """Figures -> PNG, to be compared, and to see that every text can be drawn."""
 
-import io
 from collections.abc import Callable
 
 from matplotlib.figure import Figure
 
+from gluon_lenet.viz.figures import as_bytes
+
 
 def png(figure: Figure, dpi: int = 100) -> bytes:
     """The figure as PNG; a missing glyph is a warning, and warnings are errors in this suite."""
-    data = io.BytesIO()
-    figure.savefig(data, format="png", dpi=dpi)
-    return data.getvalue()
+    return as_bytes(figure, dpi=dpi)
 
 
 def check_nothing_stays(picture: Callable[[int], Figure], one: int, other: int) -> None:
