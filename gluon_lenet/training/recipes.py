@@ -240,6 +240,7 @@ RECIPES = {
         lr=0.002,
         batch_size=128,
         num_epochs=50,
+        wd=2e-4,
         schedule=Cosine(),
         loss=CrossEntropy(smoothing=0.05),
         transform=Transform(mean=0.286, std=0.353),
