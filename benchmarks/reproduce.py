@@ -1,4 +1,4 @@
-"""Recipes and seeds -> test accuracies with mean and spread, in benchmarks/results/ and docs/results.md.
+"""Recipes and seeds -> test accuracies with mean and spread, in benchmarks/results/, docs/results.md and the READMEs.
 
     make reproduce                                            every recipe, seeds 0-4, or as many as SEEDS says
     python benchmarks/reproduce.py d2l_v1_fashion --seeds 3   one recipe, seeds 0-2
@@ -47,8 +47,9 @@ ROOT = Path(__file__).resolve().parents[1]
 ALSO = {HANDWRITING: ("--rotate 30", "--invert")}
 SEEDS = {"d2l_v1_fashion": 20, "speedrun_mnist": 100}  # of recipes that take seconds
 RESULTS = ROOT / "benchmarks" / "results" / "reproduce.json"
-READMES = [ROOT / "README.md", ROOT / "README.zh-CN.md"]
-PAGES = {ROOT / "docs" / "results.md": "en", ROOT / "docs" / "results.zh-CN.md": "zh"}  # and their languages
+READMES = {ROOT / "README.md": "en", ROOT / "README.zh-CN.md": "zh"}  # and their languages
+PAGES = {ROOT / "docs" / "results.md": "en", ROOT / "docs" / "results.zh-CN.md": "zh"}
+IN_README = ("d2l_v1_fashion", "speedrun_mnist", "best_mnist", "best_fashion")  # the rows that the READMEs show
 HEADS = {
     "en": ["recipe", "published", "ours: mean ± standard deviation (min-max) over seeds", "seconds a run", "command"],
     "zh": ["配方", "公布的结果", "我们的结果：各个种子的平均值 ± 标准差（最小-最大）", "一次的秒数", "命令"],
@@ -100,7 +101,9 @@ def main(argv: list[str] | None = None) -> None:
         measured = {name: results[name] for name in RECIPES if name in results}
         for page, language in PAGES.items():
             insert(page, "reproduce", as_table(measured, language))
-        for readme in READMES:
+        for readme, language in READMES.items():
+            shown = {name: measured[name] for name in IN_README if name in measured}
+            insert(readme, "records", as_table(shown, language))
             if name == DEFAULT_RECIPE:
                 insert(readme, "train", f"```text\n{results[name]['runs']['0']['printed']}\n```")
     print(as_table(measured))

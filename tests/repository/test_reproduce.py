@@ -21,10 +21,11 @@ class Calls(list):
 def measured(tmp_path, monkeypatch):
     """The script in an empty folder, with invented results; a list of what it measures."""
     (tmp_path / "README.md").write_text(
-        "<!-- train -->\n<!-- /train -->\nwords\n<!-- reproduce -->\nold\n<!-- /reproduce -->\nend\n"
+        "<!-- train -->\n<!-- /train -->\nwords\n"
+        "<!-- records -->\n<!-- /records -->\n<!-- reproduce -->\nold\n<!-- /reproduce -->\nend\n"
     )
     monkeypatch.setattr(reproduce, "RESULTS", tmp_path / "reproduce.json")
-    monkeypatch.setattr(reproduce, "READMES", [tmp_path / "README.md"])
+    monkeypatch.setattr(reproduce, "READMES", {tmp_path / "README.md": "en"})
     monkeypatch.setattr(reproduce, "PAGES", {tmp_path / "README.md": "en"})
     monkeypatch.setattr(reproduce, "has_weights", lambda name: (name, True) in kept or (name, False) in kept)
     monkeypatch.setattr(reproduce, "keep", lambda name, run, run_dir, is_new: kept.append((name, is_new)))
@@ -66,6 +67,9 @@ def test_an_interrupted_measurement_goes_on(measured, tmp_path, capsys, monkeypa
         f"| `d2l_v1_fashion` | {RECIPES['d2l_v1_fashion'].published} | 0.9910 ± 0.0010 (0.9900-0.9920), 3 seeds | 11 "
         "| `python benchmarks/reproduce.py d2l_v1_fashion --seeds 3` |\n"
     ) in text
+    records = text.partition("<!-- records -->")[2].partition("<!-- /records -->")[0]
+    assert "`d2l_v1_fashion`" in records
+    assert "lecun1998" not in records
     assert "| 0.90 ± 0.10 (0.80-1.00) % test error, 3 seeds | 11 |" in text, "the paper gives test errors"
     assert text.endswith("|\n<!-- /reproduce -->\nend\n")
 
