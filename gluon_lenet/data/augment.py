@@ -40,12 +40,15 @@ class Augmentation:
         threads = min(num_threads(), images.size // _SHARE)
         if threads <= 1:
             return sample(images, matrices, result)
-        shares = (np.array_split(array, threads) for array in (images, matrices, result))  # views
-        pool = _pool(num_threads(), os.getpid())
+        own, *others = zip(*(np.array_split(array, threads) for array in (images, matrices, result)), strict=True)
+        pool = _pool(num_threads() - 1, os.getpid())  # this thread does its own share
         try:
-            list(pool.map(sample, *shares))
+            pending = [pool.submit(sample, *share) for share in others]
         except RuntimeError:  # Python starts no threads when it ends, which this thread may outlast
             return sample(images, matrices, np.empty_like(images))  # a share may still be written
+        sample(*own)
+        for share in pending:
+            share.result()
         return result
 
     def matrices(self, n: int, height: int, width: int, rng: np.random.Generator) -> np.ndarray:
