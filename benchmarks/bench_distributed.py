@@ -25,7 +25,8 @@ import reproduce
 from gluon_lenet.compat.threads import physical_cores
 from gluon_lenet.sweeps.run import Options, sweep
 from gluon_lenet.training.recipes import DEFAULT_RECIPE, RECIPES
-from gluon_lenet.viz.figures import lines, write_picture
+from gluon_lenet.viz.figures import lines
+from gluon_lenet.viz.files import write_picture
 
 RESULTS = bench.RESULTS / "distributed.json"
 EPOCHS = 3  # the first is left out

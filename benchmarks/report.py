@@ -7,7 +7,7 @@ from statistics import median
 
 from matplotlib.figure import Figure
 
-from gluon_lenet.viz.figures import write_picture
+from gluon_lenet.viz.files import write_picture
 from gluon_lenet.viz.fonts import chinese
 
 # The contenders that the tables refer to by name.

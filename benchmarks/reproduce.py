@@ -101,8 +101,8 @@ def main(argv: list[str] | None = None) -> None:
         measured = {name: results[name] for name in RECIPES if name in results}
         for page, language in PAGES.items():
             insert(page, "reproduce", as_table(measured, language))
+        shown = {name: measured[name] for name in IN_README if name in measured}
         for readme, language in READMES.items():
-            shown = {name: measured[name] for name in IN_README if name in measured}
             insert(readme, "records", as_table(shown, language))
             if name == DEFAULT_RECIPE:
                 insert(readme, "train", f"```text\n{results[name]['runs']['0']['printed']}\n```")

@@ -124,9 +124,9 @@ def main() -> None:
             epochs.append(clock.rounded())
             run.history.append(result)
             clock.seconds, clock.began = {}, clock.now()
-        plots = import_module("gluon_lenet.viz.figures")
+        figures, files = (import_module(f"gluon_lenet.viz.{name}") for name in ("figures", "files"))
         clock.lap("import matplotlib")
-        plots.write_picture(plots.curves(run.history, DEFAULT_RECIPE), Path(folder, "curves.png"))
+        files.write_picture(figures.curves(run.history, DEFAULT_RECIPE), Path(folder, "curves.png"))
         clock.lap("draw the curves")
 
     median = {

@@ -55,10 +55,10 @@ def evaluate(args) -> int:
 
     from gluon_lenet.data.augment import Augmentation
     from gluon_lenet.inference.trained import Trained
-    from gluon_lenet.viz import figures
+    from gluon_lenet.viz import figures, files
 
     for picture in filter(None, (args.confusion, args.grid)):
-        figures.check_picture_path(picture)
+        files.check_picture_path(picture)
     trained = Trained(args.run, args.weights, args.ctx)
     data = trained.load_data(args.data_dir) if args.dataset is None else trained.load_folder(args.dataset)
     classes = trained.classes
@@ -85,14 +85,14 @@ def evaluate(args) -> int:
         print(_text(trained, data, scores, shown, changes))
     if args.confusion:
         title = f"{trained.name}: {scores.num_correct:,} of {scores.num_examples:,} test images right"
-        figures.write_picture(figures.confusion_matrix(scores.confusion, classes, title), args.confusion)
+        files.write_picture(figures.confusion_matrix(scores.confusion, classes, title), args.confusion)
     if args.grid:
         everything = np.random.default_rng(args.seed).permutation(len(data.test_images))
         rows = np.arange(args.show) if args.show else everything[:NUM_RANDOM]
         num_wrong = int((predictions[rows] != data.test_labels[rows]).sum())
         title = f"{trained.name}: {len(rows)} test images, {num_wrong} wrong: predicted (actual)"
         predicted, actual = ([classes[k] for k in numbers[rows]] for numbers in (predictions, data.test_labels))
-        figures.write_picture(figures.prediction_grid(images[rows], predicted, actual, title), args.grid)
+        files.write_picture(figures.prediction_grid(images[rows], predicted, actual, title), args.grid)
     return 0
 
 

@@ -50,11 +50,11 @@ def predict(args) -> int:
     import numpy as np
 
     from gluon_lenet.inference.trained import Trained
-    from gluon_lenet.viz import figures
+    from gluon_lenet.viz import files
     from gluon_lenet.viz.drawings import show_drawings
 
     if args.show:
-        figures.check_picture_path(args.show)
+        files.check_picture_path(args.show)
         if (args.first or 0) + len(args.images) > cli.MOST_PICTURED:
             raise InputError(f"--show draws at most {cli.MOST_PICTURED} images")
     trained = Trained(args.run, args.weights, args.ctx)
@@ -89,7 +89,7 @@ def predict(args) -> int:
             print(_line(row))
     if args.show and images:
         columns = ([row[key] for row in predicted] for key in ("predicted", "probability", "image"))
-        figures.write_picture(show_drawings(images, *columns), args.show)
+        files.write_picture(show_drawings(images, *columns), args.show)
     return cli.FAILED if len(predicted) < len(rows) else 0
 
 

@@ -13,7 +13,8 @@ from matplotlib.figure import Figure
 from gluon_lenet.atomic import write_atomically
 from gluon_lenet.nets.table import align
 from gluon_lenet.sweeps.trials import Result
-from gluon_lenet.viz.figures import dots, write_picture
+from gluon_lenet.viz.figures import dots
+from gluon_lenet.viz.files import write_picture
 from gluon_lenet.viz.intervals import interval
 
 TABLE, PLOT = "table.txt", "plot.png"

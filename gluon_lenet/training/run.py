@@ -171,7 +171,8 @@ class Run:
 
     def _draw_curves(self) -> None:
         if self.history:
-            from gluon_lenet.viz.figures import curves, write_picture  # here: matplotlib takes half a second to import
+            from gluon_lenet.viz.figures import curves  # here: matplotlib takes half a second to import
+            from gluon_lenet.viz.files import write_picture
 
             title = f"{self.setup.name}, seed {self.setup.seed}"
             write_picture(curves(self.history, title), self.directory.path / CURVES)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from matplotlib.figure import Figure
 
-from gluon_lenet.viz.figures import as_bytes
+from gluon_lenet.viz.files import as_bytes
 from gluon_lenet.viz.fonts import chinese
 
 

@@ -15,7 +15,7 @@ from gluon_lenet.data.catalogue import get_entry
 from gluon_lenet.data.transforms import Transform
 from gluon_lenet.errors import InputError
 from gluon_lenet.nets.inspect import layer_outputs
-from gluon_lenet.viz.figures import as_bytes
+from gluon_lenet.viz.files import as_bytes
 from gluon_lenet.viz.fonts import chinese
 from gluon_lenet.web import sources
 from gluon_lenet.web.samples import sample_images

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Mapping, Sequence
 from itertools import cycle
-from pathlib import Path
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -13,15 +11,12 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import FuncFormatter, LogFormatter, MaxNLocator
 
-from gluon_lenet.atomic import write_output
 from gluon_lenet.data.catalogue import FASHION_MNIST_LABELS
-from gluon_lenet.errors import InputError
 from gluon_lenet.nets.table import columns
 from gluon_lenet.viz.architecture import architecture as architecture  # the notebooks' figures.architecture
 from gluon_lenet.viz.fonts import chinese
 from gluon_lenet.viz.intervals import interval
 
-PICTURES = (".png", ".jpg", ".pdf", ".svg")
 _MOST_MARKED = 50  # points of a curve that have markers
 WORDS = {  # language -> what stands on the axes
     "en": {
@@ -379,34 +374,3 @@ def cells(marks: np.ndarray, xlabel: str, ylabel: str, title: str = "") -> Figur
     axis.invert_yaxis()
     axis.set(xlabel=xlabel, ylabel=ylabel, title=title, aspect="equal")
     return figure
-
-
-def as_bytes(figure: Figure, kind: str = "png", dpi: int = 200) -> bytes:
-    """A figure as a picture file of this kind."""
-    file = io.BytesIO()
-    figure.savefig(file, format=kind, dpi=dpi)
-    return file.getvalue()
-
-
-def check_picture_path(path: str | Path) -> None:
-    """Check, before the work, whether a picture can be written there.
-
-    Raises:
-        InputError: the name has another extension, or its folder does not exist.
-    """
-    path = Path(path)
-    if path.suffix.lower() not in PICTURES:
-        raise InputError(f"picture {path}: end its name in one of {', '.join(PICTURES)}")
-    if path.is_dir() or not path.parent.is_dir():
-        raise InputError(f"picture {path}: {'it is a folder' if path.is_dir() else f'no folder {path.parent}'}")
-
-
-def write_picture(figure: Figure, path: str | Path) -> None:
-    """Write a figure atomically, in the format of the path's extension.
-
-    Raises:
-        InputError: as `check_picture_path`, or as `write_output`.
-        DiskError: the disk is full, or fails.
-    """
-    check_picture_path(path)
-    write_output(path, as_bytes(figure, Path(path).suffix[1:].lower()))

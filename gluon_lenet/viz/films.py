@@ -10,7 +10,8 @@ import numpy as np
 from matplotlib.figure import Figure, SubFigure
 from matplotlib.image import AxesImage
 
-from gluon_lenet.viz.figures import PLAIN, as_bytes
+from gluon_lenet.viz.figures import PLAIN
+from gluon_lenet.viz.files import as_bytes
 from gluon_lenet.viz.fonts import chinese
 
 _COLOURS = 128  # of a film

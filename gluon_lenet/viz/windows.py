@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 from matplotlib.patches import Rectangle
 
-from gluon_lenet.viz.figures import as_bytes
+from gluon_lenet.viz.files import as_bytes
 from gluon_lenet.viz.films import film, fix_layout
 from gluon_lenet.viz.fonts import chinese
 

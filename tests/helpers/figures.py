@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 from matplotlib.figure import Figure
 
-from gluon_lenet.viz.figures import as_bytes
+from gluon_lenet.viz.files import as_bytes
 
 
 def png(figure: Figure, dpi: int = 100) -> bytes:
